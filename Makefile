@@ -1,0 +1,37 @@
+# How the template is developed. `make` alone prints the list.
+
+PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-fast lint format lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: .venv/installed ## Render a service, test it, package it, deploy it to a local AWS
+	@sh scripts/demo.sh
+
+test: .venv/installed ## Run all tests (about 20 minutes on two cores)
+	$(PYTHON) -m pytest
+
+test-fast: .venv/installed ## Run the tests that answer within a minute
+	$(PYTHON) -m pytest -m "not slow"
+
+lint: .venv/installed ## Check the template's own style and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: .venv/installed ## Format the template's own code
+	$(PYTHON) -m ruff check --fix-only .
+	$(PYTHON) -m ruff format .
+
+lock: .venv/installed ## Refresh the template's lock file and those of the rendered service
+	$(PYTHON) scripts/lock.py
+
+clean: ## Remove what make has made
+	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache
+
+.venv/installed: requirements-dev.txt
+	@sh '{{cookiecutter.project_slug}}/scripts/venv.sh' requirements-dev.txt 3.13 3.12 3.11

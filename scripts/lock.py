@@ -1,0 +1,54 @@
+"""Refreshes the lock files: the template's own, and those that the rendered service starts with.
+
+The service's locks must do for every Python version that can be answered, so they are resolved for
+the oldest one upwards (`uv pip compile --universal`).
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).parents[1]
+SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
+VERSIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())["python_version"]
+OLDEST = min(VERSIONS, key=lambda version: [int(part) for part in version.split(".")])
+
+
+def lock(project: Path, target: Path, *options: str) -> None:
+    """Resolve ``project`` (a pyproject.toml) to the lock file ``target``, with hashes.
+
+    :raises subprocess.CalledProcessError: nothing satisfies the requirements, or no network.
+    """
+    print(f"Locking {target.relative_to(TEMPLATE)}", flush=True)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--upgrade", "--universal"),
+            *("--generate-hashes", "--no-annotate", "--python-version", OLDEST),
+            *("--custom-compile-command", "make lock", "--output-file", target),
+            *(project, *options),
+        ],
+        check=True,
+    )
+
+
+def main() -> None:
+    """Lock the template, then the service of the default answers."""
+    lock(TEMPLATE / "pyproject.toml", TEMPLATE / "requirements-dev.txt", "--group", "dev")
+    with tempfile.TemporaryDirectory() as folder:
+        service = cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=folder)
+        project = Path(service) / "pyproject.toml"
+        text = project.read_text(encoding="utf-8")
+        project.write_text(
+            re.sub(r"(?m)^requires-python = .*$", f'requires-python = ">={OLDEST}"', text)
+        )
+        lock(project, SERVICE / "requirements.txt")
+        lock(project, SERVICE / "requirements-dev.txt", "--group", f"{project}:dev")
+
+
+if __name__ == "__main__":
+    main()

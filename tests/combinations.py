@@ -1,0 +1,37 @@
+"""Answers that differ in every way that matters, so that each pair of choices is rendered once."""
+
+import json
+from pathlib import Path
+
+from allpairspy import AllPairs
+
+CHOICES = json.loads((Path(__file__).parents[1] / "cookiecutter.json").read_text())
+
+LONGEST_SLUG = "a" * 20 + "-" + "b" * 19
+
+# Each answer with its values. The choices of cookiecutter.json come from there.
+VALUES: dict[str, list[str]] = {
+    "python_version": CHOICES["python_version"],
+    "architecture": CHOICES["architecture"],
+    "service_path": [".", "services/order-events"],
+    "terraform_state_bucket": ["", "my-company-terraform-state"],
+    "event_types": ["order.created", "order.created, order.paid,refund.*", "*"],
+    "project_slug": ["order-events", LONGEST_SLUG],
+    "product": ["order-events", "A product_2.0:/=+-@ with" + "x" * 40],
+    "aws_region": ["us-east-1", "us-gov-west-1"],
+    "project_name": ["Order Events", "O'Brien's \"Größe\" \\ $(id) `id` & <b>"],
+    "description": [
+        "Handles orders.",
+        "It's \"quoted\" \\ $(id) `id` ${x} %{y} {{ '{{' }} # ü € 🚀",
+    ],
+}
+
+
+def pairwise() -> list[dict[str, str]]:
+    """Return answers in which every pair of values of two answers occurs, deterministically."""
+    return [dict(zip(VALUES, row, strict=True)) for row in AllPairs(list(VALUES.values()))]
+
+
+def label(answers: dict[str, str]) -> str:
+    """Name a combination in a test's id: the position of each value, in the order of ``VALUES``."""
+    return "".join(str(VALUES[key].index(value)) for key, value in answers.items())

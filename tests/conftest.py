@@ -1,0 +1,77 @@
+"""Rendering the template, for all tests."""
+
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_cookies.plugin import Cookies, Result
+
+TEMPLATE = Path(__file__).parents[1]
+SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
+
+Render = Callable[..., Path]
+
+
+def need(tool: str) -> None:
+    """Skip the test where a tool is missing; fail it under CI=true, where none may be."""
+    if shutil.which(tool) is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{tool} is not on the PATH, and under CI=true every check must run")
+        pytest.skip(f"{tool} is not on the PATH")
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that must succeed; a failure shows all that it printed.
+
+    :param cwd: the folder to run it in.
+    :param environment: variables to add to this process's own.
+    """
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        line = " ".join(str(part) for part in command)
+        pytest.fail(f"`{line}` ended with {done.returncode}:\n{done.stdout}", pytrace=False)
+    return done
+
+
+@pytest.fixture(scope="session")
+def render(cookies_session: Cookies) -> Render:
+    """Render the template with some answers, once a session: the same answers, the same folder."""
+    rendered: dict[str, Path] = {}
+
+    def once(**answers: str) -> Path:
+        key = repr(sorted(answers.items()))
+        if key not in rendered:
+            result: Result = cookies_session.bake(extra_context=answers, template=str(TEMPLATE))
+            if result.exception is not None:
+                raise result.exception
+            assert result.project_path is not None
+            rendered[key] = result.project_path
+        return rendered[key]
+
+    return once
+
+
+@pytest.fixture
+def fresh(render: Render, tmp_path: Path) -> Render:
+    """Render into a folder of the test's own, which it may change."""
+    numbers = itertools.count()
+
+    def copy(**answers: str) -> Path:
+        source = render(**answers)
+        target: Any = shutil.copytree(source, tmp_path / f"{source.name}-{next(numbers)}")
+        return Path(target)
+
+    return copy

@@ -1,0 +1,165 @@
+"""What comes out of the template: the right files, whole, and clean by the service's own checks."""
+
+import json
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import hcl2
+import pytest
+import yaml
+from combinations import label, pairwise
+from conftest import SERVICE, TEMPLATE, Render, need, run
+
+PAIRWISE = [pytest.param(answers, id=label(answers)) for answers in pairwise()]
+
+# What is left of Jinja when a file was not rendered, or not wholly. `${{ … }}` is GitHub's.
+JINJA = re.compile(r"cookiecutter\.|(?<!\$)\{\{ *[a-z_]+ *\||\{%|%\}|\{#")
+
+
+# yamllint's defaults, but for what GitHub's own YAML looks like.
+YAMLLINT = """
+extends: default
+rules:
+  comments: {min-spaces-from-content: 1}
+  document-start: disable
+  line-length: {max: 120}
+  truthy: disable
+"""
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def expected_files(slug: str, package: str, service_path: str) -> set[str]:
+    expected = {
+        line.replace("<slug>", slug).replace("<package>", package)
+        for line in (Path(__file__).parent / "files.txt").read_text().split()
+    }
+    if service_path != ".":
+        expected.remove(".github/dependabot.yml")
+    return expected
+
+
+@pytest.mark.parametrize("answers", PAIRWISE)
+def test_the_exact_files_are_rendered(render: Render, answers: dict[str, str]) -> None:
+    service = render(**answers)
+    slug = answers["project_slug"]
+    package = slug.replace("-", "_")
+    assert files(service) == expected_files(slug, package, answers["service_path"])
+
+
+def test_the_list_of_files_is_the_templates() -> None:
+    """Nothing lies in the template's folder that no test knows of."""
+    tracked = {
+        path.replace("{{cookiecutter.project_slug}}", "<slug>").replace(
+            "{{cookiecutter.package_name}}", "<package>"
+        )
+        for path in run("git", "ls-files", cwd=SERVICE).stdout.split()
+    }
+    assert tracked == set((Path(__file__).parent / "files.txt").read_text().split())
+
+
+@pytest.mark.parametrize("answers", PAIRWISE)
+def test_every_file_is_rendered_and_parses(render: Render, answers: dict[str, str]) -> None:
+    service = render(**answers)
+    for name in files(service):
+        text = (service / name).read_text(encoding="utf-8")
+        for line in text.splitlines():
+            assert line == line.rstrip(), f"{name} has a space at the end of: {line}"
+        assert text == "" or text.endswith("\n"), f"{name} does not end with a line break"
+        assert not text.endswith("\n\n"), f"{name} ends with an empty line"
+        assert "\n\n\n\n" not in text, f"{name} has a hole of empty lines"
+        if not name.startswith(("scripts/", "tests/local_aws/")):
+            left = JINJA.search(text.replace(service_description(service), ""))
+            assert not left, f"{name} has Jinja left in it: {left}"
+        match Path(name).suffix:
+            case ".json":
+                json.loads(text)
+            case ".toml":
+                tomllib.loads(text)
+            case ".yml" | ".yaml":
+                yaml.safe_load(text)
+            case ".tf" | ".tfvars" | ".hcl" | ".tfbackend":
+                hcl2.loads(text)
+            case ".py":
+                compile(text, name, "exec")
+
+
+def service_description(service: Path) -> str:
+    project = tomllib.loads((service / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["description"])
+
+
+@pytest.mark.parametrize("answers", PAIRWISE)
+def test_ruff_finds_nothing(render: Render, answers: dict[str, str]) -> None:
+    service = render(**answers)
+    ruff = (sys.executable, "-m", "ruff")
+    run(*ruff, "check", "--no-cache", ".", cwd=service)
+    run(*ruff, "format", "--no-cache", "--check", "--diff", ".", cwd=service)
+
+
+@pytest.mark.parametrize("answers", PAIRWISE)
+def test_yamllint_finds_nothing(render: Render, answers: dict[str, str]) -> None:
+    service = render(**answers)
+    run(sys.executable, "-m", "yamllint", "--strict", "-d", YAMLLINT, ".", cwd=service)
+
+
+@pytest.mark.parametrize("answers", PAIRWISE)
+def test_terraform_fmt_finds_nothing(render: Render, answers: dict[str, str]) -> None:
+    need("terraform")
+    service = render(**answers)
+    run("terraform", "fmt", "-check", "-diff", "-recursive", "terraform", cwd=service)
+
+
+@pytest.mark.parametrize("answers", PAIRWISE)
+def test_the_answers_arrive_as_they_were_given(render: Render, answers: dict[str, str]) -> None:
+    service = render(**answers)
+    given = {key: value.replace("{{ '{{' }}", "{{") for key, value in answers.items()}
+    project = tomllib.loads((service / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == given["project_slug"]
+    assert project["description"] == given["description"]
+    assert project["requires-python"] == f"=={given['python_version']}.*"
+    environment = dict(
+        line.split("=", 1)
+        for line in (service / "local.env").read_text(encoding="utf-8").splitlines()
+    )
+    assert environment["POWERTOOLS_METRICS_NAMESPACE"] == given["product"]
+    assert environment["EVENT_TYPES"] == given["event_types"].replace(", ", ",")
+
+
+def test_the_template_tests_with_the_services_own_dependencies(render: Render) -> None:
+    """What both pyproject.toml name has the same bounds, and what the scripts need is in both."""
+    ours = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    theirs = tomllib.loads((render() / "pyproject.toml").read_text())
+    wanted = [*theirs["project"]["dependencies"], *theirs["dependency-groups"]["dev"]]
+    assert set(wanted) <= set(ours), sorted(set(wanted) - set(ours))
+
+
+def test_rendering_needs_no_network(tmp_path: Path) -> None:
+    """Neither cookiecutter nor a hook opens a connection: where they tried, they would fail."""
+    guard = "import socket\ndef refuse(*_): raise OSError\nsocket.socket.connect = refuse\n"
+    (tmp_path / "sitecustomize.py").write_text(guard, encoding="utf-8")
+    command = (sys.executable, "-m", "cookiecutter", "--no-input", "-o", tmp_path, TEMPLATE)
+    run(*command, cwd=tmp_path, PYTHONPATH=str(tmp_path), PIP_NO_INDEX="1")
+    assert (tmp_path / "order-events" / "Makefile").exists()
+
+
+def test_make_alone_prints_help(render: Render) -> None:
+    need("make")
+    help_text = run("make", cwd=render()).stdout
+    targets = set(re.findall(r"^  ([a-z0-9-]+) +\S", help_text, re.MULTILINE))
+    contract = (
+        "help install format lint typecheck test e2e package invoke init validate plan apply "
+        "destroy output logs publish dlq-peek dlq-redrive workflow lock clean"
+    )
+    assert set(contract.split()) <= targets
+
+
+def test_nothing_is_left_that_make_would_have_made(render: Render) -> None:
+    made = {".venv", "dist", "__pycache__", ".terraform", ".ruff_cache"}
+    assert not {path.name for path in render().rglob("*")} & made
+    assert shutil.which("git") is None or not (render() / ".git").exists()

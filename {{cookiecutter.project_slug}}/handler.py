@@ -1,0 +1,130 @@
+"""Entry point of the Lambda function: opens the batch and hands each message to the business logic.
+
+Lambda is given a batch of SQS messages. Each one stands for itself: what fails is named in the
+response (partial batch response), becomes visible in the queue again and ends in the dead-letter
+queue after ``max_receive_count`` receives; its neighbours are done with.
+"""
+
+import logging
+import os
+import traceback
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+import {{ cookiecutter.package_name }}
+from {{ cookiecutter.package_name }}.events import MessageError, decode_event
+from {{ cookiecutter.package_name }}.service import process
+
+# What the subscription's filter policy lets through, handed over by Terraform: `order.*` means
+# every type that begins with `order.`.
+EVENT_TYPES = tuple(os.environ["EVENT_TYPES"].split(","))
+
+# `make smoke` sends this type to the queue to see the chain work; it has no business effect.
+SMOKE_TEST = "smoke_test"
+
+logger = Logger()
+metrics = Metrics()
+metrics.set_default_dimensions(environment=os.environ["ENVIRONMENT"])
+
+# The package logs with Python's own logging; its lines leave through the same JSON formatter.
+package_logger = logging.getLogger({{ cookiecutter.package_name }}.__name__)
+package_logger.handlers = [logger.registered_handler]
+package_logger.setLevel(logger.log_level)
+package_logger.propagate = False
+
+
+class EnvelopeAttribute(msgspec.Struct, rename="pascal"):
+    """A message attribute inside an SNS envelope."""
+
+    value: str
+
+
+class Envelope(msgspec.Struct, rename="pascal"):
+    """What SNS wraps a message in where raw message delivery is off."""
+
+    message: str
+    message_attributes: dict[str, EnvelopeAttribute] = {}
+
+
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+
+
+@metrics.log_metrics
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+    """Process a batch of SQS messages.
+
+    :param event: Lambda's SQS event, ``{"Records": [...]}``.
+    :returns: the messages that failed, ``{"batchItemFailures": [{"itemIdentifier": id}, …]}``.
+    """
+    # A loop of our own instead of powertools' BatchProcessor: the contract with SQS is this one
+    # dictionary, and importing the processor would lengthen the cold start by half.
+    records = event["Records"]
+    failed = [record["messageId"] for record in records if not _succeeds(record)]
+    metrics.add_metric("MessagesProcessed", MetricUnit.Count, len(records) - len(failed))
+    metrics.add_metric("MessagesFailed", MetricUnit.Count, len(failed))
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def _succeeds(record: dict[str, Any]) -> bool:
+    """Process one message and log how it went; never raises: its neighbours are not affected."""
+    keys = {"message_id": record["messageId"]}
+    try:
+        body, attributes = _open(record)
+        event_type = attributes["event_type"]
+        keys["event_type"] = event_type
+        keys["correlation_id"] = attributes.get("correlation_id", record["messageId"])
+        with logger.append_context_keys(**keys):
+            if event_type == SMOKE_TEST:
+                logger.info("Smoke test received")
+                return True
+            if not _is_expected(event_type):
+                raise MessageError(f"event_type is none of EVENT_TYPES, {', '.join(EVENT_TYPES)}")
+            process(event_type, decode_event(body))
+            logger.info("Message processed")
+    except MessageError as error:
+        logger.error("Message failed", error=str(error), **keys)
+    except Exception as error:
+        # The text of any other exception may quote the payload, which never goes to the log: its
+        # type and its place must do.
+        stack = traceback.extract_tb(error.__traceback__)
+        places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
+        logger.error("Message failed", error=type(error).__name__, stack=places, **keys)
+    else:
+        return True
+    return False
+
+
+def _open(record: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Take a record apart.
+
+    :returns: the message's body and its attributes, from the record itself (raw message delivery)
+        or from the SNS envelope in its body.
+    :raises MessageError: neither has the attribute ``event_type``.
+    """
+    attributes = {
+        name: attribute["stringValue"]
+        for name, attribute in record["messageAttributes"].items()
+        if "stringValue" in attribute
+    }
+    if "event_type" in attributes:
+        return record["body"], attributes
+    try:
+        envelope = _decode_envelope(record["body"])
+    except (msgspec.MsgspecError, RecursionError):
+        envelope = Envelope(message="")
+    attributes = {name: attr.value for name, attr in envelope.message_attributes.items()}
+    if "event_type" not in attributes:
+        raise MessageError("no attribute event_type, on the message or in an SNS envelope")
+    return envelope.message, attributes
+
+
+def _is_expected(event_type: str) -> bool:
+    """Tell whether the subscription's filter policy lets this type through."""
+    return any(
+        event_type.startswith(expected[:-1]) if expected.endswith("*") else event_type == expected
+        for expected in EVENT_TYPES
+    )

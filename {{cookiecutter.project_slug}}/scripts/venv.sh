@@ -1,0 +1,17 @@
+#!/bin/sh
+# Makes .venv and installs the locked requirements into it, checked by their hashes.
+#
+#   venv.sh <requirements file> <Python minor version> [more versions, in order of preference]
+#
+# pip installs uv, and uv the rest: ten times as fast as pip alone.
+set -eu
+
+requirements=$1
+shift
+python=$(sh "$(dirname "$0")/find_python.sh" "$@")
+echo "Making .venv from $requirements with $python"
+"$python" -m venv --clear .venv
+awk '/^[^ #]/ { wanted = /^uv==/ } wanted' "$requirements" > .venv/uv.txt
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
+VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet --require-hashes --requirement "$requirements"
+touch .venv/installed

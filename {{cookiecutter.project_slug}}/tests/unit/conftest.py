@@ -1,0 +1,44 @@
+"""The function's environment, and SQS records in the shape that Lambda hands over."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Before any test imports the handler, which reads its environment then.
+for line in (ROOT / "local.env").read_text(encoding="utf-8").splitlines():
+    name, _, value = line.partition("=")
+    os.environ[name] = value
+
+
+@pytest.fixture
+def sample() -> Callable[[str], dict[str, Any]]:
+    """Read a sample event, `events/<name>.json`."""
+
+    def read(name: str) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(
+            (ROOT / "events" / f"{name}.json").read_text(encoding="utf-8")
+        )
+        return event
+
+    return read
+
+
+@pytest.fixture
+def record(sample: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Make an SQS record: the one of `events/one_message.json` with another body or attributes."""
+
+    def make(body: str | None = None, **attributes: str) -> dict[str, Any]:
+        made: dict[str, Any] = sample("one_message")["Records"][0]
+        if body is not None:
+            made["body"] = body
+        for key, text in attributes.items():
+            made["messageAttributes"][key] = {"stringValue": text, "dataType": "String"}
+        return made
+
+    return make

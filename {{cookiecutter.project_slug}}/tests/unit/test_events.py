@@ -1,0 +1,49 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from {{ cookiecutter.package_name }}.events import Event, MessageError, decode_event
+
+GOOD: dict[str, Any] = {"id": "1", "occurred_at": "2026-01-01T10:00:00Z", "data": {"total": 19}}
+
+
+def test_an_event_is_read() -> None:
+    assert decode_event(json.dumps(GOOD)) == Event(
+        id="1", occurred_at=datetime(2026, 1, 1, 10, tzinfo=UTC), data={"total": 19}
+    )
+
+
+def test_unknown_fields_are_ignored_so_that_producers_can_add_some() -> None:
+    assert decode_event(json.dumps({**GOOD, "new": 1})).id == "1"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"id": ""}, "$.id"),
+        ({"id": 1}, "$.id"),
+        ({"id": "x" * 129}, "$.id"),
+        ({"occurred_at": "yesterday"}, "$.occurred_at"),
+        ({"occurred_at": "2026-01-01T10:00:00"}, "$.occurred_at"),
+        ({"data": []}, "$.data"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(MessageError) as error:
+        decode_event(json.dumps({**GOOD, **change}))
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["id", "occurred_at", "data"])
+def test_a_missing_field_is_named(field: str) -> None:
+    with pytest.raises(MessageError) as error:
+        decode_event(json.dumps({key: GOOD[key] for key in GOOD if key != field}))
+    assert field in str(error.value)
+
+
+@pytest.mark.parametrize("body", ["", "{", "null", "[]", '"text"'])
+def test_what_is_no_event_is_refused(body: str) -> None:
+    with pytest.raises(MessageError):
+        decode_event(body)

@@ -1,0 +1,158 @@
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+import handler as entry_point
+from {{ cookiecutter.package_name }}.events import Event
+
+Record = Callable[..., dict[str, Any]]
+Sample = Callable[[str], dict[str, Any]]
+Log = Callable[[], list[dict[str, Any]]]
+
+CONTEXT = cast(LambdaContext, None)
+
+
+def failed(event: dict[str, Any]) -> list[str]:
+    """Run the handler; return the ids of the messages that it reports as failed."""
+    response = entry_point.handler(event, CONTEXT)
+    assert list(response) == ["batchItemFailures"]
+    return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Return a function that gives the lines of the log, which are JSON each."""
+    stream = io.StringIO()
+    monkeypatch.setattr(entry_point.logger.registered_handler, "stream", stream)
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.fixture
+def processed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Collect (event type, event id) of what reaches the business logic."""
+    calls: list[tuple[str, str]] = []
+
+    def process(event_type: str, event: Event) -> None:
+        calls.append((event_type, event.id))
+
+    monkeypatch.setattr(entry_point, "process", process)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["one_message", "enveloped_message"])
+def test_raw_and_enveloped_messages_are_processed_alike(
+    sample: Sample, processed: list[tuple[str, str]], name: str
+) -> None:
+    event_type = sample("one_message")["Records"][0]["messageAttributes"]["event_type"]
+    assert failed(sample(name)) == []
+    assert processed == [(event_type["stringValue"], "event-1")]
+
+
+def test_a_bad_message_does_not_fail_its_neighbours(
+    sample: Sample, processed: list[tuple[str, str]]
+) -> None:
+    batch = sample("mixed_batch")
+    ids = [record["messageId"] for record in batch["Records"]]
+    assert failed(batch) == ids[1:4]
+    assert [event_id for _, event_id in processed] == ["event-1", "event-5"]
+
+
+def test_an_empty_batch_is_a_success() -> None:
+    assert failed({"Records": []}) == []
+
+
+def test_an_exception_in_the_business_logic_is_reported_and_its_text_kept_out_of_the_log(
+    record: Record, monkeypatch: pytest.MonkeyPatch, logged: Log
+) -> None:
+    def process(_event_type: str, event: Event) -> None:
+        raise KeyError(event.data["total"])
+
+    monkeypatch.setattr(entry_point, "process", process)
+    message = record()
+    assert failed({"Records": [message]}) == [message["messageId"]]
+    line = logged()[0]
+    assert line["level"] == "ERROR"
+    assert line["error"] == "KeyError"
+    assert Path(__file__).name in line["stack"][-1]
+    assert "19.90" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("expected", "event_type", "accepted"),
+    [
+        ("order.created", "order.created", True),
+        ("order.created", "order.created.twice", False),
+        ("order.*", "order.paid", True),
+        ("order.*", "orders", False),
+        ("*", "anything", True),
+    ],
+)
+def test_only_what_the_subscription_lets_through_is_processed(
+    record: Record,
+    processed: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    expected: str,
+    event_type: str,
+    accepted: bool,
+) -> None:
+    monkeypatch.setattr(entry_point, "EVENT_TYPES", ("other", expected))
+    assert (failed({"Records": [record(event_type=event_type)]}) == []) is accepted
+    assert (len(processed) == 1) is accepted
+
+
+def test_a_message_without_event_type_comes_back(record: Record) -> None:
+    message = record()
+    del message["messageAttributes"]["event_type"]
+    assert failed({"Records": [message]}) == [message["messageId"]]
+
+
+def test_a_binary_attribute_is_passed_over(record: Record) -> None:
+    message = record()
+    message["messageAttributes"]["picture"] = {"binaryValue": "AAEC", "dataType": "Binary"}
+    assert failed({"Records": [message]}) == []
+
+
+def test_a_smoke_test_has_no_business_effect(
+    record: Record, processed: list[tuple[str, str]], logged: Log
+) -> None:
+    assert failed({"Records": [record("{}", event_type=entry_point.SMOKE_TEST)]}) == []
+    assert processed == []
+    assert logged()[0]["message"] == "Smoke test received"
+
+
+def test_the_log_has_the_ids_and_never_the_payload(sample: Sample, logged: Log) -> None:
+    batch = sample("mixed_batch")
+    entry_point.handler(batch, CONTEXT)
+    lines = logged()
+    assert [line["message_id"] for line in lines] == [
+        record["messageId"] for record in batch["Records"]
+    ]
+    assert [line.get("correlation_id") for line in lines] == [
+        "correlation-1",
+        "correlation-2",
+        "correlation-3",
+        None,
+        "correlation-5",
+    ]
+    assert "19.90" not in json.dumps(lines)
+
+
+def test_the_message_id_stands_in_for_a_correlation_id(record: Record, logged: Log) -> None:
+    message = record()
+    del message["messageAttributes"]["correlation_id"]
+    failed({"Records": [message]})
+    assert logged()[0]["correlation_id"] == message["messageId"]
+
+
+def test_metrics_count_what_was_processed_and_what_failed(
+    sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry_point.handler(sample("mixed_batch"), CONTEXT)
+    metrics = json.loads(capsys.readouterr().out)
+    assert (metrics["MessagesProcessed"], metrics["MessagesFailed"]) == ([2.0], [3.0])
+    assert "environment" in metrics
