@@ -1,0 +1,322 @@
+"""The template through Cookiecutter's command line, in a process of its own: exit codes, what is
+said, where the workflow ends up, and what is left behind.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+from conftest import TEMPLATE
+
+COOKIECUTTER = (sys.executable, "-m", "cookiecutter", "--default-config")
+
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment in which Cookiecutter keeps its notes in `home`."""
+    return {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Make a home folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return home
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """Make a folder to render into, with a folder around it in which nothing may appear."""
+    work = tmp_path / "around" / "work"
+    work.mkdir(parents=True)
+    return work
+
+
+def cookiecutter(work: Path, home: Path, *options: str, **answers: str) -> Done:
+    """Render the template into `work`, without questions."""
+    pairs = [f"{name}={value}" for name, value in answers.items()]
+    return subprocess.run(
+        [*COOKIECUTTER, str(TEMPLATE), "--no-input", *options, *pairs],
+        cwd=work,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+    )
+
+
+def tree(work: Path) -> dict[str, str | None]:
+    """Return all that is in and beside `work`: paths, and the text of files."""
+    return {
+        str(path.relative_to(work.parent)): path.read_text() if path.is_file() else None
+        for path in work.parent.rglob("*")
+    }
+
+
+def named(done: Done) -> list[str]:
+    """Return the answers that the messages of the hook name, one for each message."""
+    report, _, _ = done.stderr.partition("Nothing was rendered")
+    lines = [line for line in report.splitlines() if line[:1].isalpha() and ": " in line]
+    return [line.split(": ")[0] for line in lines]
+
+
+# Bad input
+
+BAD = {
+    "project_name": ["", " ", "Order\nEvents", "Order Events\n", "x" * 81],
+    "description": ["x" * 201, "one\ntwo", "A sentence.\n", "\x1b[1m"],
+    "sns_topic_name": ["events.fifo", "two words", "x" * 252, "events\n", ""],
+    "event_types": ["", 'a"b', "a,,b", "${x}", "a*b", "order.created\n"],
+    "aws_region": ["us-east", "us-east-1\n"],
+    "terraform_state_bucket": ["My_Bucket", "a..b", "192.168.1.1", "xn--a", "state\n"],
+    "service_path": ["/abs", "../up", ".\n", "a\tb"],
+    "owner": ["", "my-team\n", "a\x01b"],
+    "product": ["", "shop\n", "a\x7fb"],
+    "package_name": ["class", "json", "handler", "Order", "1a", "a-b", "order_events\n", ""],
+}
+# As many runs as the longest list has values: each run takes the next value of every answer.
+RUNS = [
+    {name: value for name, value in zip(BAD, values, strict=True) if value is not None}
+    for values in zip_longest(*BAD.values())
+]
+
+
+@pytest.mark.parametrize("bad", RUNS)
+def test_bad_answers(work: Path, home: Path, bad: dict[str, str]) -> None:
+    done = cookiecutter(work, home, project_slug="order-events", **bad)
+    assert done.returncode == 1
+    assert named(done) == list(bad)
+    assert tree(work) == {"work": None}
+
+
+@pytest.mark.parametrize(
+    "slug",
+    [
+        "../x",
+        "../x/y",
+        "a/b",
+        "a/b/c",
+        "a/../b",
+        "a/..",
+        "a/../..",
+        "Order Events",
+        "-x",
+        "x-",
+        "a--b",
+        "x" * 41,
+        "order-events\n",
+    ],
+)
+def test_bad_slug(work: Path, home: Path, slug: str) -> None:
+    done = cookiecutter(work, home, project_slug=slug, package_name="order_events")
+    assert done.returncode == 1
+    assert named(done) == ["project_slug"]
+    assert tree(work) == {"work": None}
+
+
+@pytest.mark.parametrize("slug", ["", ".", ".."])
+def test_slug_that_is_a_folder_that_exists(work: Path, home: Path, slug: str) -> None:
+    """Cookiecutter itself refuses these, before any hook runs."""
+    done = cookiecutter(work, home, project_slug=slug)
+    assert done.returncode == 1
+    assert "already exists" in done.stdout
+    assert tree(work) == {"work": None}
+
+
+@pytest.mark.parametrize("name", ["python_version", "architecture"])
+def test_bad_choice(work: Path, home: Path, name: str) -> None:
+    """Cookiecutter itself refuses these too, with a traceback that ends in the choices."""
+    done = cookiecutter(work, home, **{name: "x\n"})
+    assert done.returncode == 1
+    assert f"choice variable {name}, but the choices are" in done.stderr
+    assert tree(work) == {"work": None}
+
+
+@pytest.mark.parametrize("slug", ["a/b", "a/..", "a/../kept", "../kept/x", "kept/b"])
+def test_what_was_there_before_a_bad_slug_stays(work: Path, home: Path, slug: str) -> None:
+    for folder in (work / "kept", work.parent / "kept", work / "empty"):
+        folder.mkdir()
+    (work / "kept" / "file").write_text("mine")
+    (work / "file").write_text("mine")
+    before = tree(work)
+    assert cookiecutter(work, home, project_slug=slug).returncode == 1
+    assert tree(work) == before
+
+
+def test_an_empty_folder_that_was_there_before_a_bad_slug_stays(work: Path, home: Path) -> None:
+    folder = work / "a"
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    assert cookiecutter(work, home, project_slug="a/b").returncode == 1
+    assert tree(work) == {"work": None, "work/a": None}
+
+
+def test_an_output_folder_that_was_not_there_before_goes_again(work: Path, home: Path) -> None:
+    done = cookiecutter(work, home, "--output-dir", "a/b", aws_region="us-east")
+    assert done.returncode == 1
+    assert named(done) == ["aws_region"]
+    assert tree(work) == {"work": None}
+
+
+def test_a_service_that_was_there_stays_as_it_was(work: Path, home: Path) -> None:
+    service = work / "order-events"
+    service.mkdir()
+    (service / "handler.py").write_text("mine")
+    before = tree(work)
+    done = cookiecutter(work, home, "--overwrite-if-exists", aws_region="us-east")
+    assert done.returncode == 1
+    assert named(done) == ["aws_region"]
+    assert "--no-input --overwrite-if-exists" in done.stderr
+    assert tree(work) == before
+
+
+def test_the_command_that_is_printed_renders_the_same_answers(work: Path, home: Path) -> None:
+    (work / ".git").mkdir()
+    typed = {
+        "project_name": "O'Brien's \"Größe\" \\ $(id) `id` ~ ! 🚀",
+        "description": "{{ '{' }}{ x }} ${x} %{y} # <b> \\",
+        "event_types": "a b, order.*",
+        "service_path": "elsewhere",
+        "project_slug": "orders",
+    }
+    refused = cookiecutter(work, home, **typed)
+    assert refused.returncode == 1
+    assert named(refused) == ["service_path"]
+
+    _, _, rest = refused.stderr.partition("correct what stands last:\n\n")
+    command, _, _ = rest.partition("\n\n")
+    done = subprocess.run(
+        ["/bin/sh", "-c", command.replace("cookiecutter", shlex.join(COOKIECUTTER), 1)],
+        cwd=home,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    replay = json.loads((home / ".cookiecutter_replay" / f"{TEMPLATE.name}.json").read_text())
+    answers = {**typed, "description": "{{ x }} ${x} %{y} # <b> \\", "service_path": "orders"}
+    assert {name: replay["cookiecutter"][name] for name in answers} == answers
+    assert (work / "orders").is_dir()
+
+
+# Where the workflow ends up
+
+WORKFLOW = Path(".github", "workflows", "order-events.yml")
+
+
+def test_no_repository(work: Path, home: Path) -> None:
+    done = cookiecutter(work, home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (work / "order-events" / WORKFLOW).is_file()
+    assert (work / "order-events" / ".pre-commit-config.yaml").is_file()
+    assert (work / "order-events" / ".github" / "dependabot.yml").is_file()
+    assert "git init" in done.stdout
+    assert str(work / "order-events") in done.stdout
+    assert list(tree(work)).count("work/order-events") == len(list(work.iterdir())) == 1
+
+
+def test_no_cache_of_the_template_is_rendered(work: Path, home: Path) -> None:
+    assert cookiecutter(work, home).returncode == 0
+    assert [path for path in tree(work) if path.endswith(("__pycache__", "_cache", ".pyc"))] == []
+
+
+def test_repository_of_its_own(work: Path, home: Path) -> None:
+    service = work / "order-events"
+    (service / ".git").mkdir(parents=True)
+    done = cookiecutter(work, home, "--overwrite-if-exists")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (service / WORKFLOW).is_file()
+    assert "git init" not in done.stdout
+    assert "workflow" not in done.stdout
+
+
+def test_monorepo(work: Path, home: Path) -> None:
+    (work / ".git").mkdir()
+    services = work / "services"
+    services.mkdir()
+    done = cookiecutter(services, home, service_path="services/order-events")
+    assert (done.returncode, done.stderr) == (0, "")
+    service = services / "order-events"
+    assert (work / WORKFLOW).read_bytes() == (service / WORKFLOW).read_bytes()
+    assert f"Copied the workflow to {work / WORKFLOW}" in done.stdout
+    for path in (".pre-commit-config.yaml", ".github/dependabot.yml"):
+        assert not (service / path).exists()
+        assert path in done.stdout
+
+
+def test_monorepo_with_a_file_of_that_name(work: Path, home: Path) -> None:
+    (work / ".git").mkdir()
+    (work / WORKFLOW).parent.mkdir(parents=True)
+    (work / WORKFLOW).write_text("mine")
+    done = cookiecutter(work, home, service_path="order-events")
+    assert done.returncode == 0
+    assert (work / WORKFLOW).read_text() == "mine"
+    assert "left as it is" in done.stdout
+    assert (work / "order-events" / WORKFLOW).is_file()
+
+
+def test_monorepo_that_is_no_repository_yet(work: Path, home: Path) -> None:
+    done = cookiecutter(work, home, service_path="services/order-events")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "make workflow" in done.stdout
+    assert (work / "order-events" / WORKFLOW).is_file()
+    assert not (work / ".github").exists()
+
+
+def test_wrong_service_path(work: Path, home: Path) -> None:
+    (work / ".git").mkdir()
+    done = cookiecutter(work, home, "--output-dir", "services", service_path="order-events")
+    assert done.returncode == 1
+    assert named(done) == ["service_path"]
+    assert "service_path=services/order-events" in done.stderr
+    assert tree(work) == {"work": None, "work/.git": None}
+
+
+def test_repository_of_its_own_in_another_is_warned_about(work: Path, home: Path) -> None:
+    (work / ".git").mkdir()
+    done = cookiecutter(work, home)
+    assert done.returncode == 0
+    assert "Warning: service_path" in done.stderr
+    assert "service_path=order-events" in done.stderr
+    assert not (work / ".github").exists()
+
+
+def test_a_terminal_that_cannot_show_an_answer(work: Path, home: Path) -> None:
+    done = subprocess.run(
+        [
+            *COOKIECUTTER,
+            str(TEMPLATE),
+            "--no-input",
+            "project_name=Größe 🚀",
+            "aws_region=xx-east-1",
+        ],
+        cwd=work,
+        env={**environment(home), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Gr\\xf6\\xdfe" in done.stdout
+    assert "Warning: aws_region" in done.stderr
+
+
+def test_a_reader_that_is_gone(work: Path, home: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COOKIECUTTER, str(TEMPLATE), "--no-input"],
+        cwd=work,
+        env=environment(home),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (work / "order-events" / "handler.py").is_file()
