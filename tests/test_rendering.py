@@ -40,7 +40,8 @@ def expected_files(slug: str, package: str, service_path: str) -> set[str]:
         for line in (Path(__file__).parent / "files.txt").read_text().split()
     }
     if service_path != ".":
-        expected.remove(".github/dependabot.yml")
+        # GitHub and pre-commit read these only at a repository's root.
+        expected -= {".github/dependabot.yml", ".pre-commit-config.yaml"}
     return expected
 
 

@@ -1,0 +1,61 @@
+"""The rendered service at work: its own make targets, as a developer would run them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Render, need, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def service(render: Render) -> Path:
+    """Render the default service into a folder of its own and install it."""
+    need("make")
+    folder = render()
+    run("make", "install", cwd=folder)
+    return folder
+
+
+def test_its_checks_and_unit_tests_pass(service: Path) -> None:
+    run("make", "lint", "typecheck", "test", cwd=service)
+
+
+def test_nothing_changes_when_it_is_formatted(service: Path) -> None:
+    run("git", "init", "--quiet", cwd=service)
+    run("git", "add", ".", cwd=service)
+    run("make", "format", cwd=service)
+    assert run("git", "status", "--porcelain", "--", ".", cwd=service).stdout.count("\nAM") == 0
+
+
+def test_terraform_is_valid_and_its_tests_pass(service: Path) -> None:
+    need("terraform")
+    run("make", "validate", cwd=service)
+
+
+def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
+    need("terraform")
+    done = run("make", "package", "e2e", cwd=service)
+    assert "went through" in done.stdout
+
+
+def refused(*command: str, cwd: Path) -> str:
+    """Run a command that must fail; return what it printed."""
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+def test_an_unknown_environment_is_refused(service: Path) -> None:
+    assert "ENV=staging: there are two environments, dev and prod." in refused(
+        "make", "plan", "ENV=staging", cwd=service
+    )
+
+
+def test_init_without_a_state_bucket_says_where_to_set_it(service: Path) -> None:
+    need("terraform")
+    assert "terraform/environments/dev.s3.tfbackend" in refused("make", "init", cwd=service)
