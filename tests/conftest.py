@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from pytest_cookies.plugin import Cookies, Result
 
 TEMPLATE = Path(__file__).parents[1]
 SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
+
+# Tests import the scripts of the service from there; a cache beside them would be rendered too.
+sys.dont_write_bytecode = True
 
 Render = Callable[..., Path]
 

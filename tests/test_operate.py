@@ -1,0 +1,1228 @@
+"""The operator's commands at work against moto: scripts/operate.py of the rendered service."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from botocore import exceptions
+from moto import mock_aws
+from moto.core.responses import ActionResult
+from moto.server import ThreadedMotoServer
+from moto.sqs.exceptions import InvalidParameterValue
+from moto.sqs.models import SQSBackend, sqs_backends
+from moto.sqs.responses import SQSResponse
+
+SCRIPTS = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}" / "scripts"
+
+# The template's folder stays clean: what lies in it is rendered.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(SCRIPTS))
+import operate  # noqa: E402
+from operations import function, logs, queues  # noqa: E402
+from operations.service import explain  # noqa: E402
+
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
+NAME = "order-events-dev"
+EVENT = {"id": "e-1", "occurred_at": "2026-01-01T10:00:00Z", "data": {"card": "SECRET-4711"}}
+ATTRIBUTES = {
+    "event_type": {"DataType": "String", "StringValue": "order.created"},
+    "correlation_id": {"DataType": "String", "StringValue": "c-1"},
+}
+
+COMMANDS = [
+    ["status"],
+    ["logs", "--once"],
+    ["publish"],
+    ["dlq-peek"],
+    ["undelivered-peek"],
+    ["dlq-redrive"],
+    ["undelivered-redrive"],
+    ["replay", "saved.jsonl"],
+    ["smoke"],
+    ["versions"],
+]
+
+
+@dataclass
+class Deployed:
+    """A service on moto, as Terraform would have made it, and a way to run commands on it."""
+
+    outputs: Path
+    package: Path
+    urls: dict[str, str]
+    capfd: pytest.CaptureFixture[str]
+
+    def run(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """Run a command in this process; returns exit code, standard output, standard error."""
+        self.capfd.readouterr()
+        code = operate.main(["--outputs", str(self.outputs), *map(str, arguments)])
+        out, err = self.capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    def done(self, *arguments: str | Path) -> str:
+        """Run a command that must succeed, and return what it says."""
+        code, out, err = self.run(*arguments)
+        assert (code, err) == (0, ""), err
+        return out
+
+    def refused(self, *arguments: str | Path) -> str:
+        """Run a command that must not succeed, and return what it says on standard error."""
+        code, _, err = self.run(*arguments)
+        assert code == 1
+        assert err.strip()
+        return err
+
+    def send(self, queue: str, *bodies: str, **attributes: Any) -> list[str]:
+        """Send messages to a queue; returns their ids."""
+        return [
+            client("sqs").send_message(
+                QueueUrl=self.urls[queue],
+                MessageBody=body,
+                MessageAttributes=attributes or ATTRIBUTES,
+            )["MessageId"]
+            for body in bodies
+        ]
+
+    def bodies(self, queue: str) -> list[str]:
+        """Receive all visible messages of a queue, without keeping others from seeing them."""
+        return [message["Body"] for message in self.messages(queue)]
+
+    def messages(self, queue: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while (
+            received := client("sqs")
+            .receive_message(
+                QueueUrl=self.urls[queue],
+                MaxNumberOfMessages=10,
+                MessageAttributeNames=["All"],
+                VisibilityTimeout=30,
+            )
+            .get("Messages")
+        ):
+            found += received
+        for message in found:
+            client("sqs").change_message_visibility(
+                QueueUrl=self.urls[queue],
+                ReceiptHandle=message["ReceiptHandle"],
+                VisibilityTimeout=0,
+            )
+        return found
+
+    def log(self, *lines: dict[str, Any] | str, ago: float = 1) -> None:
+        """Write lines to the function's log, as of some seconds ago."""
+        client("logs").put_log_events(
+            logGroupName=f"/aws/lambda/{NAME}",
+            logStreamName="stream",
+            logEvents=[
+                {
+                    "timestamp": int((time.time() - ago) * 1000),
+                    "message": line if isinstance(line, str) else json.dumps(line),
+                }
+                for line in lines
+            ],
+        )
+
+
+@cache
+def client(name: str) -> Any:
+    """Return a client of boto3's; kept for the length of a test."""
+    return boto3.client(name, region_name=REGION)
+
+
+def zip_of(code: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("handler.py", code)
+    return file.getvalue()
+
+
+def update_code() -> bytes:
+    """Give the function other code, which is not live yet; returns its package."""
+    package = zip_of("def handler(event, context): return {}\n")
+    client("lambda").update_function_code(FunctionName=NAME, ZipFile=package)
+    return package
+
+
+def deploy(folder: Path) -> tuple[Path, Path, dict[str, str]]:
+    """Make the service's resources, and the file with Terraform's outputs."""
+    sqs, sns, lambda_ = client("sqs"), client("sns"), client("lambda")
+    names = {"queue": NAME, "dlq": f"{NAME}-dlq", "undelivered": f"{NAME}-undelivered"}
+    urls = {
+        key: sqs.create_queue(QueueName=name)["QueueUrl"]
+        for key, name in {**names, "other": "another-service"}.items()
+    }
+    arns = {key: f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" for key, name in names.items()}
+    redrive = {"deadLetterTargetArn": arns["dlq"], "maxReceiveCount": 5}
+    sqs.set_queue_attributes(
+        QueueUrl=urls["queue"], Attributes={"RedrivePolicy": json.dumps(redrive)}
+    )
+    topic = sns.create_topic(Name="events-dev")["TopicArn"]
+    policy = {"event_type": [{"prefix": "payment."}, "order.created"]}
+    subscription = sns.subscribe(
+        TopicArn=topic,
+        Protocol="sqs",
+        Endpoint=arns["queue"],
+        Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps(policy)},
+        ReturnSubscriptionArn=True,
+    )["SubscriptionArn"]
+    sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:another-service"
+    )
+
+    package = folder / "lambda.zip"
+    package.write_bytes(zip_of("def handler(event, context): ...\n"))
+    role = client("iam").create_role(
+        RoleName=NAME, AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}'
+    )["Role"]["Arn"]
+    made = lambda_.create_function(
+        FunctionName=NAME,
+        Role=role,
+        Runtime="python3.13",
+        Handler="handler.handler",
+        Code={"ZipFile": package.read_bytes()},
+        MemorySize=256,
+        Timeout=30,
+    )
+    version = lambda_.publish_version(FunctionName=NAME, Description="commit abc")["Version"]
+    lambda_.create_alias(FunctionName=NAME, Name="live", FunctionVersion=version)
+    lambda_.create_event_source_mapping(
+        EventSourceArn=arns["queue"], FunctionName=NAME, BatchSize=10
+    )
+    client("logs").create_log_group(logGroupName=f"/aws/lambda/{NAME}")
+    client("logs").create_log_stream(logGroupName=f"/aws/lambda/{NAME}", logStreamName="stream")
+
+    outputs = {
+        "function_name": NAME,
+        "function_arn": made["FunctionArn"],
+        "log_group_name": f"/aws/lambda/{NAME}",
+        "queue_name": NAME,
+        "queue_url": urls["queue"],
+        "queue_arn": arns["queue"],
+        "dead_letter_queue_url": urls["dlq"],
+        "dead_letter_queue_arn": arns["dlq"],
+        "undelivered_queue_url": urls["undelivered"],
+        "subscription_arn": subscription,
+        "role_name": NAME,
+    }
+    file = folder / "outputs.json"
+    write_outputs(file, outputs)
+    return file, package, urls
+
+
+def write_outputs(file: Path, outputs: dict[str, str]) -> None:
+    values = {name: {"sensitive": False, "value": value} for name, value in outputs.items()}
+    file.write_text(json.dumps(values), encoding="utf-8")
+
+
+def change_output(deployed: Deployed, **changes: str) -> None:
+    outputs = json.loads(deployed.outputs.read_text())
+    write_outputs(deployed.outputs, {**{k: v["value"] for k, v in outputs.items()}, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting, no credentials of the developer's, and a default region that is the wrong one."""
+    client.cache_clear()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(queues, "RETRY_SECONDS", 0)
+    for module in (queues, logs, function):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+
+
+@pytest.fixture
+def deployed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Deployed]:
+    with mock_aws(config={"lambda": {"use_docker": False}}):
+        made = Deployed(*deploy(tmp_path), capfd)
+        # moto's own event source would take the messages away unseen; the mapping stays listed.
+        sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
+        yield made
+
+
+##### Which service: Terraform's outputs, credentials, account
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "gave nothing"),
+        ("{}", "Nothing is deployed in this environment"),
+        ("no JSON", "not what `terraform output -json` prints"),
+        ('{"queue_url": "x"}', "not what `terraform output -json` prints"),
+        ('{"queue_url": {"value": "x"}}', "no value for function_name, function_arn"),
+    ],
+)
+def test_outputs_that_are_of_no_use_are_refused(deployed: Deployed, text: str, said: str) -> None:
+    deployed.outputs.write_text(text)
+    assert said in deployed.refused("status")
+
+
+def test_outputs_must_be_there_and_hold_arns(deployed: Deployed) -> None:
+    change_output(deployed, function_arn=NAME)
+    assert "is not an ARN" in deployed.refused("status")
+    deployed.outputs.unlink()
+    assert "can't read Terraform's outputs" in deployed.refused("status")
+
+
+def test_outputs_come_from_standard_input_too(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(deployed.outputs.read_text()))
+    assert operate.main(["--outputs", "-", "versions"]) == 0
+
+
+def test_no_credentials_is_one_sentence(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as signed_out:
+        for name in [name for name in os.environ if name.startswith("AWS_") and "KEY" in name]:
+            signed_out.delenv(name)
+        signed_out.setattr(boto3, "DEFAULT_SESSION", None)
+        for command in COMMANDS:
+            said = deployed.refused(*command)
+            assert said.startswith("No AWS credentials: sign in"), command
+            assert len(said.splitlines()) == 1
+
+
+def test_another_account_is_refused_before_anything_is_done(deployed: Deployed) -> None:
+    for queue in ("dlq", "undelivered"):
+        deployed.send(queue, "{}")
+    change_output(deployed, function_arn=f"arn:aws:lambda:{REGION}:999999999999:function:{NAME}")
+    for command in COMMANDS:
+        said = deployed.refused(*command)
+        assert f"signed in to AWS account {ACCOUNT}, but {NAME} is in 999999999999" in said, command
+        assert len(said.splitlines()) == 1
+    assert [len(deployed.bodies(queue)) for queue in deployed.urls] == [0, 1, 1, 0]
+
+
+@pytest.mark.usefixtures("move_tasks")
+def test_a_queue_that_is_gone_is_one_sentence(deployed: Deployed) -> None:
+    for url in deployed.urls.values():
+        client("sqs").delete_queue(QueueUrl=url)
+    for command in ("dlq-peek", "undelivered-peek", "dlq-redrive", "undelivered-redrive", "smoke"):
+        said = deployed.refused(command)
+        assert "AWS does not find what Terraform's outputs name" in said, command
+        assert len(said.splitlines()) == 1
+
+
+def client_error(code: str) -> exceptions.ClientError:
+    return exceptions.ClientError({"Error": {"Code": code, "Message": "Because."}}, "SendMessage")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (client_error("ExpiredToken"), "has expired: sign in again"),
+        (client_error("InvalidClientTokenId"), "does not accept these credentials"),
+        (client_error("AccessDeniedException"), "not allowed to call SendMessage: Because."),
+        (client_error("ResourceNotFoundException"), "AWS does not find"),
+        (client_error("ThrottlingException"), "SendMessage failed: Because. (ThrottlingException)"),
+        (exceptions.ProfileNotFound(profile="shop"), "AWS_PROFILE must name a profile"),
+        (exceptions.UnauthorizedSSOTokenError(), "missing or has expired"),
+        (
+            exceptions.TokenRetrievalError(provider="sso", error_msg="expired"),
+            "missing or has expired",
+        ),
+        (exceptions.EndpointConnectionError(endpoint_url="https://x"), "can't be reached"),
+        (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "can't be reached"),
+        (exceptions.UnknownServiceError(service_name="x", known_service_names="y"), "call to AWS"),
+    ],
+)
+def test_errors_of_aws_are_explained(error: Any, said: str) -> None:
+    assert said in explain(error)
+    assert len(explain(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["dlq-redrive", "--max-rate", "0"], "'0' is not a whole number from 1 to 500"),
+        (["dlq-redrive", "--max-rate", "501"], "'501' is not a whole number from 1 to 500"),
+        (["dlq-peek", "--max", "many"], "'many' is not a whole number"),
+        (["logs", "--since", "-1"], "'-1' is not a number"),
+        (["versions", "--check", "live"], "'live' is not a whole number"),
+        (["destroy-all"], "invalid choice"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        operate.main(["--outputs", "-", *arguments])
+    assert stopped.value.code == 1
+    errors = capfd.readouterr().err
+    assert said in errors
+    assert len(errors.splitlines()) == 1
+
+
+##### logs
+
+
+def test_logs_are_readable(deployed: Deployed) -> None:
+    deployed.log(
+        {"_aws": {"Timestamp": 1}, "MessagesFailed": [1.0]},
+        {"type": "platform.start", "record": {"requestId": "r-1"}},
+        {
+            "level": "ERROR",
+            "message": "Message failed",
+            "service": NAME,
+            "cold_start": True,
+            "message_id": "m-1",
+            "event_type": "order.created",
+            "correlation_id": "c-1",
+            "error": "ValueError",
+            "stack": ["service.py:12 process"],
+            "order": {"lines": 2},
+        },
+        {"level": "ERROR", "errorType": "ImportError", "errorMessage": "no module x"},
+        {
+            "type": "platform.report",
+            "record": {"status": "timeout", "metrics": {"durationMs": 3000.1}},
+        },
+        {"type": "platform.report", "record": {"status": "success", "metrics": {"durationMs": 12}}},
+        "not JSON\n",
+    )
+    said = deployed.done("logs", "--once").splitlines()
+    texts = [line.partition("Z  ")[2] or line for line in said[1:]]
+    assert texts == [
+        "ERROR     Message failed  message_id=m-1  event_type=order.created  correlation_id=c-1"
+        '  error=ValueError  order={"lines":2}',
+        "    service.py:12 process",
+        "ERROR     ImportError: no module x",
+        "ERROR     Invocation ended: timeout  duration 3000.1 ms",
+        "Invocation ended  duration 12 ms",
+        "not JSON",
+    ]
+
+
+def test_logs_begin_where_asked(deployed: Deployed) -> None:
+    deployed.log("old", ago=300)
+    assert deployed.done("logs", "--once", "--since", "1").endswith("No lines.\n")
+    assert "old" in deployed.done("logs", "--once", "--since", "6")
+
+
+def test_logs_follow_until_ctrl_c_and_show_each_line_once(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(3))
+
+    def sleep(_seconds: float) -> None:
+        if next(looks) == 2:
+            raise KeyboardInterrupt
+        deployed.log("later", ago=0)
+        # One that comes late: it is older than what was shown before.
+        deployed.log("late", ago=30)
+
+    deployed.log("first")
+    monkeypatch.setattr("operations.logs.time.sleep", sleep)
+    texts = [line.partition("Z  ")[2] for line in deployed.done("logs").splitlines()[2:]]
+    assert sorted(texts) == ["first", "late", "late", "later", "later"]
+
+
+def test_logs_of_a_log_group_that_is_gone(deployed: Deployed) -> None:
+    client("logs").delete_log_group(logGroupName=f"/aws/lambda/{NAME}")
+    assert "AWS does not find" in deployed.refused("logs")
+
+
+##### publish
+
+
+def test_publish_sends_a_message_that_the_service_takes(deployed: Deployed) -> None:
+    said = deployed.done("publish")
+    [message] = deployed.messages("queue")
+    attributes = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()}
+    assert attributes["event_type"] == "payment.test"
+    assert attributes["correlation_id"] in said
+    event = json.loads(message["Body"])
+    assert set(event) == {"id", "occurred_at", "data"}
+    assert datetime.fromisoformat(event["occurred_at"]).tzinfo is not None
+    assert "message id " in said
+
+
+def test_publish_takes_type_correlation_id_and_body(deployed: Deployed, tmp_path: Path) -> None:
+    options = ["--event-type", "order.created", "--correlation-id", "c-9"]
+    deployed.done("publish", *options, "--body", json.dumps(EVENT))
+    file = tmp_path / "body.json"
+    file.write_text(json.dumps({**EVENT, "id": "e-2"}))
+    deployed.done("publish", *options, "--body-file", file)
+    messages = deployed.messages("queue")
+    assert [json.loads(message["Body"])["id"] for message in messages] == ["e-1", "e-2"]
+    assert {m["MessageAttributes"]["correlation_id"]["StringValue"] for m in messages} == {"c-9"}
+
+
+def test_publish_tells_that_the_filter_keeps_a_type_away(deployed: Deployed) -> None:
+    said = deployed.done("publish", "--event-type", "order.cancelled")
+    assert f"{NAME} does not get it" in said
+    assert deployed.bodies("queue") == []
+    assert len(deployed.bodies("other")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{not", "the message's body: not JSON"),
+        ("[]", "needs id, occurred_at, data"),
+        ('{"id": "1", "data": {}}', "needs occurred_at"),
+    ],
+)
+def test_publish_refuses_a_body_that_no_subscriber_could_read(
+    deployed: Deployed, body: str, said: str
+) -> None:
+    assert said in deployed.refused("publish", "--body", body)
+    assert deployed.bodies("other") == []
+
+
+def test_publish_of_a_file_that_is_missing(deployed: Deployed, tmp_path: Path) -> None:
+    assert "can't read the message" in deployed.refused("publish", "--body-file", tmp_path / "x")
+
+
+##### peek
+
+
+def test_peek_shows_messages_and_leaves_them(deployed: Deployed) -> None:
+    [message_id] = deployed.send("dlq", json.dumps(EVENT))
+    said = deployed.done("dlq-peek")
+    assert "1 of about 1 messages in order-events-dev-dlq" in said
+    assert f"message id   {message_id}" in said
+    assert "received:    1 times" in said
+    assert "correlation_id=c-1  event_type=order.created" in said
+    assert "{id: text, occurred_at: text, data: {card: text}}" in said
+    assert "SECRET" not in said
+    # Visible again at once, and counted up.
+    assert "received:    2 times" in deployed.done("dlq-peek")
+
+
+def test_peek_says_why_from_the_log(deployed: Deployed) -> None:
+    known, unknown = deployed.send("dlq", "{}", "not JSON")
+    failure = {"level": "ERROR", "message": "Message failed", "message_id": known}
+    deployed.log({**failure, "error": "first"}, ago=5)
+    deployed.log({**failure, "error": "no attribute x", "stack": ["service.py:3 process"]})
+    deployed.log({"level": "INFO", "message": "Message processed", "message_id": unknown})
+    first, second = deployed.done("dlq-peek").split("\n2. ")
+    assert "Message failed  error=no attribute x" in first
+    assert "service.py:3 process" in first
+    assert "errors in the log: 2" in first
+    assert "the log has no error of this message" in second
+    assert "8 bytes, not JSON" in second
+
+
+def test_peek_goes_on_where_the_log_can_not_be_read(deployed: Deployed) -> None:
+    deployed.send("dlq", "{}")
+    client("logs").delete_log_group(logGroupName=f"/aws/lambda/{NAME}")
+    assert "why:         FilterLogEvents: AWS does not find" in deployed.done("dlq-peek")
+
+
+def test_peek_asks_the_log_about_many_messages(deployed: Deployed) -> None:
+    for message_id in deployed.send("dlq", *["{}"] * 25):
+        deployed.log({"level": "ERROR", "message": "Message failed", "message_id": message_id})
+    said = deployed.done("dlq-peek", "--max", "25")
+    assert said.count("Message failed") == 25
+
+
+def test_peek_shows_no_more_than_asked(deployed: Deployed) -> None:
+    deployed.send("dlq", *["{}"] * 25)
+    said = deployed.done("dlq-peek", "--max", "12")
+    assert "12 of about 25 messages" in said
+    assert said.count("message id") == 12
+    assert len(deployed.bodies("dlq")) == 25
+
+
+def test_peek_gives_messages_back_after_ctrl_c(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.send("dlq", *["{}"] * 15)
+    receive = queues._receive
+    calls = iter(range(9))
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return receive(*arguments)
+
+    monkeypatch.setattr(queues, "_receive", interrupted)
+    assert deployed.run("dlq-peek")[0] == 130
+    assert len(deployed.bodies("dlq")) == 15
+
+
+@pytest.mark.parametrize("queue", ["dlq", "undelivered"])
+def test_peek_of_an_empty_queue(deployed: Deployed, queue: str) -> None:
+    assert deployed.refused(f"{queue}-peek") == f"{NAME}-{queue} is empty: nothing to do.\n"
+
+
+def test_peek_of_messages_that_others_hold(deployed: Deployed) -> None:
+    deployed.send("dlq", "{}")
+    client("sqs").receive_message(QueueUrl=deployed.urls["dlq"], VisibilityTimeout=60)
+    assert "no visible message; about 1 are in flight" in deployed.refused("dlq-peek")
+
+
+def test_peek_recognises_an_envelope(deployed: Deployed) -> None:
+    envelope = {"Type": "Notification", "TopicArn": "a", "Message": json.dumps(EVENT)}
+    deployed.send("undelivered", json.dumps(envelope))
+    said = deployed.done("undelivered-peek")
+    assert "SNS envelope around {id: text" in said
+    assert "why:" not in said
+
+
+##### save and replay
+
+
+def test_what_peek_saves_replay_sends_to_the_queue_and_never_to_the_topic(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    binary = {"DataType": "Binary", "BinaryValue": b"\x00\xff"}
+    bodies = [json.dumps({**EVENT, "id": f"e-{n}"}) for n in range(12)] + ["Grüße\u2028\n{", "x"]
+    deployed.send("dlq", *bodies, **ATTRIBUTES, trace=binary)
+    file = tmp_path / "saved.jsonl"
+    said = deployed.done("dlq-peek", "--save", file)
+    assert f"Saved 14 messages with their bodies to {file}" in said
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.glob("*.part")) == []
+
+    assert f"Sent 14 of 14 messages from {file} to {NAME}" in deployed.done("replay", file)
+    sent = deployed.messages("queue")
+    assert sorted(message["Body"] for message in sent) == sorted(bodies)
+    assert sent[0]["MessageAttributes"]["trace"]["BinaryValue"] == b"\x00\xff"
+    assert sent[0]["MessageAttributes"]["event_type"]["StringValue"] == "order.created"
+    assert len(deployed.bodies("dlq")) == 14
+    assert deployed.bodies("other") == []
+
+
+def test_a_saved_file_is_never_overwritten(deployed: Deployed, tmp_path: Path) -> None:
+    deployed.send("dlq", "{}")
+    file = tmp_path / "saved.jsonl"
+    file.write_text("precious")
+    assert "is not overwritten" in deployed.refused("dlq-peek", "--save", file)
+    assert file.read_text() == "precious"
+
+
+def test_a_file_that_can_not_be_written(deployed: Deployed, tmp_path: Path) -> None:
+    deployed.send("dlq", "{}")
+    said = deployed.refused("dlq-peek", "--save", tmp_path / "missing" / "saved.jsonl")
+    assert "can't save the messages: No such file" in said
+    assert len(deployed.bodies("dlq")) == 1
+
+
+GOOD_LINE = json.dumps({"body": "{}", "message_attributes": {}})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{not JSON", "line 2: is no saved message"),
+        ("[]", "line 2: is no saved message"),
+        ('{"body": "x"}', "'message_attributes' is missing"),
+        ('{"body": "", "message_attributes": {}}', "body must be text, and not empty"),
+        ('{"body": 5, "message_attributes": {}}', "body must be text, and not empty"),
+        ('{"body": "x", "message_attributes": []}', "line 2: is no saved message"),
+        ('{"body": "x", "message_attributes": {"a": {"StringValue": "1"}}}', "attribute a must"),
+    ],
+)
+def test_replay_sends_nothing_of_a_file_with_a_bad_line(
+    deployed: Deployed, tmp_path: Path, line: str, said: str
+) -> None:
+    file = tmp_path / "saved.jsonl"
+    file.write_text(f"{GOOD_LINE}\n{line}\n")
+    assert said in deployed.refused("replay", file)
+    assert deployed.bodies("queue") == []
+
+
+def test_replay_of_no_file_no_text_and_no_messages(deployed: Deployed, tmp_path: Path) -> None:
+    file = tmp_path / "saved.jsonl"
+    assert "can't read the saved messages: No such file" in deployed.refused("replay", file)
+    assert "make replay FILE=" in deployed.refused("replay", "")
+    file.write_bytes(b"\xff\xfe")
+    assert "is not text" in deployed.refused("replay", file)
+    file.write_text("\n")
+    assert "holds no messages" in deployed.refused("replay", file)
+
+
+def test_replay_keeps_batches_below_the_limit(deployed: Deployed, tmp_path: Path) -> None:
+    file = tmp_path / "saved.jsonl"
+    bodies = [letter * 160_000 for letter in "abcdefg"]
+    lines = [json.dumps({"body": body, "message_attributes": {}}) for body in bodies]
+    file.write_text("\n".join(lines))
+    deployed.done("replay", file)
+    assert sorted(deployed.bodies("queue")) == bodies
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make SQS fail on single messages of a batch, as often as told; it still answers 200."""
+
+    def fail(
+        operation: str, wanted: Callable[[Any], bool], times: int, fault: bool = False
+    ) -> None:
+        original = getattr(SQSBackend, operation)
+        left = [times]
+
+        def wrapped(self: Any, queue: str, entries: Any) -> Any:
+            items = entries.items() if isinstance(entries, dict) else enumerate(entries)
+            bad = [key for key, entry in items if left[0] > 0 and wanted(entry)]
+            left[0] -= len(bad)
+            if isinstance(entries, dict):
+                failed = [entries[key]["Id"] for key in bad]
+                good: Any = {key: entry for key, entry in entries.items() if key not in bad}
+            else:
+                failed = [entries[key]["Id"] for key in bad]
+                good = [entry for n, entry in enumerate(entries) if n not in bad]
+            done, errors = original(self, queue, good) if good else ([], [])
+            reason = {"Code": "InternalError", "Message": "Planted", "SenderFault": fault}
+            return done, [*errors, *({"Id": key, **reason} for key in failed)]
+
+        monkeypatch.setattr(SQSBackend, operation, wrapped)
+
+    return fail
+
+
+def test_replay_tries_again_what_sqs_did_not_take(
+    deployed: Deployed, tmp_path: Path, failing: Callable[..., None]
+) -> None:
+    file = tmp_path / "saved.jsonl"
+    lines = [json.dumps({"body": f"b{n}", "message_attributes": {}}) for n in range(12)]
+    file.write_text("\n".join(lines))
+    failing("send_message_batch", lambda entry: entry["MessageBody"] == "b3", times=2)
+    assert "Sent 12 of 12" in deployed.done("replay", file)
+    assert sorted(deployed.bodies("queue")) == sorted(f"b{n}" for n in range(12))
+
+
+@pytest.mark.parametrize("fault", [False, True], ids=["fault of SQS", "fault of the sender"])
+def test_replay_names_what_was_not_sent(
+    deployed: Deployed, tmp_path: Path, failing: Callable[..., None], fault: bool
+) -> None:
+    file = tmp_path / "saved.jsonl"
+    lines = [json.dumps({"body": f"b{n}", "message_attributes": {}}) for n in range(12)]
+    file.write_text("\n".join(lines))
+    failing("send_message_batch", lambda entry: entry["MessageBody"] == "b3", 99, fault)
+    code, out, err = deployed.run("replay", file)
+    assert code == 1
+    assert "Sent 11 of 12" in out
+    assert "line 4: Planted (InternalError)" in err
+    assert len(deployed.bodies("queue")) == 11
+
+
+def test_replay_says_where_it_stopped(
+    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "saved.jsonl"
+    file.write_text("\n".join([GOOD_LINE] * 12))
+    send = queues._send
+    calls = iter(range(9))
+
+    def stop(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise client_error("ExpiredToken")
+        return send(*arguments)
+
+    monkeypatch.setattr(queues, "_send", stop)
+    code, out, err = deployed.run("replay", file)
+    assert code == 1
+    assert "Sent 10 of 12" in out
+    assert "from line 11 on was not sent" in out
+    assert "expired" in err
+
+
+##### dlq-redrive
+
+
+@pytest.fixture
+def move_tasks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Add SQS's message move tasks to moto, which lacks them; two messages move at each look.
+
+    :returns: `tasks`, newest first, and what a test may set: `fail`, the reason to fail for; `lag`,
+        how many looks it takes until a new task is listed.
+    """
+    state: dict[str, Any] = {"tasks": [], "fail": None, "lag": 0, "unlisted": 0}
+
+    def queue_of(backend: Any, arn: str) -> Any:
+        return next(queue for queue in backend.queues.values() if queue.queue_arn == arn)
+
+    def start(self: Any) -> Any:
+        source = self._get_param("SourceArn")
+        sources = [
+            queue
+            for queue in self.sqs_backend.queues.values()
+            if (queue.redrive_policy or {}).get("deadLetterTargetArn") == source
+        ]
+        if not sources:
+            raise InvalidParameterValue("Source queue must be configured as a Dead Letter Queue.")
+        task = {
+            "TaskHandle": f"task-{len(state['tasks'])}",
+            "Status": "RUNNING",
+            "SourceArn": source,
+            "MaxNumberOfMessagesPerSecond": self._get_param("MaxNumberOfMessagesPerSecond"),
+            "ApproximateNumberOfMessagesMoved": 0,
+            "ApproximateNumberOfMessagesToMove": len(queue_of(self.sqs_backend, source).messages),
+            "StartedTimestamp": 1000 + len(state["tasks"]),
+        }
+        state["tasks"].insert(0, task)
+        state["unlisted"] = state["lag"]
+        return ActionResult({"TaskHandle": task["TaskHandle"]})
+
+    def list_(self: Any) -> Any:
+        if state["unlisted"]:
+            state["unlisted"] -= 1
+            return ActionResult({"Results": state["tasks"][1:2]})
+        for task in state["tasks"][:1]:
+            if task["Status"] != "RUNNING":
+                continue
+            source = queue_of(self.sqs_backend, task["SourceArn"])
+            target = self.sqs_backend.queues[NAME]
+            if state["fail"]:
+                task.update(Status="FAILED", FailureReason=state["fail"])
+            for message in list(source.messages)[:2] if not state["fail"] else []:
+                source._messages.remove(message)
+                target.add_message(message)
+                task["ApproximateNumberOfMessagesMoved"] += 1
+            if not source.messages and task["Status"] == "RUNNING":
+                task["Status"] = "COMPLETED"
+        shown = [{k: v for k, v in task.items() if v is not None} for task in state["tasks"][:1]]
+        return ActionResult({"Results": shown})
+
+    def cancel(self: Any) -> Any:
+        task = next(t for t in state["tasks"] if t["TaskHandle"] == self._get_param("TaskHandle"))
+        task["Status"] = "CANCELLED"
+        moved = task["ApproximateNumberOfMessagesMoved"]
+        return ActionResult({"ApproximateNumberOfMessagesMoved": moved})
+
+    monkeypatch.setattr(SQSResponse, "start_message_move_task", start, raising=False)
+    monkeypatch.setattr(SQSResponse, "list_message_move_tasks", list_, raising=False)
+    monkeypatch.setattr(SQSResponse, "cancel_message_move_task", cancel, raising=False)
+    return state
+
+
+def test_redrive_moves_everything_and_shows_how_far_it_is(
+    deployed: Deployed, move_tasks: dict[str, Any]
+) -> None:
+    # An earlier one must not be taken for the new one.
+    deployed.send("dlq", "earlier")
+    move_tasks["lag"] = 2
+    deployed.done("dlq-redrive")
+    deployed.send("dlq", *[f"b{n}" for n in range(5)])
+    said = deployed.done("dlq-redrive", "--max-rate", "7")
+    assert "Moving the messages of order-events-dev-dlq back to order-events-dev, at most 7" in said
+    assert "  moved 2 of 5\n  moved 4 of 5\n  moved 5 of 5\nDone: about 5 messages" in said
+    assert move_tasks["tasks"][0]["MaxNumberOfMessagesPerSecond"] == 7
+    assert deployed.bodies("dlq") == []
+    assert len(deployed.bodies("queue")) == 6
+
+
+def test_redrive_of_an_empty_queue(deployed: Deployed, move_tasks: dict[str, Any]) -> None:
+    assert f"{NAME}-dlq is empty: nothing to do." in deployed.refused("dlq-redrive")
+    assert move_tasks["tasks"] == []
+
+
+def test_redrive_shows_the_one_under_way_and_starts_no_other(
+    deployed: Deployed, move_tasks: dict[str, Any]
+) -> None:
+    deployed.send("dlq", *["{}"] * 5)
+    client("sqs").start_message_move_task(SourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-dlq")
+    said = deployed.done("dlq-redrive")
+    assert "under way already" in said
+    assert "Done: about 5 messages" in said
+    assert len(move_tasks["tasks"]) == 1
+
+
+def test_a_redrive_that_fails_says_why(deployed: Deployed, move_tasks: dict[str, Any]) -> None:
+    deployed.send("dlq", "{}")
+    move_tasks["fail"] = "AWS.SimpleQueueService.NonExistentQueue"
+    said = deployed.refused("dlq-redrive")
+    assert "ended as FAILED after about 0 messages: AWS.SimpleQueueService.Non" in said
+    assert deployed.bodies("dlq") == ["{}"]
+
+
+def test_ctrl_c_leaves_the_redrive_to_sqs_and_cancel_stops_it(
+    deployed: Deployed, move_tasks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.send("dlq", *["{}"] * 9)
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("operations.queues.time.sleep", interrupted)
+        code, out, _ = deployed.run("dlq-redrive")
+    assert code == 130
+    assert "SQS goes on moving messages" in out
+    assert "Cancelled after about 4 messages" in deployed.done("dlq-redrive", "--cancel")
+    assert move_tasks["tasks"][0]["Status"] == "CANCELLED"
+    assert "nothing to cancel" in deployed.refused("dlq-redrive", "--cancel")
+
+
+##### undelivered-redrive
+
+
+def test_undelivered_messages_are_sent_on_with_their_attributes(deployed: Deployed) -> None:
+    bodies = [f"b{n}" for n in range(25)]
+    deployed.send("undelivered", *bodies)
+    said = deployed.done("undelivered-redrive")
+    assert f"Sent 25 messages of {NAME}-undelivered to {NAME}, deleted 25." in said
+    sent = deployed.messages("queue")
+    assert sorted(message["Body"] for message in sent) == sorted(bodies)
+    assert sent[0]["MessageAttributes"]["correlation_id"]["StringValue"] == "c-1"
+    assert deployed.bodies("undelivered") == []
+    assert deployed.bodies("other") == []
+
+
+def test_undelivered_redrive_of_an_empty_queue(deployed: Deployed) -> None:
+    assert "-undelivered is empty: nothing to do." in deployed.refused("undelivered-redrive")
+
+
+def test_what_can_not_be_sent_on_is_not_deleted(
+    deployed: Deployed, failing: Callable[..., None]
+) -> None:
+    ids = deployed.send("undelivered", *[f"b{n}" for n in range(12)])
+    failing("send_message_batch", lambda entry: entry["MessageBody"] == "b3", times=99)
+    code, out, err = deployed.run("undelivered-redrive")
+    assert code == 1
+    assert "Sent 11 messages" in out
+    assert err == f"{ids[3]} was not sent: Planted (InternalError)\n"
+    assert deployed.bodies("undelivered") == ["b3"]
+    assert len(deployed.bodies("queue")) == 11
+
+
+def test_nothing_is_received_for_ever_when_nothing_can_be_sent(
+    deployed: Deployed, failing: Callable[..., None]
+) -> None:
+    deployed.send("undelivered", *["{}"] * 25)
+    failing("send_message_batch", lambda _entry: True, times=10_000)
+    code, out, err = deployed.run("undelivered-redrive")
+    assert code == 1
+    assert "Sent 0 messages" in out
+    # It gives up after the first batch, and doesn't count up the receives of all others.
+    assert len(err.splitlines()) == 10
+    assert len(deployed.bodies("undelivered")) == 25
+
+
+def test_what_can_not_be_deleted_is_named(deployed: Deployed, failing: Callable[..., None]) -> None:
+    [message_id] = deployed.send("undelivered", "b")
+    failing("delete_message_batch", lambda _entry: True, times=99)
+    code, out, err = deployed.run("undelivered-redrive")
+    assert code == 1
+    assert "Sent 1 messages" in out
+    assert "deleted 0" in out
+    assert f"{message_id} was sent but could not be deleted, so it is in both queues" in err
+
+
+def test_a_deletion_is_tried_again(deployed: Deployed, failing: Callable[..., None]) -> None:
+    deployed.send("undelivered", "b")
+    failing("delete_message_batch", lambda _entry: True, times=2)
+    assert "deleted 1" in deployed.done("undelivered-redrive")
+    assert deployed.bodies("queue") == ["b"]
+
+
+def test_nothing_is_deleted_when_sending_breaks_off(deployed: Deployed) -> None:
+    deployed.send("undelivered", *["{}"] * 3)
+    client("sqs").delete_queue(QueueUrl=deployed.urls["queue"])
+    assert "AWS does not find" in deployed.refused("undelivered-redrive")
+    assert len(deployed.bodies("undelivered")) == 3
+
+
+##### status
+
+
+def put_alarm(name: str, state: str) -> None:
+    cloudwatch = client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        MetricName="Errors",
+        Namespace="AWS/Lambda",
+        Period=60,
+        EvaluationPeriods=1,
+        Statistic="Sum",
+        Threshold=0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="Because of a test.")
+
+
+def test_status_is_one_screen(deployed: Deployed) -> None:
+    deployed.send("queue", *["{}"] * 3)
+    client("sqs").receive_message(QueueUrl=deployed.urls["queue"], VisibilityTimeout=60)
+    deployed.send("dlq", "{}")
+    put_alarm(f"{NAME}-errors", "ALARM")
+    put_alarm(f"{NAME}-throttles", "OK")
+    put_alarm("another-errors", "ALARM")
+    client("cloudwatch").put_metric_data(
+        Namespace="AWS/SQS",
+        MetricData=[
+            {
+                "MetricName": "ApproximateAgeOfOldestMessage",
+                "Dimensions": [{"Name": "QueueName", "Value": NAME}],
+                "Value": 240.0,
+                "Timestamp": datetime.now(UTC) - timedelta(minutes=1),
+            }
+        ],
+    )
+    deployed.log({"level": "INFO", "message": "Message processed"})
+    for number in range(8):
+        deployed.log({"level": "ERROR", "message": f"Failed {number}", "stack": ["a.py:1"]})
+    deployed.log({"level": "ERROR", "message": "long ago"}, ago=7200)
+    said = deployed.done("status")
+    digest = hashlib.sha256(deployed.package.read_bytes()).hexdigest()
+    assert f"{NAME} in {REGION}, account {ACCOUNT}" in said
+    assert "version 1 is live, Active; last update Successful" in said
+    assert f"package {digest[:12]}, 256 MB memory, 30 s time-out" in said
+    assert "feed:         Enabled" in said
+    assert "queue:        2 waiting, 1 in flight, the oldest 4 min old" in said
+    assert "dead letters: 1 in the queue: `make dlq-peek` shows them" in said
+    assert "undelivered:  none" in said
+    assert f"{NAME}-errors since" in said
+    assert "Because of a test." in said
+    assert f"{NAME}-throttles" not in said
+    assert "another-errors" not in said
+    assert [f"Failed {number}" in said for number in range(8)] == [False] * 3 + [True] * 5
+    assert "long ago" not in said
+    assert len(said.splitlines()) < 25
+
+
+def test_status_of_a_service_at_rest(deployed: Deployed) -> None:
+    put_alarm(f"{NAME}-errors", "OK")
+    said = deployed.done("status")
+    assert "none of 1 fires" in said
+    assert "none in the last 60 min" in said
+
+
+def test_status_shows_that_the_mapping_is_off_or_missing(deployed: Deployed) -> None:
+    switch(enabled=False)
+    assert "Disabled" in deployed.done("status")
+    remove_mapping()
+    assert "no event source mapping: nothing reads the queue" in deployed.done("status")
+
+
+def test_status_shows_the_rest_where_a_part_is_missing(deployed: Deployed) -> None:
+    client("sqs").delete_queue(QueueUrl=deployed.urls["dlq"])
+    code, out, _ = deployed.run("status")
+    assert code == 1
+    assert "dead letters: unknown: GetQueueAttributes: AWS does not find" in out
+    assert "undelivered:  none" in out
+
+
+def switch(enabled: bool) -> None:
+    [mapping] = client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    client("lambda").update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+
+
+def remove_mapping() -> None:
+    [mapping] = client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    client("lambda").delete_event_source_mapping(UUID=mapping["UUID"])
+
+
+##### smoke
+
+
+@pytest.fixture
+def worker(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
+    """Stand in for the function while `smoke` waits: take the message and log a line about it."""
+
+    def work(line: dict[str, Any]) -> None:
+        def sleep(_seconds: float) -> None:
+            for message in deployed.messages("queue"):
+                envelope = json.loads(message["Body"])
+                assert envelope["MessageAttributes"]["event_type"]["Value"] == "smoke_test"
+                assert isinstance(envelope["Message"], str)
+                deployed.log({"message_id": message["MessageId"], **line}, ago=0)
+
+        monkeypatch.setattr("operations.function.time.sleep", sleep)
+
+    return work
+
+
+def test_smoke_waits_for_the_log(
+    deployed: Deployed, worker: Callable[[dict[str, Any]], None]
+) -> None:
+    worker({"level": "INFO", "message": "Smoke test received"})
+    said = deployed.done("smoke", "--package", deployed.package)
+    assert f"{deployed.package} is what live, version 1, runs" in said
+    assert "Event source mapping: Enabled" in said
+    assert f"{NAME} works" in said
+    assert deployed.bodies("other") == []
+
+
+def test_smoke_fails_when_the_function_does(
+    deployed: Deployed, worker: Callable[[dict[str, Any]], None]
+) -> None:
+    worker({"level": "ERROR", "message": "Message failed", "error": "event_type is none of …"})
+    said = deployed.refused("smoke")
+    assert "failed on the smoke test: ERROR     Message failed" in said
+
+
+def test_smoke_fails_when_nothing_comes_through(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.log({"level": "INFO", "message": "Smoke test received", "message_id": "another"})
+    now = time.time
+    clock = iter(range(0, 1000, 40))
+    monkeypatch.setattr("operations.function.time.time", lambda: now() + next(clock))
+    said = deployed.refused("smoke", "--timeout", "60")
+    assert f"The log /aws/lambda/{NAME} does not show the smoke test" in said
+    assert "1 messages waiting and 0 in flight" in said
+
+
+def test_smoke_refuses_another_package(deployed: Deployed, tmp_path: Path) -> None:
+    other = tmp_path / "other.zip"
+    other.write_bytes(b"another")
+    assert "another package is deployed" in deployed.refused("smoke", "--package", other)
+    assert "can't read the package" in deployed.refused("smoke", "--package", tmp_path / "x.zip")
+    assert deployed.bodies("queue") == []
+
+
+def test_smoke_compares_with_what_live_runs_and_not_with_the_latest(deployed: Deployed) -> None:
+    deployed.package.write_bytes(update_code())
+    assert "another package" in deployed.refused("smoke", "--package", deployed.package)
+
+
+def test_smoke_refuses_a_queue_that_nothing_reads(deployed: Deployed) -> None:
+    switch(enabled=False)
+    assert "The event source mapping is Disabled" in deployed.refused("smoke")
+    remove_mapping()
+    assert "No event source mapping connects" in deployed.refused("smoke")
+    assert deployed.bodies("queue") == []
+
+
+def test_smoke_of_a_function_that_is_gone(deployed: Deployed) -> None:
+    client("lambda").delete_function(FunctionName=NAME)
+    assert "GetFunctionConfiguration: AWS does not find" in deployed.refused("smoke")
+
+
+##### versions
+
+
+def test_versions_are_listed_with_the_one_that_is_live(deployed: Deployed) -> None:
+    code = update_code()
+    client("lambda").publish_version(FunctionName=NAME, Description="commit def")
+    newest, oldest = deployed.done("versions").splitlines()[1:]
+    year = str(datetime.now(UTC).year)
+    assert newest.split()[0] == "2"
+    assert newest.split()[1].startswith(year)
+    assert hashlib.sha256(code).hexdigest()[:12] in newest
+    assert "live" not in newest
+    assert newest.endswith("commit def")
+    assert " live " in oldest
+    assert oldest.endswith("commit abc")
+
+
+def test_versions_show_how_a_gradual_release_is_shared_out(deployed: Deployed) -> None:
+    update_code()
+    client("lambda").publish_version(FunctionName=NAME)
+    client("lambda").update_alias(
+        FunctionName=NAME,
+        Name="live",
+        FunctionVersion="1",
+        RoutingConfig={"AdditionalVersionWeights": {"2": 0.1}},
+    )
+    said = deployed.done("versions")
+    assert "live 90%" in said
+    assert "live 10%" in said
+
+
+def test_a_version_that_is_not_there_is_refused_with_the_list(deployed: Deployed) -> None:
+    deployed.done("versions", "--check", "1")
+    code, out, err = deployed.run("versions", "--check", "7")
+    assert code == 1
+    assert "commit abc" in out
+    assert "There is no version 7" in err
+
+
+##### In a process of its own
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Deploy to moto's server, which other processes reach; returns the file with the outputs."""
+    running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    # The server is in this process, and so is what an earlier test made.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
+    try:
+        yield deploy(tmp_path)[0]
+    finally:
+        running.stop()
+
+
+def command_line(outputs: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-B", str(SCRIPTS / "operate.py"), "--outputs", outputs, *arguments]
+
+
+def test_the_script_runs_as_make_runs_it(server: Path) -> None:
+    done = subprocess.run(
+        command_line("-", "versions"), stdin=server.open(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "commit abc" in done.stdout
+
+
+def test_ctrl_c_ends_logs_cleanly(server: Path) -> None:
+    with subprocess.Popen(
+        command_line(str(server), "logs"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("Log group /aws/lambda/order-events-dev")
+        assert running.stdout.readline() == "Ctrl-C ends.\n"
+        client("logs").put_log_events(
+            logGroupName=f"/aws/lambda/{NAME}",
+            logStreamName="stream",
+            logEvents=[{"timestamp": int(time.time() * 1000), "message": "hello"}],
+        )
+        watchdog = threading.Timer(20, running.kill)
+        watchdog.start()
+        assert running.stdout.readline().endswith("Z  hello\n")
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=20)
+        watchdog.cancel()
+    assert (running.returncode, errors) == (0, "")
+
+
+def test_no_credentials_in_a_process_of_its_own(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    done = subprocess.run(command_line(str(server), "status"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("No AWS credentials: sign in")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_aws_that_can_not_be_reached(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    done = subprocess.run(command_line(str(server), "status"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("AWS can't be reached")
+
+
+def test_code_hashes_are_shown_as_make_package_prints_them() -> None:
+    digest = hashlib.sha256(b"zip").digest()
+    assert function._hex(base64.b64encode(digest).decode()) == digest.hex()

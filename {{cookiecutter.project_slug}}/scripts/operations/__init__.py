@@ -1,0 +1,1 @@
+"""What `operate.py` does, by subject: the service, its log, its queues, its function."""
