@@ -1,0 +1,11 @@
+# What is particular to dev. All settings, with what they mean and their defaults: ../variables.tf
+
+log_retention_in_days = 14
+
+# allowed_account_ids = ["123456789012"]
+# sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-dev"
+# alarm_actions       = ["arn:aws:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]
+# memory_size         = 512
+# timeout             = 30
+# maximum_concurrency = 10
+# log_level           = "INFO"

@@ -1,0 +1,14 @@
+# What is particular to prod. All settings, with what they mean and their defaults: ../variables.tf
+
+log_retention_in_days = 90
+
+# The queues hold messages that exist nowhere else. See ../variables.tf for how to end it.
+deletion_protection = true
+
+# allowed_account_ids = ["123456789012"]
+# sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-prod"
+# alarm_actions       = ["arn:aws:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]
+# memory_size         = 512
+# timeout             = 30
+# maximum_concurrency = 10
+# log_level           = "INFO"

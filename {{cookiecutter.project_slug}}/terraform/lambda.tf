@@ -1,0 +1,117 @@
+locals {
+  package_hash = filesha256(var.package_file)
+  in_vpc       = length(var.subnet_ids) > 0
+}
+
+# The package goes through S3 only if a bucket is given. The key holds the content's hash: a package
+# that has not changed is not sent again.
+resource "aws_s3_object" "package" {
+  #checkov:skip=CKV_AWS_186:The bucket's own encryption applies.
+  count = var.artifact_bucket == null ? 0 : 1
+
+  bucket = var.artifact_bucket
+  key    = "services/${var.service}/${local.environment}/${local.package_hash}.zip"
+  source = var.package_file
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_lambda_function" "this" {
+  #checkov:skip=CKV_AWS_115:maximum_concurrency of the event source mapping limits it; reserved concurrency would throttle, and throttled messages end in the dead-letter queue unseen.
+  #checkov:skip=CKV_AWS_116:The dead-letter queue is the queue's; one of the function is for asynchronous invocations only.
+  #checkov:skip=CKV_AWS_173:The environment variables hold no secrets; AWS's own key encrypts them.
+  #checkov:skip=CKV_AWS_272:The package is built, hashed and deployed by one workflow; code signing is for packages from elsewhere.
+  function_name = local.name
+  description   = var.description
+  role          = aws_iam_role.function.arn
+
+  runtime       = "python${var.python_version}"
+  architectures = [var.architecture]
+  handler       = "handler.handler"
+  layers        = var.layers
+  memory_size   = var.memory_size
+  timeout       = var.timeout
+
+  filename         = var.artifact_bucket == null ? var.package_file : null
+  s3_bucket        = one(aws_s3_object.package[*].bucket)
+  s3_key           = one(aws_s3_object.package[*].key)
+  source_code_hash = filebase64sha256(var.package_file)
+
+  # Every change of code or configuration becomes a version of its own, to come back to.
+  publish = true
+
+  environment {
+    variables = {
+      SERVICE                      = var.service
+      ENVIRONMENT                  = "${var.product}-${local.environment}"
+      LOG_LEVEL                    = var.log_level
+      EVENT_TYPES                  = join(",", var.event_types)
+      POWERTOOLS_SERVICE_NAME      = var.service
+      POWERTOOLS_METRICS_NAMESPACE = var.product
+    }
+  }
+
+  logging_config {
+    log_format            = "JSON"
+    log_group             = aws_cloudwatch_log_group.function.name
+    application_log_level = var.log_level
+
+    # AWS's default, said explicitly: otherwise every plan would show a new version.
+    system_log_level = "INFO"
+  }
+
+  tracing_config {
+    mode = var.tracing_mode
+  }
+
+  dynamic "snap_start" {
+    for_each = var.snap_start ? ["on"] : []
+
+    content {
+      apply_on = "PublishedVersions"
+    }
+  }
+
+  dynamic "vpc_config" {
+    for_each = local.in_vpc ? ["on"] : []
+
+    content {
+      subnet_ids         = var.subnet_ids
+      security_group_ids = var.security_group_ids
+    }
+  }
+
+  # It can do what its role allows from its first second on.
+  depends_on = [aws_iam_role_policy.function]
+}
+
+# The version that gets the messages.
+resource "aws_lambda_alias" "live" {
+  name             = "live"
+  description      = "Gets the messages of ${aws_sqs_queue.main.name}."
+  function_name    = aws_lambda_function.this.function_name
+  function_version = coalesce(var.live_version, aws_lambda_function.this.version)
+}
+
+resource "aws_lambda_event_source_mapping" "queue" {
+  event_source_arn = aws_sqs_queue.main.arn
+  function_name    = aws_lambda_alias.live.arn
+  enabled          = var.event_source_mapping_enabled
+
+  batch_size                         = var.batch_size
+  maximum_batching_window_in_seconds = var.maximum_batching_window_in_seconds
+
+  # The handler names the messages that failed; the others of the batch are done with.
+  function_response_types = ["ReportBatchItemFailures"]
+
+  # No filter_criteria: what such a filter does not match is deleted. The subscription filters.
+
+  scaling_config {
+    maximum_concurrency = var.maximum_concurrency
+  }
+
+  # Without the policy Lambda refuses the mapping: the role could not receive messages.
+  depends_on = [aws_iam_role_policy.function]
+}

@@ -1,0 +1,404 @@
+# Names, owner, place
+
+variable "service" {
+  description = "Name of the service: the first part of its AWS names, the tag Service and the metrics' dimension service."
+  type        = string
+  default     = "{{ cookiecutter.project_slug }}"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.service)) && length(var.service) <= 40
+    error_message = "service is lower-case words of letters and digits joined by hyphens, beginning with a letter, 40 characters at most: AWS limits the names that are made from it."
+  }
+}
+
+variable "description" {
+  description = "What the service does, in one sentence: the description of the Lambda function."
+  type        = string
+  default     = "{{ cookiecutter.description | replace('\\', '\\\\') | replace('"', '\\"') | replace('${', '$${') | replace('%{', '%%{') }}"
+
+  validation {
+    condition     = length(var.description) <= 256
+    error_message = "description has 256 characters at most: Lambda's limit."
+  }
+}
+
+variable "environments" {
+  description = "Terraform workspaces that the service may be deployed from."
+  type        = list(string)
+  default     = ["dev", "prod"]
+
+  validation {
+    condition     = contains(var.environments, terraform.workspace)
+    error_message = "There is no environment \"${terraform.workspace}\". Select the workspace of one that exists (${join(", ", var.environments)}): make plan ENV=dev does it for you, terraform workspace select dev by hand."
+  }
+}
+
+variable "product" {
+  description = "Larger product that the service belongs to: the tag Project, the first part of ENVIRONMENT and the namespace of the service's own metrics."
+  type        = string
+  default     = "{{ cookiecutter.product }}"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9 _.:/=+@-]{1,64}$", var.product))
+    error_message = "product has 1 to 64 characters: letters, digits, spaces and _ . : / = + - @."
+  }
+}
+
+variable "owner" {
+  description = "Who answers for the service, a team or an address: the tag Owner."
+  type        = string
+  default     = "{{ cookiecutter.owner }}"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9 _.:/=+@-]{1,128}$", var.owner))
+    error_message = "owner has 1 to 128 characters: letters, digits, spaces and _ . : / = + - @."
+  }
+}
+
+variable "aws_region" {
+  description = "AWS region that everything is in, the topic included."
+  type        = string
+  default     = "{{ cookiecutter.aws_region }}"
+
+  validation {
+    condition     = can(regex("^[a-z]{2,5}(-[a-z]+)+-[0-9]+$", var.aws_region))
+    error_message = "aws_region is the name of an AWS region, like eu-central-1 or us-gov-west-1."
+  }
+}
+
+variable "allowed_account_ids" {
+  description = "AWS accounts that may be deployed to: with credentials of another one, Terraform refuses to work. Empty: any."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.allowed_account_ids : can(regex("^[0-9]{12}$", id))])
+    error_message = "allowed_account_ids are AWS account numbers of 12 digits, as strings: [\"123456789012\"]."
+  }
+}
+
+# Topic and subscription
+
+variable "sns_topic_name" {
+  description = "Name of the SNS topic in this account. Null: {{ cookiecutter.sns_topic_name }}-<workspace>."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]{1,256}$", coalesce(var.sns_topic_name, "unset")))
+    error_message = "sns_topic_name has 1 to 256 letters, digits, hyphens and underscores: a standard topic, not one of type FIFO."
+  }
+}
+
+variable "sns_topic_arn" {
+  description = "ARN of the SNS topic, instead of sns_topic_name, for one in another account (its policy must let this account subscribe). Null: the topic is looked up by name."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.sns_topic_arn == null || can(regex("^arn:[^:]+:sns:[^:]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.sns_topic_arn))
+    error_message = "sns_topic_arn is the ARN of a standard SNS topic, like arn:aws:sns:eu-central-1:123456789012:orders-prod."
+  }
+
+  validation {
+    condition     = try(split(":", var.sns_topic_arn)[3], var.aws_region) == var.aws_region
+    error_message = "The topic ${coalesce(var.sns_topic_arn, "-")} is not in ${var.aws_region}: the subscription and the queue for what could not be delivered must be in the topic's region. Set aws_region to it."
+  }
+
+  validation {
+    condition     = var.sns_topic_arn == null || var.sns_topic_name == null
+    error_message = "sns_topic_arn and sns_topic_name are both set: one topic is enough."
+  }
+}
+
+variable "event_types" {
+  description = "Values of the message attribute event_type that the service takes. One that ends in * stands for all that begin with what is before it; * alone for every message that has the attribute."
+  type        = list(string)
+  default = [
+{% for event_type in cookiecutter.event_types.split(",") %}
+    "{{ event_type | trim }}",
+{% endfor %}
+  ]
+
+  validation {
+    condition     = length(var.event_types) >= 1 && length(var.event_types) <= 20
+    error_message = "event_types has 1 to 20 elements."
+  }
+
+  validation {
+    condition     = alltrue([for event_type in var.event_types : can(regex("^([^,*]{1,100}|[^,*]{0,99}\\*)$", event_type))])
+    error_message = "Each of event_types has 1 to 100 characters, no comma, and a * only at its end."
+  }
+}
+
+# Package and function
+
+variable "package_file" {
+  description = "The package that make package writes; the path begins at this folder."
+  type        = string
+  default     = "../dist/lambda.zip"
+
+  validation {
+    condition     = fileexists(var.package_file)
+    error_message = "There is no package at ${var.package_file}: run make package first."
+  }
+}
+
+variable "artifact_bucket" {
+  description = "S3 bucket in the same region that the package goes through. Lambda takes 50 MB directly and 250 MB unzipped through S3. Null: directly."
+  type        = string
+  default     = null
+}
+
+# No default for the next two: make sets them (TF_VAR_…) to what the package is built for.
+
+variable "python_version" {
+  description = "Python version that the package is built for."
+  type        = string
+
+  validation {
+    condition     = contains(["3.11", "3.12", "3.13"], var.python_version)
+    error_message = "python_version is 3.11, 3.12 or 3.13."
+  }
+}
+
+variable "architecture" {
+  description = "Processor architecture that the package is built for."
+  type        = string
+
+  validation {
+    condition     = contains(["arm64", "x86_64"], var.architecture)
+    error_message = "architecture is arm64 or x86_64."
+  }
+}
+
+variable "live_version" {
+  description = "Version of the function that gets the messages, to roll back to an earlier one. Null: the newest."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = can(regex("^[1-9][0-9]*$", coalesce(var.live_version, "1")))
+    error_message = "live_version is the number of a published version, like \"7\"."
+  }
+}
+
+variable "memory_size" {
+  description = "Memory in MB. The processor's share grows with it (a whole one at 1769 MB): more memory often costs no more, since the function runs for a shorter time. Tune it by the duration and the peak memory in the log's REPORT lines."
+  type        = number
+  default     = 512
+
+  validation {
+    condition     = var.memory_size >= 128 && var.memory_size <= 10240 && floor(var.memory_size) == var.memory_size
+    error_message = "memory_size is a whole number from 128 to 10240 (MB)."
+  }
+}
+
+variable "timeout" {
+  description = "Seconds that one batch may take. The queue's visibility time-out follows from it."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.timeout >= 1 && var.timeout <= 900 && floor(var.timeout) == var.timeout
+    error_message = "timeout is a whole number from 1 to 900 (seconds)."
+  }
+}
+
+variable "log_level" {
+  description = "What is logged: this level and those above it."
+  type        = string
+  default     = "INFO"
+
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARN", "ERROR", "FATAL"], var.log_level)
+    error_message = "log_level is DEBUG, INFO, WARN, ERROR or FATAL."
+  }
+}
+
+variable "tracing_mode" {
+  description = "Active: Lambda sends traces of a sample of the invocations to X-Ray. PassThrough: none."
+  type        = string
+  default     = "Active"
+
+  validation {
+    condition     = contains(["Active", "PassThrough"], var.tracing_mode)
+    error_message = "tracing_mode is Active or PassThrough."
+  }
+}
+
+variable "layers" {
+  description = "ARNs of Lambda layer versions, for example of an OpenTelemetry layer."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = length(var.layers) <= 5 && alltrue([for arn in var.layers : can(regex("^arn:[^:]+:lambda:[^:]+:[0-9]+:layer:[^:]+:[0-9]+$", arn))])
+    error_message = "layers has at most 5 ARNs of layer versions, like arn:aws:lambda:eu-central-1:123456789012:layer:otel:1."
+  }
+}
+
+variable "snap_start" {
+  description = "Start from a snapshot of the initialised function instead of initialising it anew. It needs Python 3.12 or later, and code that makes connections and unique values after the start, not at import. It costs money for every published version that exists and for every start; publishing takes minutes."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.snap_start || var.python_version != "3.11"
+    error_message = "snap_start needs Python 3.12 or later; this service is built for ${var.python_version}."
+  }
+}
+
+variable "subnet_ids" {
+  description = "Subnets of the VPC that the function runs in. Empty: no VPC. From a VPC it needs a way to AWS's services."
+  type        = list(string)
+  default     = []
+}
+
+variable "security_group_ids" {
+  description = "Security groups of the function in the VPC."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = (length(var.security_group_ids) > 0) == (length(var.subnet_ids) > 0)
+    error_message = "subnet_ids and security_group_ids belong together: set both, or neither."
+  }
+}
+
+variable "iam_path" {
+  description = "IAM path of the roles, common to all services, so that a deploy role can be limited to them."
+  type        = string
+  default     = "/services/"
+
+  validation {
+    condition     = can(regex("^/([A-Za-z0-9_.,+@=-]+/)*$", var.iam_path)) && length(var.iam_path) <= 512
+    error_message = "iam_path begins and ends with a slash, like /services/."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "ARN of the policy that limits what the roles can ever be allowed. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:[^:]+:iam::[^:]+:policy/.+$", var.permissions_boundary))
+    error_message = "permissions_boundary is the ARN of an IAM policy, like arn:aws:iam::123456789012:policy/services."
+  }
+}
+
+# Queue to function
+
+variable "event_source_mapping_enabled" {
+  description = "Whether Lambda takes messages from the queue. False: they wait there, for seven days at most."
+  type        = bool
+  default     = true
+}
+
+variable "batch_size" {
+  description = "Messages that one invocation gets at most."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.batch_size >= 1 && var.batch_size <= 10000 && floor(var.batch_size) == var.batch_size
+    error_message = "batch_size is a whole number from 1 to 10000."
+  }
+}
+
+variable "maximum_batching_window_in_seconds" {
+  description = "Seconds that Lambda waits for a batch to fill."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.maximum_batching_window_in_seconds >= 0 && var.maximum_batching_window_in_seconds <= 300 && floor(var.maximum_batching_window_in_seconds) == var.maximum_batching_window_in_seconds
+    error_message = "maximum_batching_window_in_seconds is a whole number from 0 to 300."
+  }
+
+  validation {
+    condition     = var.batch_size <= 10 || var.maximum_batching_window_in_seconds >= 1
+    error_message = "A batch_size above 10 needs a maximum_batching_window_in_seconds of at least 1."
+  }
+}
+
+variable "maximum_concurrency" {
+  description = "Batches that are processed at the same time at most: what the systems behind the service can take."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.maximum_concurrency >= 2 && var.maximum_concurrency <= 1000 && floor(var.maximum_concurrency) == var.maximum_concurrency
+    error_message = "maximum_concurrency is a whole number from 2 to 1000."
+  }
+}
+
+variable "max_receive_count" {
+  description = "Times that a message is tried before it goes to the dead-letter queue."
+  type        = number
+  default     = 5
+
+  validation {
+    condition     = var.max_receive_count >= 2 && var.max_receive_count <= 1000 && floor(var.max_receive_count) == var.max_receive_count
+    error_message = "max_receive_count is a whole number from 2 to 1000. AWS advises 5 or more; with 1, a message that was throttled counts as failed before the function saw it."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Refuse every plan that would destroy, rename or replace a queue, and the messages in it with it. To end it, set it to false and run: terraform state rm 'terraform_data.queues_are_protected[0]'"
+  type        = bool
+  default     = false
+}
+
+# Monitoring
+
+variable "log_retention_in_days" {
+  description = "Days that the log is kept."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_in_days)
+    error_message = "log_retention_in_days is a period that CloudWatch Logs has: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
+  }
+}
+
+variable "log_destination_arn" {
+  description = "Where the log is sent as well: ARN of a Kinesis stream, a Firehose stream, a Lambda function or a CloudWatch Logs destination. Null: nowhere."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.log_destination_arn == null || can(regex("^arn:[^:]+:(kinesis|firehose|lambda|logs):", var.log_destination_arn))
+    error_message = "log_destination_arn is the ARN of a Kinesis stream, a Firehose stream, a Lambda function or a CloudWatch Logs destination."
+  }
+}
+
+variable "alarm_actions" {
+  description = "ARNs that an alarm tells when it goes off and when it is over, for example of an SNS topic that somebody reads. Empty: alarms show in the console only."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = length(var.alarm_actions) <= 5 && alltrue([for arn in var.alarm_actions : startswith(arn, "arn:")])
+    error_message = "alarm_actions has at most 5 ARNs, like arn:aws:sns:eu-central-1:123456789012:on-call."
+  }
+}
+
+variable "runbook_url" {
+  description = "Where the runbook is, RUNBOOK.md in the repository: alarms link to its sections."
+  type        = string
+  default     = "RUNBOOK.md"
+}
+
+variable "message_age_alarm_in_seconds" {
+  description = "Age of the oldest message in the queue that sets off the alarm. Null: 900, or four visibility time-outs if that is more, since a message that is tried again gets as old as that."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = coalesce(var.message_age_alarm_in_seconds, 60) >= 60
+    error_message = "message_age_alarm_in_seconds is 60 or more."
+  }
+}
