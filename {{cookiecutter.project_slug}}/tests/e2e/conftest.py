@@ -1,0 +1,241 @@
+"""The service, deployed by its own Terraform to a local AWS that lives as long as the tests."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lambda_runtime import LambdaRuntime
+from tests.local_aws.server import LocalAws, local_aws
+
+ROOT = Path(__file__).parents[2]
+
+# The state stays in the copy. A request that the local AWS can't answer fails soon: with the
+# provider's own 25 attempts it would seem to hang.
+OVERRIDE = """
+terraform {
+  backend "local" {}
+}
+
+provider "aws" {
+  max_retries = 2
+}
+"""
+
+# Instead of dev's values: what is in a real AWS account only, and the event source, which the tests
+# are themselves.
+VARIABLES: dict[str, object] = {
+    "allowed_account_ids": [],
+    "artifact_bucket": None,
+    "event_source_mapping_enabled": False,
+    "layers": [],
+    "live_version": None,
+    "log_destination_arn": None,
+    "permissions_boundary": None,
+    "security_group_ids": [],
+    "sns_topic_arn": None,
+    "subnet_ids": [],
+}
+
+Say = Callable[[str], None]
+
+
+def pytest_configure() -> None:
+    """Take everything down when the terminal is closed or the process is told to end, too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Say:
+    """Return what prints a line on the terminal, whatever pytest captures."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def line(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"  {text}")
+            reporter.flush()
+
+    return line
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """The service's Terraform code in a folder of its own, in workspace dev."""
+
+    folder: Path
+    say: Say
+
+    def __call__(self, *arguments: str, codes: tuple[int, ...] = (0,), stdin: str = "") -> str:
+        """Run Terraform; show every ten seconds that there is life.
+
+        :param codes: the exit codes that are right.
+        :returns: what it wrote to stdout.
+        """
+        command = ["terraform", f"-chdir={self.folder}", *arguments]
+        output, errors = self.folder / "stdout.txt", self.folder / "stderr.txt"
+        with output.open("w") as stdout, errors.open("w") as stderr:
+            process = subprocess.Popen(
+                command,
+                env=terraform_environment(),
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,  # so that it ends with its providers, however this one ends
+            )
+            try:
+                self._wait(process, stdin, output)
+            finally:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        text = output.read_text(encoding="utf-8")
+        if process.returncode not in codes:
+            said = errors.read_text(encoding="utf-8")
+            line = " ".join(command)
+            pytest.fail(f"`{line}` ended with {process.returncode}:\n{text}{said}", pytrace=False)
+        return text
+
+    def _wait(self, process: "subprocess.Popen[bytes]", stdin: str, output: Path) -> None:
+        started = time.monotonic()
+        given: bytes | None = stdin.encode()
+        while True:
+            try:
+                process.communicate(given, timeout=10)
+            except subprocess.TimeoutExpired:
+                given = None
+                made = output.read_text(encoding="utf-8").count(": Creation complete")
+                resources = f", {made} resources made" if made else ""
+                self.say(f"  … {time.monotonic() - started:.0f} s{resources}")
+            else:
+                return
+
+
+def terraform_environment() -> dict[str, str]:
+    """Return this process's environment, without what would lead Terraform elsewhere."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("TF_DATA_DIR", "TF_WORKSPACE") and not name.startswith("TF_CLI_ARGS")
+    }
+    cache = ROOT / "terraform" / ".terraform" / "plugin-cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    return {
+        # A provider that is downloaded is downloaded once. The lock file is that of a copy.
+        "TF_PLUGIN_CACHE_DIR": str(cache),
+        "TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE": "true",
+        **environment,
+        "TF_CLI_ARGS": "-no-color",
+        "TF_IN_AUTOMATION": "true",
+        "TF_INPUT": "false",
+    }
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """Return the package that is deployed, `make package`'s."""
+    return built("PACKAGE")
+
+
+@pytest.fixture(scope="session")
+def terraform(package: Path, say: Say) -> Iterator[Terraform]:
+    """Initialise a copy of terraform/, with its state beside it."""
+    if shutil.which("terraform") is None:
+        reason = "Terraform is missing: https://developer.hashicorp.com/terraform/install"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason} (under CI=true no test is skipped)", pytrace=False)
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="e2e-") as temporary:
+        folder = Path(temporary) / "terraform"
+        shutil.copytree(
+            ROOT / "terraform",
+            folder,
+            ignore=shutil.ignore_patterns(".terraform", "*.tfplan", "*.tfstate*", "*.auto.tfvars*"),
+        )
+        (folder / "e2e_override.tf").write_text(OVERRIDE, encoding="utf-8")
+        variables = {**VARIABLES, "package_file": str(package)}
+        (folder / "e2e.tfvars.json").write_text(json.dumps(variables), encoding="utf-8")
+        run = Terraform(folder, say)
+        say("terraform init")
+        run("init")
+        run("workspace", "new", "dev")
+        yield run
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What Terraform made, as the local AWS tells it.
+
+    outputs are Terraform's; function and mapping are Lambda's GetFunctionConfiguration and
+    ListEventSourceMappings.
+    """
+
+    aws: LocalAws
+    topic_name: str
+    outputs: dict[str, str]
+    function: dict[str, Any]
+    mapping: dict[str, Any]
+
+
+VAR_FILES = ("-var-file=environments/dev.tfvars", "-var-file=e2e.tfvars.json")
+
+
+@pytest.fixture(scope="session")
+def deployment(terraform: Terraform, say: Say) -> Iterator[Deployment]:
+    """Start a local AWS, make the topic in it, and deploy the service."""
+    names = terraform("console", *VAR_FILES, stdin='"${var.aws_region} ${local.topic_name}"')
+    region, topic_name = names.strip().strip('"').split()
+    with local_aws(region) as aws:
+        say(f"local AWS for {region} at {aws.url}; SNS topic {topic_name}")
+        aws.client("sns").create_topic(Name=topic_name)
+        say("terraform apply in workspace dev")
+        terraform("apply", "-auto-approve", *VAR_FILES)
+        made = json.loads(terraform("output", "-json"))
+        outputs = {name: output["value"] for name, output in made.items()}
+        lambda_ = aws.client("lambda")
+        (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=outputs["queue_arn"])[
+            "EventSourceMappings"
+        ]
+        function = lambda_.get_function_configuration(FunctionName=mapping["FunctionArn"])
+        yield Deployment(aws, topic_name, outputs, function, mapping)
+
+
+@pytest.fixture(scope="session")
+def runtime(deployment: Deployment, say: Say) -> Iterator[LambdaRuntime]:
+    """Run the packaged function as it is deployed, in a process of its own."""
+    package = built("RUNTIME_PACKAGE")
+    if package != built("PACKAGE"):
+        say(f"{package.name} is what runs: the same code, with this machine's wheels")
+    function = deployment.function
+    with LambdaRuntime(
+        package,
+        handler=function["Handler"],
+        environment=function["Environment"]["Variables"],
+        timeout=function["Timeout"],
+        memory_size=function["MemorySize"],
+        function_name=function["FunctionName"],
+        region=deployment.aws.region,
+    ) as running:
+        yield running
+
+
+def built(variable: str) -> Path:
+    """Return the package that a variable of make's names."""
+    package = Path(os.environ.get(variable, "dist/lambda.zip"))
+    if not package.is_absolute():
+        package = ROOT / package
+    if not package.is_file():
+        pytest.fail(f"There is no {package}: run `make e2e`, which builds it.", pytrace=False)
+    return package

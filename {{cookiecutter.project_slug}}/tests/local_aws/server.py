@@ -1,0 +1,79 @@
+"""A local AWS: moto's server in this process, on a free port of 127.0.0.1.
+
+    with local_aws("us-east-1") as aws:
+        aws.client("sns").create_topic(Name="events-dev")
+        subprocess.run(["terraform", "apply"])
+
+While it runs, this process and those that it starts know no other AWS: the environment names this
+one as the endpoint of every service, has keys that are nobody's, and no profile, no role, no other
+key or file of the user's.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import boto3
+from moto.moto_api._internal.models import moto_api_backend
+from moto.server import ThreadedMotoServer
+
+from . import patches
+
+ADDRESS = "127.0.0.1"  # with a name in its place, S3 clients put the bucket in front of it
+
+
+@dataclass(frozen=True)
+class LocalAws:
+    """A local AWS that runs: the URL of all its services, and its region."""
+
+    url: str
+    region: str
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client for a service of this local AWS, "sqs" for example."""
+        # A session of its own: the default one may know another AWS from before.
+        return boto3.session.Session().client(service)
+
+
+@contextlib.contextmanager
+def local_aws(region: str) -> Iterator[LocalAws]:
+    """Run a local AWS, empty at first; it is gone with all that was in it afterwards.
+
+    :param region: its region, as in AWS_REGION.
+    :raises OSError: no port can be opened.
+    """
+    patches.apply()
+    # An error of moto's own is worth reading, a line per request is not.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address=ADDRESS, port=0, verbose=False)
+    server.start()
+    try:
+        url = f"http://{ADDRESS}:{server.get_host_and_port()[1]}"
+        with mock.patch.dict(os.environ, environment(url, region), clear=True):
+            yield LocalAws(url, region)
+    finally:
+        server.stop()
+        moto_api_backend.reset()
+
+
+def environment(url: str, region: str) -> dict[str, str]:
+    """Return this process's environment, with nothing in it of any AWS but the one at the URL."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        # No configuration, no keys of this user or this machine.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # Never through a proxy.
+        "NO_PROXY": ADDRESS,
+        "no_proxy": ADDRESS,
+    }
