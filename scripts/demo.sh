@@ -17,7 +17,13 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 say "1. Rendering a service from the default answers, for Python $version"
 rm -rf "$demo"
 mkdir -p "$demo"
-.venv/bin/python -m cookiecutter --no-input --default-config --output-dir "$demo" . "python_version=$version"
+# What it says of where to go next is for somebody who renders a service to keep it.
+.venv/bin/python -m cookiecutter --no-input --default-config --output-dir "$demo" . \
+	"python_version=$version" >"$demo/cookiecutter.log" 2>&1 || {
+	cat "$demo/cookiecutter.log" >&2
+	exit 1
+}
+ls "$service"
 
 say "2. Installing its locked dependencies: make install"
 make -C "$service" --no-print-directory install
