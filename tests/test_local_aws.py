@@ -1,0 +1,448 @@
+"""The rendered service's local AWS: its patches of moto, its server and its event source."""
+
+import base64
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+TESTS = Path(__file__).parent
+SERVICE_TESTS = TESTS.parent / "{{cookiecutter.project_slug}}" / "tests"
+
+# The template's folder stays clean: what lies in it is rendered.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(SERVICE_TESTS))
+from local_aws import patches  # noqa: E402
+from local_aws.event_source import EventSource, failures  # noqa: E402
+from local_aws.server import LocalAws, local_aws  # noqa: E402
+
+REGION = "eu-central-1"
+
+# The patches. Each has a probe here, by its name: it asks AWS's API and tells whether what it hears
+# is AWS's answer. Patched, it is; with moto as it comes it isn't, or the patch has become needless.
+
+Client = Callable[[str], Any]
+
+
+def sqs_redrive_allow_policy(client: Client) -> bool:
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    policy = '{"redrivePermission":"denyAll"}'
+
+    def set_and_get(value: str) -> str | None:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedriveAllowPolicy": value})
+        answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedriveAllowPolicy"])
+        in_all = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        found: str | None = answer.get("Attributes", {}).get("RedriveAllowPolicy")
+        return found if found == in_all.get("RedriveAllowPolicy") else "contradiction"
+
+    return set_and_get(policy) == policy and set_and_get("") is None
+
+
+def sqs_policy_is_kept(client: Client) -> bool:
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="main")["QueueUrl"]
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "60"})
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
+    after = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return json.loads(found.get("Policy", "{}")) == json.loads(policy) and "Policy" not in after
+
+
+def sqs_redrive_policy_is_compact(client: Client) -> bool:
+    sqs = client("sqs")
+    sqs.create_queue(QueueName="dead")
+    target = f"arn:aws:sqs:{REGION}:123456789012:dead"
+    policy = f'{{"deadLetterTargetArn":"{target}","maxReceiveCount":5}}'
+    url = sqs.create_queue(QueueName="main", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    answers = [
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"]["RedrivePolicy"]
+        for name in ("RedrivePolicy", "All")
+    ]
+    return answers == [policy, policy]
+
+
+def lambda_logging_config(client: Client) -> bool:
+    default = make_function(client, "default")["LoggingConfig"]
+    given = {"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "LogGroup": "/aws/lambda/mine"}
+    made = make_function(client, "json", LoggingConfig=given)["LoggingConfig"]
+    changed = client("lambda").update_function_configuration(
+        FunctionName="json", LoggingConfig={"LogFormat": "JSON"}
+    )["LoggingConfig"]
+    client("lambda").update_function_configuration(FunctionName="json", Timeout=10)
+    read = client("lambda").get_function_configuration(FunctionName="json")["LoggingConfig"]
+    levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
+    return bool(
+        default == {"LogFormat": "Text", "LogGroup": "/aws/lambda/default"}
+        and made == {**levels, **given}
+        and changed == read == {**levels, "LogFormat": "JSON", "LogGroup": "/aws/lambda/json"}
+    )
+
+
+def lambda_event_source_mapping_of_an_alias(client: Client) -> bool:
+    client("sqs").create_queue(QueueName="main")
+    make_function(client, "function", Publish=True)
+    alias = client("lambda").create_alias(
+        FunctionName="function", Name="live", FunctionVersion="1"
+    )["AliasArn"]
+    made = client("lambda").create_event_source_mapping(
+        FunctionName=alias,
+        EventSourceArn=f"arn:aws:sqs:{REGION}:123456789012:main",
+        Enabled=False,
+    )
+    read = client("lambda").get_event_source_mapping(UUID=made["UUID"])
+    return bool(made["FunctionArn"] == read["FunctionArn"] == alias)
+
+
+PROBES: dict[str, Callable[[Client], bool]] = {
+    probe.__name__: probe
+    for probe in (
+        sqs_redrive_allow_policy,
+        sqs_policy_is_kept,
+        sqs_redrive_policy_is_compact,
+        lambda_logging_config,
+        lambda_event_source_mapping_of_an_alias,
+    )
+}
+
+
+def make_function(client: Client, name: str, **settings: Any) -> dict[str, Any]:
+    """Make a Lambda function; return its configuration."""
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}}
+    policy = json.dumps({"Statement": [{**trust, "Action": "sts:AssumeRole"}]})
+    role = client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=policy)
+    client("lambda").create_function(
+        FunctionName=name,
+        Role=role["Role"]["Arn"],
+        Runtime="python3.13",
+        Handler="handler.handler",
+        Code={"ZipFile": b"not a zip, and nobody runs it"},
+        **settings,
+    )
+    configuration = client("lambda").get_function_configuration(FunctionName=name)
+    return dict(configuration)
+
+
+def answers(patched: bool) -> dict[str, bool]:
+    """Ask all probes in this process; an error is not AWS's answer either."""
+    if patched:
+        patches.apply()
+    found: dict[str, bool] = {}
+    client = functools.cache(functools.partial(boto3.client, region_name=REGION))
+    for name, probe in PROBES.items():
+        with mock_aws():
+            try:
+                found[name] = probe(client)
+            except Exception as problem:
+                print(f"{name}: {problem!r}", file=sys.stderr)
+                found[name] = False
+    return found
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["patched", "moto as it comes"])
+def behaviour(request: pytest.FixtureRequest) -> tuple[bool, dict[str, bool]]:
+    """Ask the probes in a process of its own: this one may be patched already."""
+    code = f"import json, test_local_aws as t; print(json.dumps(t.answers({request.param})))"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    done = subprocess.run(
+        command, cwd=TESTS, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return request.param, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_each_patch_has_a_probe() -> None:
+    assert [patch.__name__ for patch in patches.PATCHES] == list(PROBES)
+    assert all(patch.__doc__ for patch in patches.PATCHES)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_patch_restores_what_moto_lacks(
+    behaviour: tuple[bool, dict[str, bool]], name: str
+) -> None:
+    patched, answered = behaviour
+    if patched:
+        assert answered[name], f"{name} doesn't do what its docstring says"
+    else:
+        assert not answered[name], f"moto now does this itself: delete the patch {name}"
+
+
+# The server
+
+
+@pytest.fixture
+def aws() -> Iterator[LocalAws]:
+    with local_aws(REGION) as running:
+        yield running
+
+
+def test_nothing_of_the_users_aws_is_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaks = {
+        "AWS_PROFILE": "production",
+        "AWS_ACCESS_KEY_ID": "AKIAREAL",
+        "AWS_SESSION_TOKEN": "real",
+        "AWS_ENDPOINT_URL_SQS": "https://sqs.eu-central-1.amazonaws.com",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token",
+        "AWS_CA_BUNDLE": "/nowhere",
+    }
+    for name, value in leaks.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with local_aws(REGION) as aws:
+        assert not {name for name in leaks if os.environ.get(name) == leaks[name]}
+        assert os.environ["AWS_ENDPOINT_URL"] == aws.url
+        assert os.environ["AWS_EC2_METADATA_DISABLED"] == "true"
+        assert aws.client("sts").get_caller_identity()["Account"] == "123456789012"
+        assert aws.client("sqs").meta.endpoint_url == aws.url
+        assert aws.client("sqs").meta.region_name == REGION
+    assert {name: os.environ.get(name) for name in leaks} == leaks
+    assert "AWS_ENDPOINT_URL" not in os.environ
+
+
+def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with local_aws(REGION) as aws:
+        aws.client("sqs").list_queues()
+
+
+def test_each_local_aws_is_empty_at_first_and_gone_afterwards() -> None:
+    with local_aws(REGION) as first:
+        first.client("sqs").create_queue(QueueName="main")
+        client = first.client("sqs")
+    with local_aws(REGION) as second:
+        assert "QueueUrls" not in second.client("sqs").list_queues()
+    with pytest.raises(Exception, match=r"Could not connect|Connection was closed"):
+        client.list_queues()
+
+
+# The event source
+
+
+@dataclass
+class Outcome:
+    response: Any = None
+    error: Any = None
+
+
+class Function:
+    """Answers with what a test wants, and keeps the events."""
+
+    def __init__(self, answer: Callable[[list[dict[str, Any]]], Outcome]) -> None:
+        self.answer = answer
+        self.events: list[Any] = []
+
+    def invoke(self, event: Any) -> Outcome:
+        self.events.append(event)
+        return self.answer(event["Records"])
+
+
+def failing(*bodies: str) -> Callable[[list[dict[str, Any]]], Outcome]:
+    """Report the messages with these bodies as failed."""
+
+    def answer(records: list[dict[str, Any]]) -> Outcome:
+        failed = [record["messageId"] for record in records if record["body"] in bodies]
+        return Outcome({"batchItemFailures": [{"itemIdentifier": name} for name in failed]})
+
+    return answer
+
+
+@dataclass
+class Queue:
+    """A queue with a dead-letter queue that takes what was received twice."""
+
+    sqs: Any
+    url: str
+    dead: str
+
+    def send(self, *bodies: str) -> None:
+        for body in bodies:
+            self.sqs.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def source(self, function: Function, **settings: Any) -> EventSource:
+        defaults = {"batch_size": 10, "report_batch_item_failures": True}
+        return EventSource(self.sqs, self.url, function, **{**defaults, **settings})
+
+    def count(self, name: str, url: str = "") -> int:
+        queue = self.sqs.get_queue_attributes(QueueUrl=url or self.url, AttributeNames=[name])
+        return int(queue["Attributes"][name])
+
+    @property
+    def visible(self) -> int:
+        return self.count("ApproximateNumberOfMessages")
+
+    @property
+    def hidden(self) -> int:
+        return self.count("ApproximateNumberOfMessagesNotVisible")
+
+
+@pytest.fixture
+def queue(aws: LocalAws) -> Queue:
+    sqs = aws.client("sqs")
+    dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    target = f"arn:aws:sqs:{REGION}:123456789012:dead"
+    redrive = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": 2})
+    url = sqs.create_queue(QueueName="main", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
+    return Queue(sqs, url, dead)
+
+
+def test_records_have_lambdas_shape(queue: Queue) -> None:
+    sent = queue.sqs.send_message(
+        QueueUrl=queue.url,
+        MessageBody="hello",
+        MessageAttributes={
+            "event_type": {"DataType": "String", "StringValue": "order.created"},
+            "size": {"DataType": "Number", "StringValue": "42"},
+            "digest": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+        },
+    )
+    function = Function(failing())
+    queue.source(function).poll()
+    ((record,),) = [event["Records"] for event in function.events]
+    json.dumps(record)  # nothing in it that JSON hasn't
+    receipt, attributes = record.pop("receiptHandle"), record.pop("attributes")
+    assert receipt
+    assert set(attributes) == {
+        *("ApproximateReceiveCount", "SentTimestamp"),
+        *("SenderId", "ApproximateFirstReceiveTimestamp"),
+    }
+    assert attributes["ApproximateReceiveCount"] == "1"
+    assert all(isinstance(value, str) for value in attributes.values())
+    lists: dict[str, Any] = {"stringListValues": [], "binaryListValues": []}
+    assert record == {
+        "messageId": sent["MessageId"],
+        "body": "hello",
+        "messageAttributes": {
+            "event_type": {"stringValue": "order.created", **lists, "dataType": "String"},
+            "size": {"stringValue": "42", **lists, "dataType": "Number"},
+            "digest": {
+                "binaryValue": base64.b64encode(b"\x00\xff").decode(),
+                **lists,
+                "dataType": "Binary",
+            },
+        },
+        "md5OfBody": "5d41402abc4b2a76b9719d911017c592",
+        "md5OfMessageAttributes": sent["MD5OfMessageAttributes"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:main",
+        "awsRegion": REGION,
+    }
+
+
+def test_the_samples_that_the_service_ships_have_the_same_keys(queue: Queue) -> None:
+    """events/*.json, which `make invoke` and the unit tests use, are like what arrives."""
+    queue.sqs.send_message(
+        QueueUrl=queue.url,
+        MessageBody="x",
+        MessageAttributes={"event_type": {"DataType": "String", "StringValue": "x"}},
+    )
+    function = Function(failing())
+    queue.source(function).poll()
+    ours = function.events[0]["Records"][0]
+    for path in SERVICE_TESTS.parent.glob("events/*.json"):
+        for record in json.loads(path.read_text(encoding="utf-8"))["Records"]:
+            left_out = set(ours) - set(record)
+            assert left_out <= {"md5OfBody", "md5OfMessageAttributes"}, path.name
+            assert set(record) <= set(ours), path.name
+            for attribute in record["messageAttributes"].values():
+                assert set(attribute) == set(ours["messageAttributes"]["event_type"]), path.name
+
+
+def test_what_succeeded_is_deleted_and_what_failed_stays(queue: Queue) -> None:
+    queue.send("good", "bad", "fine")
+    batch = queue.source(Function(failing("bad"))).poll()
+    assert batch is not None
+    assert [record["body"] for record in batch.records] == ["good", "bad", "fine"]
+    assert len(batch.failed) == 1
+    # Hidden until its visibility time-out is over, as on AWS.
+    assert (queue.visible, queue.hidden) == (0, 1)
+
+
+def test_an_error_leaves_the_whole_batch(queue: Queue) -> None:
+    queue.send("a", "b")
+    error = {"errorType": "Runtime.ExitError"}
+    batch = queue.source(Function(lambda _: Outcome(None, error))).poll()
+    assert batch is not None
+    assert len(batch.failed) == 2
+    assert (queue.visible, queue.hidden) == (0, 2)
+
+
+def test_what_keeps_failing_ends_in_the_dead_letter_queue(queue: Queue) -> None:
+    queue.send("good", "poison")
+    function = Function(failing("poison"))
+    source = queue.source(function, retry_at_once=True)
+    batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=30)
+    assert [[r["body"] for r in batch.records] for batch in batches] == [
+        ["good", "poison"],
+        ["poison"],
+    ]
+    assert batches[1].records[0]["attributes"]["ApproximateReceiveCount"] == "2"
+    assert queue.count("ApproximateNumberOfMessages", queue.dead) == 1
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 12), (10, [10, 2]), (25, [12])])
+def test_no_batch_is_larger_than_batch_size(
+    queue: Queue, batch_size: int, sizes: list[int]
+) -> None:
+    queue.send(*(str(n) for n in range(12)))
+    source = queue.source(Function(failing()), batch_size=batch_size)
+    batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=30)
+    assert [len(batch.records) for batch in batches] == sizes
+
+
+def test_an_empty_queue_invokes_nothing(queue: Queue) -> None:
+    function = Function(failing())
+    assert queue.source(function).poll() is None
+    assert function.events == []
+
+
+def test_waiting_ends(queue: Queue) -> None:
+    with pytest.raises(TimeoutError, match="After 1 s and 0 batches"):
+        queue.source(Function(failing())).run(lambda _: False, timeout=1)
+
+
+IDS = ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("response", "failed"),
+    [
+        # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
+        (None, ""),
+        ({}, ""),
+        ({"batchItemFailures": []}, ""),
+        ({"batchItemFailures": None}, ""),
+        ({"batchItemFailures": [{"itemIdentifier": "b"}]}, "b"),
+        ({"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "b"}]}, "b"),
+        ({"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "a"}]}, "ab"),
+        ({"batchItemFailures": [{"itemIdentifier": ""}]}, "ab"),
+        ({"batchItemFailures": [{"itemIdentifier": None}]}, "ab"),
+        ({"batchItemFailures": [{"itemIdentifier": "unknown"}]}, "ab"),
+        ({"batchItemFailures": [{"itemIdentifier": "a"}, {"itemIdentifier": "unknown"}]}, "ab"),
+        ({"batchItemFailures": [{"messageId": "a"}]}, "ab"),
+        ({"batchItemFailures": ["a"]}, "ab"),
+        ({"batchItemFailures": "a"}, "ab"),
+        ("batchItemFailures", "ab"),
+        ([], "ab"),
+    ],
+)
+def test_lambdas_rules_for_responses(response: Any, failed: str) -> None:
+    assert failures(Outcome(response), IDS, True) == set(failed)
+    # Without ReportBatchItemFailures the response doesn't count.
+    assert failures(Outcome(response), IDS, False) == set()
+    # With an error it doesn't either.
+    assert failures(Outcome(response, {"errorType": "E"}), IDS, True) == set(IDS)
+    assert failures(Outcome(response, {"errorType": "E"}), IDS, False) == set(IDS)
