@@ -1,5 +1,6 @@
 locals {
-  package_hash = filesha256(var.package_file)
+  # Given: the package that is deployed stays, and none is needed here.
+  package_hash = var.package_hash != null ? var.package_hash : filebase64sha256(var.package_file)
   in_vpc       = length(var.subnet_ids) > 0
 }
 
@@ -10,7 +11,7 @@ resource "aws_s3_object" "package" {
   count = var.artifact_bucket == null ? 0 : 1
 
   bucket = var.artifact_bucket
-  key    = "services/${var.service}/${local.environment}/${local.package_hash}.zip"
+  key    = "services/${var.service}/${local.environment}/${replace(replace(local.package_hash, "/", "_"), "+", "-")}.zip"
   source = var.package_file
 
   lifecycle {
@@ -37,7 +38,7 @@ resource "aws_lambda_function" "this" {
   filename         = var.artifact_bucket == null ? var.package_file : null
   s3_bucket        = one(aws_s3_object.package[*].bucket)
   s3_key           = one(aws_s3_object.package[*].key)
-  source_code_hash = filebase64sha256(var.package_file)
+  source_code_hash = local.package_hash
 
   # Every change of code or configuration becomes a version of its own, to come back to.
   publish = true
@@ -93,6 +94,15 @@ resource "aws_lambda_alias" "live" {
   description      = "Gets the messages of ${aws_sqs_queue.main.name}."
   function_name    = aws_lambda_function.this.function_name
   function_version = coalesce(var.live_version, aws_lambda_function.this.version)
+
+  # A gradual release: some of the batches go to the newest version.
+  dynamic "routing_config" {
+    for_each = var.canary_weight > 0 ? ["on"] : []
+
+    content {
+      additional_version_weights = { (aws_lambda_function.this.version) = var.canary_weight }
+    }
+  }
 }
 
 resource "aws_lambda_event_source_mapping" "queue" {

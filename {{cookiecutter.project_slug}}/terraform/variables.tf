@@ -139,9 +139,15 @@ variable "package_file" {
   default     = "../dist/lambda.zip"
 
   validation {
-    condition     = fileexists(var.package_file)
+    condition     = var.package_hash != null || fileexists(var.package_file)
     error_message = "There is no package at ${var.package_file}: run make package first."
   }
+}
+
+variable "package_hash" {
+  description = "SHA-256 of the deployed package, in Base64 (output package_hash): change settings only and leave the package as it is. Null: deploy package_file."
+  type        = string
+  default     = null
 }
 
 variable "artifact_bucket" {
@@ -180,6 +186,22 @@ variable "live_version" {
   validation {
     condition     = can(regex("^[1-9][0-9]*$", coalesce(var.live_version, "1")))
     error_message = "live_version is the number of a published version, like \"7\"."
+  }
+}
+
+variable "canary_weight" {
+  description = "Gradual release: the share of batches, from 0 to 0.99, that the newest version gets while live_version, the one before, gets the others."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.canary_weight >= 0 && var.canary_weight < 1
+    error_message = "canary_weight is a share from 0 to 0.99."
+  }
+
+  validation {
+    condition     = var.canary_weight == 0 || var.live_version != null
+    error_message = "canary_weight needs live_version: the version that gets the other batches."
   }
 }
 

@@ -5,6 +5,10 @@ log_retention_in_days = 90
 # The queues hold messages that exist nowhere else. See ../variables.tf for how to end it.
 deletion_protection = true
 
+# A gradual release: a tenth of the batches goes to the newest version, the others to version 7.
+# live_version  = "7"
+# canary_weight = 0.1
+
 # allowed_account_ids = ["123456789012"]
 # sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-prod"
 # alarm_actions       = ["arn:aws:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]

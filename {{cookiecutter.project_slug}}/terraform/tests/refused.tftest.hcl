@@ -234,3 +234,13 @@ run "subnets_without_security_groups" {
 
   expect_failures = [var.security_group_ids]
 }
+
+run "canary_without_live_version" {
+  command = plan
+
+  variables {
+    canary_weight = 0.1
+  }
+
+  expect_failures = [var.canary_weight]
+}

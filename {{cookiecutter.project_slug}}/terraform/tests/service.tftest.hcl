@@ -341,7 +341,7 @@ run "options" {
     error_message = "With artifact_bucket the function must come from it."
   }
   assert {
-    condition     = strcontains(aws_s3_object.package[0].key, filesha256(var.package_file))
+    condition     = strcontains(aws_s3_object.package[0].key, replace(replace(filebase64sha256(var.package_file), "/", "_"), "+", "-"))
     error_message = "The key must follow the content: an unchanged package is not sent again."
   }
   assert {
@@ -351,5 +351,33 @@ run "options" {
   assert {
     condition     = length(terraform_data.queues_are_protected) == 1 && length(terraform_data.queues_are_protected[0].triggers_replace) == length(local.queues)
     error_message = "With deletion_protection the marker that must not be destroyed has to follow every queue."
+  }
+}
+
+run "gradual_release" {
+  command = plan
+
+  variables {
+    live_version  = "6"
+    canary_weight = 0.1
+  }
+
+  assert {
+    condition     = aws_lambda_alias.live.function_version == "6" && aws_lambda_alias.live.routing_config[0].additional_version_weights["7"] == 0.1
+    error_message = "The newest version must get canary_weight of the batches, live_version the others."
+  }
+}
+
+run "settings_only" {
+  command = plan
+
+  variables {
+    package_file = "there-is-none.zip"
+    package_hash = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+  }
+
+  assert {
+    condition     = aws_lambda_function.this.source_code_hash == var.package_hash
+    error_message = "With package_hash the deployed package must stay."
   }
 }
