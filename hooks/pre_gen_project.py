@@ -122,6 +122,7 @@ def is_event_type(text: str) -> bool:
     return (
         1 <= len(text) <= 100
         and text.isprintable()
+        and unicodedata.is_normalized("NFC", text)  # Terraform would change it to that
         and not any(part in text for part in ('"', "'", "`", "\\", "${", "%{"))
         and "*" not in text[:-1]
     )
@@ -176,7 +177,8 @@ RULES = {
     "event_types": Rule(
         are_event_types,
         "1 to 20 values of the message attribute event_type, separated by commas; each 1 to 100 "
-        "printable characters without quotes, backslash, ${ or %{; a * at its end means "
+        "printable characters, composed ones (Unicode's NFC), without quotes, backslash, ${ or "
+        "%{; a * at its end means "
         '"begins with", a * alone means every event that has the attribute, a * elsewhere is '
         f"refused; at most {EVENT_TYPES_MAX_BYTES} bytes in all",
         "order.created,payment.*",

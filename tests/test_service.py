@@ -44,7 +44,12 @@ def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
 def refused(*command: str, cwd: Path) -> str:
     """Run a command that must fail; return what it printed."""
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        command,
+        cwd=cwd,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode != 0
     return done.stdout + done.stderr

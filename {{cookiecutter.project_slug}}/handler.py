@@ -5,9 +5,11 @@ response (partial batch response), becomes visible in the queue again and ends i
 queue after ``max_receive_count`` receives; its neighbours are done with.
 """
 
+import json
 import logging
 import os
 import traceback
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,7 +28,8 @@ EVENT_TYPES = tuple(os.environ["EVENT_TYPES"].split(","))
 # `make smoke` sends this type to the queue to see the chain work; it has no business effect.
 SMOKE_TEST = "smoke_test"
 
-logger = Logger()
+# In ASCII with escapes: no character of a message's attributes can break a line of the log.
+logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
 metrics = Metrics()
 metrics.set_default_dimensions(environment=os.environ["ENVIRONMENT"])
 

@@ -1,12 +1,19 @@
 #!/bin/sh
-# Writes terraform/.terraform.lock.hcl: the providers' hashes, for the machines that people and
-# workflows have. Reads TF_CLI_CONFIG_FILE; where that names a mirror, the mirror must do.
+# Writes terraform/.terraform.lock.hcl anew: the newest provider that versions.tf allows, with its
+# hashes for the machines that people and workflows have. Reads TF_CLI_CONFIG_FILE; where that names a
+# mirror, the mirror must do.
 set -eu
 
+file=terraform/.terraform.lock.hcl
 if ! command -v terraform >/dev/null; then
-	echo "terraform/.terraform.lock.hcl is as it was: Terraform is missing."
+	echo "$file is as it was: Terraform is missing."
 	exit 0
 fi
+
+# Terraform keeps to a version that is locked, so the file is put aside; a failure brings it back.
+before=$(mktemp)
+trap '[ -f "$file" ] || [ ! -s "$before" ] || cp "$before" "$file"; rm -f "$before"' EXIT
+if [ -f "$file" ]; then cp "$file" "$before" && rm "$file"; fi
 
 lock() {
 	terraform -chdir=terraform providers lock "$@"
@@ -30,7 +37,7 @@ if [ "$missing" = " $platforms" ]; then
 fi
 if [ -n "$missing" ]; then
 	cat >&2 <<-END
-		terraform/.terraform.lock.hcl has no hashes for$missing: the provider mirror $mirror
+		$file has no hashes for$missing: the provider mirror $mirror
 		does not hold the provider for them, so \`make init\` fails on such machines. Run \`make lock\` where the
 		registry can be reached, or have the mirror completed (terraform providers mirror -platform=…).
 	END

@@ -10,12 +10,12 @@ boto3, botocore and s3transfer are left out, since Lambda's runtime has them. A 
 its own version lists boto3 in ``[project].dependencies``; then all three are packed. One that is
 content with the runtime's lists it among its development dependencies only.
 
-The zip: dependencies first, then the service's own code, each sorted by name; fixed times and
+The zip: dependencies, their byte-code, the service's own code, each sorted by name; fixed times and
 modes; no scripts, no caches; of the installer's records only what importlib.metadata reads.
 Byte-code is of the unchecked-hash kind, so it holds no time and is never compared with its source.
-It is made for the service's own modules and for those that their import statements reach: that is
-all that a function runs, and half of what it would be for a whole library. A module that is found
-in another way still works from its source, which is packed too, for tracebacks.
+It is made for the service's own modules, for those that they import, and for what these import as
+they are loaded: that is what a cold start runs, and much less than whole libraries. Other modules
+still work, from their source, which is packed for all of them, for tracebacks too.
 
 Deflate's output depends on the zlib that Python was built with, and byte-code on Python's patch
 version: the bytes are the same for the same build of Python, the contents for any.
@@ -41,6 +41,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -58,11 +59,14 @@ PROCESSORS = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer")
 INSTALLER_RECORDS = {"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
+# The groups: the names after `import`; or dots, module and names of `from .module import names`.
 IMPORT = re.compile(
     r"^[ \t]*(?:import[ \t]+([^\n#;]+)"
     r"|from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n#;(]+))",
     re.MULTILINE,
 )
+# A function or class that isn't inside another one. What it imports is not imported on loading.
+BODY = re.compile(r"^(?:async[ \t]+def|def|class)\b.*\n(?:(?:[ \t)\]#].*)?\n)*", re.MULTILINE)
 TASK_ROOT = "/var/task"  # where Lambda unpacks the zip: the path that byte-code carries
 
 
@@ -182,7 +186,8 @@ def own_code(sources: list[Path]) -> dict[str, bytes]:
 def imported_by(own: dict[str, bytes]) -> list[str]:
     """Return the dotted names that the service's own files import from elsewhere, sorted."""
     known = {name.split("/")[0].removesuffix(".py") for name in own} | sys.stdlib_module_names
-    names = set().union(*(imports_of(name, source) for name, source in own.items()))
+    texts = {name: source.decode(errors="replace") for name, source in own.items()}
+    names = set().union(*(imports_of(name, text) for name, text in texts.items()))
     return sorted(name for name in names if name.split(".")[0] not in known)
 
 
@@ -204,7 +209,7 @@ def read(path: Path) -> bytes:
         raise PackageError(f"There is no {path} in {Path.cwd()}.{hint}") from None
 
 
-def imports_of(name: str, source: bytes) -> set[str]:
+def imports_of(name: str, text: str) -> set[str]:
     """Return the dotted names that a Python file's import statements may mean, wherever they are.
 
     `from a import b` gives "a" and "a.b", since b may be a module. What only looks like an import,
@@ -215,13 +220,13 @@ def imports_of(name: str, source: bytes) -> set[str]:
         return set()
     package = name.split("/")[:-1]
     found: set[str] = set()
-    for plain, dots, module, names in IMPORT.findall(source.decode(errors="replace")):
+    for plain, dots, module, names in IMPORT.findall(text):
         if plain:
             found.update(imported_names(plain))
         else:
             base = package[: len(package) - len(dots) + 1] if dots else []
             origin = ".".join([*base, *filter(None, [module])])
-            found.update([origin, *(f"{origin}.{name}" for name in imported_names(names))])
+            found.update([origin, *(f"{origin}.{part}" for part in imported_names(names))])
     return found
 
 
@@ -318,7 +323,7 @@ def target_name(options: argparse.Namespace) -> str:
 
 
 def write_dependencies(site: Path, output: Path, roots: list[str], key: str) -> None:
-    """Zip the installed dependencies, with byte-code of what roots reach; key is the comment."""
+    """Zip the installed dependencies, with byte-code of what roots load; key is the comment."""
     content: dict[str, tuple[bytes, int]] = {}
     for path in site.rglob("*"):
         name = path.relative_to(site).as_posix()
@@ -332,12 +337,14 @@ def write_dependencies(site: Path, output: Path, roots: list[str], key: str) -> 
             kept = [line for line in data.decode().splitlines() if record_name(line) in content]
             content[name] = ("".join(f"{line}\n" for line in sorted(kept)).encode(), mode)
     sources = {name: data for name, (data, _) in content.items() if name.endswith(".py")}
-    # A library may have modules for other versions of Python: what can't be compiled isn't used.
-    compiled, _ = byte_code(site, reached(sources, roots))
-    content |= {name: (data, 0o644) for name, data in compiled.items()}
-    with zipfile.ZipFile(output, "w") as archive:
+    with ThreadPoolExecutor(1) as other, zipfile.ZipFile(output, "w") as archive:
+        compiling = other.submit(byte_code, site, loaded(sources, roots))
         for name, (data, mode) in sorted(content.items()):
             add(archive, name, data, mode)
+        # A library may have modules for other versions of Python: what can't be compiled isn't used.
+        compiled, _ = compiling.result()
+        for name, data in sorted(compiled.items()):
+            add(archive, name, data, 0o644)
         archive.comment = key.encode()
 
 
@@ -352,8 +359,8 @@ def record_name(line: str) -> str:
     return line.rsplit(",", 2)[0].strip('"')
 
 
-def reached(sources: dict[str, bytes], roots: list[str]) -> list[str]:
-    """Return the names of those sources that import statements reach, beginning with roots."""
+def loaded(sources: dict[str, bytes], roots: list[str]) -> list[str]:
+    """Return the names of those sources that are loaded when roots, dotted names, are imported."""
     found: set[str] = set()
     seen: set[str] = set()
     todo = list(roots)
@@ -366,7 +373,7 @@ def reached(sources: dict[str, bytes], roots: list[str]) -> list[str]:
         path = module.replace(".", "/")
         for name in {f"{path}.py", f"{path}/__init__.py"} & sources.keys():
             found.add(name)
-            todo.extend(imports_of(name, sources[name]))
+            todo.extend(imports_of(name, BODY.sub("", sources[name].decode(errors="replace"))))
     return sorted(found)
 
 

@@ -14,7 +14,8 @@ cat "$errors" >&2
 [ "$code" -eq 0 ] && exit 0
 
 if grep -q 'Error acquiring the state lock' "$errors"; then
-	id=$(sed -n 's/.*ID: *//p' "$errors" | head -n 1)
+	# S3's own error above it names a RequestID and a HostID.
+	id=$(sed -n 's/.*[^A-Za-z]ID: *\([A-Za-z0-9-]*\).*/\1/p' "$errors" | head -n 1)
 	cat >&2 <<-END
 
 		The state of $environment is locked. "Lock Info" above says by whom (Who), since when (Created) and for

@@ -33,5 +33,9 @@ def decode_event(body: str) -> Event:
     try:
         return _decode(body)
     except msgspec.MsgspecError as error:
-        # msgspec names the field and the rule, never the value.
-        raise MessageError(str(error)) from None
+        # msgspec names the field and the rule, and the value only where there is a choice of some:
+        # "Invalid enum value 'x' - at `$.data.kind`".
+        text = str(error)
+        if text.startswith(("Invalid enum value ", "Invalid value ")):
+            text = f"Invalid value - at `${text.rpartition(' - at `$')[2]}"
+        raise MessageError(text) from None

@@ -1,9 +1,11 @@
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
+from {{ cookiecutter.package_name }} import events
 from {{ cookiecutter.package_name }}.events import Event, MessageError, decode_event
 
 GOOD: dict[str, Any] = {"id": "1", "occurred_at": "2026-01-01T10:00:00Z", "data": {"total": 19}}
@@ -34,6 +36,16 @@ def test_a_wrong_field_is_named(change: dict[str, Any], named: str) -> None:
     with pytest.raises(MessageError) as error:
         decode_event(json.dumps({**GOOD, **change}))
     assert named in str(error.value)
+
+
+def test_the_value_of_a_wrong_choice_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Order(msgspec.Struct):
+        kind: Literal["new", "changed"]
+
+    monkeypatch.setattr(events, "_decode", msgspec.json.Decoder(Order).decode)
+    with pytest.raises(MessageError) as error:
+        decode_event('{"kind": "secret"}')
+    assert str(error.value) == "Invalid value - at `$.kind`"
 
 
 @pytest.mark.parametrize("field", ["id", "occurred_at", "data"])

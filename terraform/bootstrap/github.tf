@@ -1,0 +1,90 @@
+# Who may take which role. GitHub signs a token for each job; AWS compares its claims with these.
+
+locals {
+  github = "token.actions.githubusercontent.com"
+
+  # Whom the token is for. In China AWS has names of its own.
+  audience = data.aws_partition.this.partition == "aws-cn" ? "sts.amazonaws.com.cn" : "sts.amazonaws.com"
+
+  # The claim sub begins with the repository: by name, and in repositories that were made or renamed
+  # since 2026-07-15 also by id. Both are listed in full: a wildcard would let a name from elsewhere in.
+  subjects = flatten([
+    for repository in var.repositories : [
+      "repo:${repository.name}",
+      format(
+        "repo:%s@%d/%s@%d",
+        split("/", repository.name)[0], repository.owner_id,
+        split("/", repository.name)[1], repository.id,
+      ),
+    ]
+  ])
+
+  github_claims     = coalesce(var.github_claims, data.aws_partition.this.partition == "aws")
+  oidc_provider_arn = "arn:${data.aws_partition.this.partition}:iam::${data.aws_caller_identity.this.account_id}:oidc-provider/${local.github}"
+
+  # Role, environment, and what the token of its jobs says.
+  roles = merge(
+    # Pull requests, and what main plans without an environment.
+    { for environment in var.environments : "plan-${environment}" => {
+      environment = environment
+      description = "Reads what services have in ${environment}, to plan changes."
+      subjects    = ["pull_request", "ref:refs/heads/main"]
+      claims      = {}
+    } },
+    # dev is planned and applied in one job; prod's plan waits for an approval.
+    { for environment in var.environments : "main-plan-${environment}" => {
+      environment = environment
+      description = "Plans changes of ${environment} on main, and keeps the plan for the deploy role."
+      subjects    = ["ref:refs/heads/main"]
+      claims      = { ref = ["refs/heads/main"] }
+    } if environment == "prod" },
+    { for environment in var.environments : "deploy-${environment}" => {
+      environment = environment
+      description = "Deploys services to ${environment}, from main only."
+      subjects    = ["environment:${environment}"]
+      claims      = { ref = ["refs/heads/main"], environment = [environment] }
+    } },
+  )
+}
+
+resource "aws_iam_openid_connect_provider" "github" {
+  count = var.create_oidc_provider ? 1 : 0
+
+  url            = "https://${local.github}"
+  client_id_list = [local.audience]
+}
+
+resource "aws_iam_role" "github" {
+  for_each = local.roles
+
+  name        = "github-${each.key}"
+  path        = "/delivery/"
+  description = each.value.description
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Effect    = "Allow"
+        Principal = { Federated = local.oidc_provider_arn }
+        Action    = "sts:AssumeRoleWithWebIdentity"
+        Condition = {
+          StringEquals = merge(
+            {
+              "${local.github}:aud" = local.audience
+              "${local.github}:sub" = [
+                for pair in setproduct(local.subjects, each.value.subjects) : join(":", pair)
+              ]
+            },
+            !local.github_claims ? {} : merge(
+              { "${local.github}:repository_id" = [for repository in var.repositories : tostring(repository.id)] },
+              { for claim, values in each.value.claims : "${local.github}:${claim}" => values },
+            ),
+          )
+        }
+      },
+    ]
+  })
+
+  depends_on = [aws_iam_openid_connect_provider.github]
+}

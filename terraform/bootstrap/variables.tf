@@ -1,0 +1,90 @@
+variable "aws_region" {
+  description = "Region of the services and of the bucket for their state."
+  type        = string
+}
+
+variable "allowed_account_ids" {
+  description = "AWS accounts that this may be applied to: with credentials of another one, Terraform refuses to work. Empty: any."
+  type        = list(string)
+  default     = []
+}
+
+variable "environments" {
+  description = "Environments that live in this account: both, or one where each has an account of its own."
+  type        = list(string)
+  default     = ["dev", "prod"]
+
+  validation {
+    condition     = length(var.environments) > 0 && alltrue([for name in var.environments : contains(["dev", "prod"], name)])
+    error_message = "environments has dev, prod or both."
+  }
+}
+
+variable "state_bucket" {
+  description = "Name of the S3 bucket to make for Terraform's state. All of AWS shares these names, so begin it with your company's."
+  type        = string
+}
+
+variable "repositories" {
+  description = "GitHub repositories whose workflows may work in this account. README.md has the command that prints the ids."
+  type = list(object({
+    name     = string # owner/repository
+    owner_id = number
+    id       = number
+  }))
+
+  validation {
+    condition     = length(var.repositories) > 0 && alltrue([for repository in var.repositories : can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", repository.name))])
+    error_message = "repositories has at least one element, each with a name like my-company/order-events: no URL, no wildcard."
+  }
+}
+
+variable "services" {
+  description = "Services that the workflows may deploy: their short names (project_slug). A * stands for any characters: [\"order-*\"]."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.services) >= 1 && length(var.services) <= 5 && alltrue([for name in var.services : can(regex("^[a-z*][a-z0-9*-]{0,39}$", name))])
+    error_message = "services has 1 to 5 elements (AWS limits the size of policies; a * stands for several services): lower-case letters, digits, hyphens and *."
+  }
+}
+
+variable "topics" {
+  description = "SNS topics to make where none exist yet, without the environment: orders makes orders-dev and orders-prod."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for name in var.topics : can(regex("^[A-Za-z0-9_-]{1,251}$", name))])
+    error_message = "topics have 1 to 251 letters, digits, hyphens and underscores."
+  }
+}
+
+variable "topic_kms_key_id" {
+  description = "KMS key of these topics. AWS's own key is right for publishers in this account; AWS services and other accounts can publish only with a key of your own whose policy lets them."
+  type        = string
+  default     = "alias/aws/sns"
+}
+
+variable "create_oidc_provider" {
+  description = "Whether to make GitHub's OIDC provider. An account has only one: false if it is there already."
+  type        = bool
+  default     = true
+}
+
+variable "github_claims" {
+  description = "Whether the roles also ask for GitHub's claims repository_id, ref and environment. Null: in the partition aws, where IAM knows them; without them, the branch rule of the GitHub environment alone keeps other branches out."
+  type        = bool
+  default     = null
+}
+
+variable "boundary_actions" {
+  description = "Actions that the services' business logic needs, beyond those that every service needs: [\"s3:GetObject\"]. The boundary allows them; each service's own policy still has to grant them."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for action in var.boundary_actions : can(regex("^[a-z0-9-]+:[A-Za-z]+\\*?$", action)) && !can(regex("^(iam|sts|organizations|account):", action))])
+    error_message = "boundary_actions are actions like s3:GetObject or dynamodb:Query*, none of iam, sts, organizations or account: with those a service could give itself more."
+  }
+}

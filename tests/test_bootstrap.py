@@ -1,0 +1,397 @@
+"""terraform/bootstrap: applied to a local AWS; who gets in, and what they may do."""
+
+import fnmatch
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SERVICE, TEMPLATE, need, run
+
+# The template's folder stays clean: what lies in it is rendered.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(SERVICE / "tests"))
+from local_aws.server import LocalAws, local_aws  # noqa: E402
+
+BOOTSTRAP = TEMPLATE / "terraform" / "bootstrap"
+REGION = "eu-central-1"
+ACCOUNT = "123456789012"
+GITHUB = "token.actions.githubusercontent.com"
+BUCKET = "arn:aws:s3:::my-company-state"
+
+SETTINGS: dict[str, Any] = {
+    "aws_region": REGION,
+    "state_bucket": "my-company-state",
+    "repositories": [{"name": "my-company/order-events", "owner_id": 11, "id": 22}],
+    "services": ["order-events"],
+    "topics": ["events"],
+}
+
+
+def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = SERVICE / "scripts" / "terraform_cli_config.py"
+    config = run(sys.executable, script, cwd=folder).stdout.strip()
+    return subprocess.run(
+        ["terraform", *arguments, "-no-color"],
+        cwd=folder,
+        env={**os.environ, "TF_CLI_CONFIG_FILE": config, "TF_IN_AUTOMATION": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the code to a folder of the tests' own, with its provider."""
+    need("terraform")
+    folder = tmp_path_factory.mktemp("bootstrap") / "code"
+    shutil.copytree(BOOTSTRAP, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    # What can't work fails soon.
+    (folder / "test_override.tf").write_text('provider "aws" {\n  max_retries = 2\n}\n')
+    done = terraform(folder, "init", "-input=false")
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with local_aws(REGION) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def applied(initialised: Path, aws: LocalAws) -> dict[str, Any]:
+    """Apply it; return the outputs."""
+    (initialised / "test.auto.tfvars.json").write_text(json.dumps(SETTINGS))
+    done = terraform(initialised, "apply", "-auto-approve", "-input=false")
+    assert done.returncode == 0, done.stdout
+    done = terraform(initialised, "plan", "-detailed-exitcode", "-input=false")
+    assert done.returncode == 0, f"It wants to change what it has just made:\n{done.stdout}"
+    outputs = json.loads(terraform(initialised, "output", "-json").stdout)
+    return {name: output["value"] for name, output in outputs.items()}
+
+
+def statements(document: Any) -> list[dict[str, Any]]:
+    parsed = json.loads(document) if isinstance(document, str) else document
+    return list(parsed["Statement"])
+
+
+class Role:
+    """What IAM has of a role."""
+
+    def __init__(self, aws: LocalAws, name: str) -> None:
+        iam = aws.client("iam")
+        self.trust = statements(iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"])
+        self.permissions: list[dict[str, Any]] = []
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+            found = iam.get_role_policy(RoleName=name, PolicyName=policy)
+            self.permissions += statements(found["PolicyDocument"])
+        for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+            arn = policy["PolicyArn"]
+            version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+            found = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
+            self.permissions += statements(found["Document"])
+
+    def trusts(self, subject: str, **claims: str) -> bool:
+        """Tell whether a job whose token has these claims can take the role, by IAM's rules."""
+        token = {"aud": "sts.amazonaws.com", "sub": subject, "repository_id": "22", **claims}
+        (statement,) = self.trust
+        assert set(statement["Condition"]) == {"StringEquals"}
+        for key, expected in statement["Condition"]["StringEquals"].items():
+            values = [expected] if isinstance(expected, str) else expected
+            if token.get(key.removeprefix(f"{GITHUB}:")) not in values:
+                return False
+        return True
+
+    def may(self, action: str, resource: str) -> bool:
+        """Tell whether the role's policies allow an action, whatever conditions say."""
+        matching = [
+            statement["Effect"]
+            for statement in self.permissions
+            if any(fnmatch.fnmatchcase(action, pattern) for pattern in listed(statement["Action"]))
+            and any(fnmatch.fnmatchcase(resource, arn) for arn in listed(statement["Resource"]))
+        ]
+        return "Allow" in matching and "Deny" not in matching
+
+
+@pytest.fixture(scope="module")
+def roles(applied: dict[str, Any], aws: LocalAws) -> dict[str, Role]:
+    """Return the roles that were made, by name."""
+    names = [arn.rpartition("/")[2] for arn in applied["role_arns"].values()]
+    return {name: Role(aws, name) for name in names}
+
+
+def listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+OLD = "repo:my-company/order-events"
+NEW = "repo:my-company@11/order-events@22"
+MAIN = {"ref": "refs/heads/main"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repository", [OLD, NEW])
+def test_each_role_lets_its_jobs_in_and_no_other(roles: dict[str, Role], repository: str) -> None:
+    jobs = {
+        "pull request": (f"{repository}:pull_request", {"ref": "refs/pull/1/merge"}),
+        "main": (f"{repository}:ref:refs/heads/main", MAIN),
+        "branch": (f"{repository}:ref:refs/heads/x", {"ref": "refs/heads/x"}),
+        "dev": (f"{repository}:environment:dev", {**MAIN, "environment": "dev"}),
+        "prod": (f"{repository}:environment:prod", {**MAIN, "environment": "prod"}),
+        "prod from a branch": (
+            f"{repository}:environment:prod",
+            {"ref": "refs/heads/x", "environment": "prod"},
+        ),
+    }
+    let_in = {
+        "github-plan-dev": {"pull request", "main"},
+        "github-plan-prod": {"pull request", "main"},
+        "github-main-plan-prod": {"main"},
+        "github-deploy-dev": {"dev"},
+        "github-deploy-prod": {"prod"},
+    }
+    assert let_in == {
+        name: {job for job, (sub, more) in jobs.items() if role.trusts(sub, **more)}
+        for name, role in roles.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "repo:my-company/order-events-2",
+        "repo:my-company/other",
+        "repo:my-company-2/order-events",
+        "repo:my-company@99/order-events@22",
+        "repo:my-company@11/order-events@99",
+        "repo:my-company@11/other@33:environment:/order-events@22",
+    ],
+)
+def test_no_other_repository_gets_in(roles: dict[str, Role], repository: str) -> None:
+    for role, end in itertools.product(
+        roles.values(),
+        ["pull_request", "ref:refs/heads/main", "environment:dev", "environment:prod"],
+    ):
+        for environment in ("dev", "prod"):
+            assert not role.trusts(f"{repository}:{end}", **MAIN, environment=environment)
+            # Nor does another audience, or another repository under the old name.
+            own = f"{OLD}:{end}"
+            assert not role.trusts(own, **MAIN, environment=environment, aud="https://github.com")
+            assert not role.trusts(own, **MAIN, environment=environment, repository_id="99")
+
+
+@pytest.mark.slow
+def test_a_pull_request_reads_and_comes_near_no_saved_plan(roles: dict[str, Role]) -> None:
+    state = f"{BUCKET}/env:/prod/services/order-events/terraform.tfstate"
+    plan = f"{BUCKET}/plans/order-events/prod/1/prod.tfplan"
+    pull_request = roles["github-plan-prod"]
+    main = roles["github-main-plan-prod"]
+    deploy = roles["github-deploy-prod"]
+
+    assert [role.may("s3:GetObject", state) for role in (pull_request, main, deploy)] == [True] * 3
+    assert [role.may("s3:PutObject", state) for role in (pull_request, main, deploy)] == [
+        *(False, False, True)
+    ]
+    assert [role.may("s3:PutObject", plan) for role in (pull_request, main, deploy)] == [
+        *(False, True, False)
+    ]
+    for action in ("s3:GetObject", "s3:DeleteObject"):
+        assert [role.may(action, plan) for role in (pull_request, main, deploy)] == [
+            *(False, False, True)
+        ]
+    # Each keeps to its environment.
+    other = state.replace("prod", "dev")
+    assert not any(role.may("s3:GetObject", other) for role in (pull_request, main, deploy))
+
+
+READ_ONLY = re.compile(r"[a-z0-9]+:(Get|List|Describe)[A-Za-z]+")
+# What holds data of people or secrets, or hands out credentials.
+PRIVATE = {"logs:GetLogEvents", "dynamodb:GetItem", "sqs:ReceiveMessage", "logs:FilterLogEvents"}
+
+
+@pytest.mark.slow
+def test_plan_roles_only_read(roles: dict[str, Role]) -> None:
+    for name in ("github-plan-dev", "github-plan-prod", "github-main-plan-prod"):
+        for statement in roles[name].permissions:
+            for action in listed(statement["Action"]):
+                keeps_plans = action == "s3:PutObject" and name == "github-main-plan-prod"
+                if statement["Effect"] == "Allow" and not keeps_plans:
+                    assert READ_ONLY.fullmatch(action), action
+                    assert action not in PRIVATE
+
+
+@pytest.mark.slow
+def test_a_deploy_role_has_no_way_to_more(applied: dict[str, Any], roles: dict[str, Role]) -> None:
+    """It makes roles only inside the boundary, and touches neither itself nor the boundary."""
+    for environment in ("dev", "prod"):
+        role = roles[f"github-deploy-{environment}"]
+        boundary = applied["permissions_boundaries"][environment]
+        own = f"arn:aws:iam::{ACCOUNT}:role/delivery/github-deploy-{environment}"
+        service = f"arn:aws:iam::{ACCOUNT}:role/services/order-events-{environment}"
+        assert role.may("iam:CreateRole", service)
+        for statement in role.permissions:
+            for action in listed(statement["Action"]):
+                assert "*" not in action
+                if action in {
+                    *("iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"),
+                    *("iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary"),
+                }:
+                    condition = statement["Condition"]["StringEquals"]
+                    assert condition == {"iam:PermissionsBoundary": boundary}
+                if action == "iam:PassRole":
+                    to = statement["Condition"]["StringEquals"]["iam:PassedToService"]
+                    assert set(to) == {"lambda.amazonaws.com", "logs.amazonaws.com"}
+                if action.startswith("iam:"):
+                    assert not any(
+                        fnmatch.fnmatchcase(own, r) for r in listed(statement["Resource"])
+                    )
+                    assert not any(
+                        fnmatch.fnmatchcase(boundary, r) for r in listed(statement["Resource"])
+                    )
+        for action in (
+            "iam:DeleteRolePermissionsBoundary",
+            "iam:AttachRolePolicy",
+            "sts:AssumeRole",
+        ):
+            assert not role.may(action, service)
+        other = "dev" if environment == "prod" else "prod"
+        function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:order-events"
+        assert role.may("lambda:UpdateFunctionCode", f"{function}-{environment}")
+        assert not role.may("lambda:UpdateFunctionCode", f"{function}-{other}")
+        assert not role.may("lambda:UpdateFunctionCode", f"{function}-2-{environment}")
+
+
+@pytest.mark.slow
+def test_the_bucket_is_versioned_encrypted_private_and_forgets_plans(
+    applied: dict[str, Any], aws: LocalAws
+) -> None:
+    s3, bucket = aws.client("s3"), applied["state_bucket"]
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    (rule,) = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    assert set(blocked.values()) == {True}
+    (policy,) = statements(s3.get_bucket_policy(Bucket=bucket)["Policy"])
+    assert policy["Effect"] == "Deny"
+    assert policy["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    (plans,) = [rule for rule in rules if rule["Filter"].get("Prefix") == "plans/"]
+    assert plans["Expiration"]["Days"] == 7
+
+
+@pytest.mark.slow
+def test_the_printed_commands_set_every_variable_that_the_workflow_reads(
+    applied: dict[str, Any],
+) -> None:
+    (workflow,) = (SERVICE / ".github" / "workflows").iterdir()
+    wanted = set(re.findall(r"vars\.(AWS_[A-Z_]+)", workflow.read_text(encoding="utf-8")))
+    commands = applied["github_commands"].splitlines()
+    pattern = re.compile(
+        r"gh variable set (\w+) --repo my-company/order-events (?:--env (dev|prod) )?--body (\S+)"
+    )
+    found = [match.groups() for command in commands if (match := pattern.fullmatch(command))]
+    assert len(found) == len(commands)
+    assert {name for name, _, _ in found} == wanted
+    roles = {(name, environment): arn.rpartition("/")[2] for name, environment, arn in found}
+    assert roles == {
+        ("AWS_PLAN_ROLE_DEV", None): "github-plan-dev",
+        ("AWS_PLAN_ROLE_PROD", None): "github-plan-prod",
+        ("AWS_MAIN_PLAN_ROLE_PROD", None): "github-main-plan-prod",
+        ("AWS_DEPLOY_ROLE", "dev"): "github-deploy-dev",
+        ("AWS_DEPLOY_ROLE", "prod"): "github-deploy-prod",
+    }
+    readme = (BOOTSTRAP / "README.md").read_text(encoding="utf-8")
+    for name, environment, arn in found:
+        where = f"environment `{environment}`" if environment else "repository"
+        assert f"| `{name}` | {where} | ARN of `{arn.rpartition('/')[2]}` |" in readme
+
+
+@pytest.mark.slow
+def test_the_topics_are_made(applied: dict[str, Any], aws: LocalAws) -> None:
+    assert set(applied["topic_arns"]) == {"events-dev", "events-prod"}
+    for arn in applied["topic_arns"].values():
+        attributes = aws.client("sns").get_topic_attributes(TopicArn=arn)["Attributes"]
+        assert attributes["KmsMasterKeyId"] == "alias/aws/sns"
+
+
+REFUSED = {
+    "values that nothing knows": (
+        {
+            "environments": ["staging"],
+            "repositories": [{"name": "my-company/*", "owner_id": 1, "id": 2}],
+            "services": ["Order"],
+            "boundary_actions": ["iam:PassRole"],
+        },
+        ["dev, prod or both", "no wildcard", "services has 1 to 5 elements", "none of iam, sts"],
+    ),
+    "nothing, or everything": (
+        {"environments": [], "repositories": [], "services": [], "boundary_actions": ["*"]},
+        ["dev, prod or both", "at least one", "services has 1 to 5 elements", "none of iam, sts"],
+    ),
+    "more services than fit": (
+        {"services": [letter * 40 for letter in "abcde"]},
+        ["The policy is longer than the 6,144 characters that IAM takes"],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_wrong_setting_is_refused(
+    initialised: Path, aws: LocalAws, tmp_path: Path, case: str
+) -> None:
+    settings, messages = REFUSED[case]
+    file = tmp_path / "wrong.tfvars.json"
+    file.write_text(json.dumps({**SETTINGS, **settings}))
+    done = terraform(
+        initialised, "plan", "-input=false", "-refresh=false", "-lock=false", f"-var-file={file}"
+    )
+    assert done.returncode == 1, done.stdout
+    said = " ".join(done.stdout.replace("│", " ").split())
+    assert [message for message in messages if message not in said] == []
+
+
+@pytest.mark.slow
+def test_checkov_finds_nothing_that_no_comment_justifies(tmp_path: Path) -> None:
+    code = shutil.copytree(BOOTSTRAP, tmp_path / "bootstrap")
+    assert checkov(code) == []
+    # It has to find what it is there for.
+    state = code / "state.tf"
+    state.write_text(
+        state.read_text().replace("block_public_acls       = true", "block_public_acls = false")
+    )
+    assert "CKV_AWS_53" in checkov(code)
+
+
+def checkov(folder: Path) -> list[str]:
+    """Return the ids of the checks that Terraform code fails."""
+    version = re.search(r"CHECKOV_VERSION := (\S+)", (SERVICE / "Makefile").read_text())
+    assert version
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "uv", "tool", "run", f"checkov=={version[1]}", "--quiet"),
+            *("--skip-download", "--framework", "terraform", "--output", "json"),
+            *("--directory", str(folder)),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    return sorted({check["check_id"] for check in report["results"]["failed_checks"]})
+
+
+def test_terraform_fmt_finds_nothing() -> None:
+    need("terraform")
+    run("terraform", "fmt", "-check", "-diff", BOOTSTRAP, cwd=BOOTSTRAP)

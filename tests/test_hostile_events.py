@@ -1,0 +1,515 @@
+"""The handler under hostile events: whatever the queue delivers, nothing is lost and nothing leaks.
+
+The service of the default answers is rendered, its handler imported into this process and given
+batches of SQS records: with any body, any attributes, in any encoding. What its business logic does
+with an event is decided by the event's id.
+"""
+
+import contextlib
+import importlib.util
+import io
+import itertools
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from conftest import Render
+from hostile import FRAGMENTS, UNUSABLE, examples, fragments
+from hypothesis import Phase, given
+from hypothesis import strategies as st
+
+Json = dict[str, Any]
+
+# Part of every payload and of every exception's text; no line that the function writes may have it.
+SECRET = "s3cr3tpayl0ad"
+
+SMOKE_TEST = "smoke_test"
+EXPECTED = "order.created"  # The default answer to event_types.
+
+
+# --- The handler -------------------------------------------------------------------------------
+
+
+@dataclass
+class Result:
+    """What one invocation did."""
+
+    failed: list[str]
+    lines: list[str]
+    calls: list[str]
+
+
+@dataclass
+class Function:
+    """The handler of a rendered service, with what it writes and calls kept."""
+
+    module: ModuleType
+
+    def invoke(self, records: list[Json]) -> Result:
+        """Hand a batch over, as Lambda does; asserts that the response is what SQS expects."""
+        calls: list[str] = []
+        # As in Lambda: what is no Unicode can't be written.
+        log = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict", newline="\n")
+        real_process = self.module_process
+
+        def process(event_type: str, event: Any) -> None:
+            calls.append("raised")
+            behave(event, lambda: real_process(event_type, event))
+            calls[-1] = "returned"
+
+        self.module.process = process  # type: ignore[attr-defined]
+        self.module.logger.registered_handler.stream = log
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            response = self.module.handler({"Records": records}, None)
+        log.flush()
+        written = log.buffer.getvalue().decode("utf-8")
+
+        response = json.loads(json.dumps(response, allow_nan=False))
+        assert set(response) == {"batchItemFailures"}
+        for failure in response["batchItemFailures"]:
+            assert set(failure) == {"itemIdentifier"}
+        failed = [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
+        return Result(failed, written.removesuffix("\n").split("\n"), calls)
+
+    def __post_init__(self) -> None:
+        self.module_process = self.module.process
+        # Else pytest would collect every line.
+        logging.getLogger(self.module.logger.name).propagate = False
+
+
+class UnprintableError(Exception):
+    """An exception whose text can't be had."""
+
+    def __str__(self) -> str:
+        raise ValueError(SECRET)
+
+
+def recurse(depth: int) -> int:
+    return recurse(depth + 1) + 1
+
+
+def behave(event: Any, real_process: Any) -> None:
+    """Do what the event's id asks for: return, raise, or leave it to the service's own code."""
+    match event.id.partition("-")[0]:
+        case "real":
+            real_process()
+        case "quoting":
+            raise KeyError(SECRET, event)
+        case "chained":
+            try:
+                raise ValueError(SECRET)
+            except ValueError as error:
+                raise RuntimeError(f"{SECRET}: {event}") from error
+        case "noted":
+            noted = OSError(5, SECRET, SECRET)
+            noted.add_note(SECRET)
+            raise noted
+        case "group":
+            raise ExceptionGroup(SECRET, [ValueError(SECRET), TypeError(SECRET)])
+        case "unprintable":
+            raise UnprintableError
+        case "recursion":
+            recurse(0)
+        case "memory":
+            raise MemoryError
+        case "assertion":
+            assert not event.data, SECRET
+
+
+RAISING = (
+    *("quoting", "chained", "noted", "group", "unprintable", "recursion", "memory", "assertion"),
+)
+
+
+@pytest.fixture(scope="module")
+def service(render: Render) -> Iterator[Path]:
+    """Render the default service; its package can be imported, its environment is set."""
+    folder = render()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        for line in (folder / "local.env").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition("=")
+            patch.setenv(name, value)
+        yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "order_events"]:
+        del sys.modules[name]
+
+
+numbers = itertools.count()
+
+
+def load(path: Path) -> Function:
+    """Import a handler under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"hostile_handler_{next(numbers)}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return Function(module)
+
+
+# --- Records -----------------------------------------------------------------------------------
+
+# Text in any encoding, halves of surrogate pairs and NUL included.
+text = st.one_of(
+    st.text(st.characters(exclude_categories=()), max_size=20),
+    fragments(unusable=True),
+    st.sampled_from(UNUSABLE),
+    st.sampled_from(["x" * 70_000, *FRAGMENTS]),
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from([10**400, -(10**20), 1e308, float("nan"), float("inf"), -0.0]),
+    text,
+    st.just(SECRET),
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(text, st.just(SECRET)), inner, max_size=4),
+    ),
+    max_leaves=8,
+)
+event_ids = st.one_of(
+    st.sampled_from(["ok", "real", *RAISING]),
+    st.builds(lambda kind, rest: f"{kind}-{rest}", st.sampled_from(["ok", "real", *RAISING]), text),
+    text,
+)
+occurred_at = st.one_of(
+    st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat()),
+    st.sampled_from(
+        [
+            "2026-01-01T10:00:00Z",
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59-12:00",
+            SECRET,
+            "",
+        ]
+    ),
+)
+
+
+def as_json(value: Any) -> st.SearchStrategy[str]:
+    """Write JSON in one of its forms: with escapes or without, dense or wide."""
+    return st.builds(
+        lambda ascii_only, indent: json.dumps(value, ensure_ascii=ascii_only, indent=indent),
+        st.booleans(),
+        st.sampled_from([None, 2]),
+    )
+
+
+events = st.fixed_dictionaries(
+    {
+        "id": event_ids,
+        "occurred_at": occurred_at,
+        "data": st.dictionaries(text, anything, max_size=3).map(lambda data: {**data, "x": SECRET}),
+    },
+    optional={"more": anything},
+)
+almost_events = st.builds(
+    lambda event, field, value: {**event, field: value},
+    events,
+    st.sampled_from(["id", "occurred_at", "data", SECRET]),
+    anything,
+)
+without_a_field = st.builds(
+    lambda event, field: {key: value for key, value in event.items() if key != field},
+    events,
+    st.sampled_from(["id", "occurred_at", "data"]),
+)
+event_bodies = st.one_of(events, almost_events, without_a_field, anything).flatmap(as_json)
+broken_bodies = st.one_of(
+    text.map(lambda body: SECRET + body),
+    text.map(lambda body: body + SECRET),
+    st.sampled_from(
+        [
+            *(
+                "",
+                " ",
+                "null",
+                "{",
+                "[]",
+                f'{{"{SECRET}',
+                "\ufeff{}",
+                "NaN",
+                "{}{}",
+                "\\ud800",
+                "\0",
+            ),
+            *("[" * 100_000, '{"a":' * 100_000, "1" * 10_000, f'"{SECRET}' + "\\" * 999),
+            *("1e999999999", f'{{"id": "{SECRET}", "id": "ok", "id": 1}}', "[" * 900 + "]" * 900),
+            f'{{"id": "a", "occurred_at": "2026-01-01T10:00:00Z", "data": {{"{SECRET}": 1'
+            + "0" * 5000,
+            '{"id": "a", "id": "ok", "occurred_at": "2026-01-01T10:00:00Z", "data": 1, "data": {}}',
+        ]
+    ),
+)
+event_types = st.one_of(
+    st.just(EXPECTED), st.just(EXPECTED), st.sampled_from([SMOKE_TEST, "order.paid", "", "*"]), text
+)
+wrong_values: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.integers(), st.lists(text, max_size=2), st.just({})
+)
+
+
+def string_attribute(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
+    """Make an attribute of a record as Lambda hands it over."""
+    return st.fixed_dictionaries(
+        {"stringValue": values, "stringListValues": st.just([]), "dataType": st.just("String")}
+    )
+
+
+odd_attribute: st.SearchStrategy[Any] = st.one_of(
+    string_attribute(st.just(SECRET)),
+    st.just({"binaryValue": SECRET, "dataType": "Binary"}),
+    st.just({"stringValue": "1" * 400, "dataType": "Number"}),
+    st.just({"dataType": "String"}),
+    wrong_values,
+)
+attributes = st.fixed_dictionaries(
+    {},
+    optional={
+        "event_type": st.one_of(
+            string_attribute(event_types),
+            string_attribute(event_types),
+            st.one_of(
+                st.just({"binaryValue": SECRET, "dataType": "Binary"}),
+                st.just({"dataType": "String"}),
+                string_attribute(wrong_values),
+                wrong_values,
+            ),
+        ),
+        "correlation_id": st.one_of(
+            string_attribute(text),
+            string_attribute(text),
+            string_attribute(wrong_values),
+            wrong_values,
+        ),
+        "other": odd_attribute,
+        SECRET: odd_attribute,
+    },
+)
+
+
+def enveloped(messages: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Make an SNS envelope around a message, right or with any shape in any place."""
+    value = st.fixed_dictionaries({"Type": st.just("String"), "Value": event_types})
+    right = st.fixed_dictionaries(
+        {
+            "Type": st.just("Notification"),
+            "Message": messages,
+            "MessageAttributes": st.fixed_dictionaries({"event_type": value}),
+            "Subject": st.just(SECRET),
+        }
+    )
+    wrong = st.builds(
+        lambda envelope, field, value: {**envelope, field: value},
+        right,
+        st.sampled_from(["Message", "MessageAttributes", "Type"]),
+        st.one_of(
+            anything,
+            st.dictionaries(st.sampled_from(["event_type", SECRET]), anything),
+            st.fixed_dictionaries({"event_type": st.fixed_dictionaries({"Value": anything})}),
+        ),
+    )
+    return st.one_of(right, right, wrong).flatmap(as_json)
+
+
+bodies = st.one_of(
+    event_bodies, event_bodies, broken_bodies, enveloped(st.one_of(event_bodies, broken_bodies))
+)
+GOOD_EVENT = {"id": "ok", "occurred_at": "2026-01-01T10:00:00Z", "data": {"x": SECRET}}
+expected = st.fixed_dictionaries({"event_type": string_attribute(st.just(EXPECTED))})
+good_records = st.fixed_dictionaries(
+    {"body": as_json(GOOD_EVENT), "messageAttributes": expected},
+)
+# Right as well, but their processing fails.
+failing_records = st.fixed_dictionaries(
+    {
+        "body": st.sampled_from(RAISING).flatmap(lambda kind: as_json({**GOOD_EVENT, "id": kind})),
+        "messageAttributes": expected,
+    }
+)
+hostile_records = st.one_of(
+    st.fixed_dictionaries({"body": bodies, "messageAttributes": attributes}),
+    st.fixed_dictionaries({"body": enveloped(event_bodies), "messageAttributes": st.just({})}),
+    st.fixed_dictionaries(
+        {}, optional={"body": st.one_of(bodies, wrong_values), "messageAttributes": anything}
+    ),
+)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[Json]:
+    """Make a batch of one to six records, each with an id of its own, as SQS gives them."""
+    records = draw(
+        st.lists(
+            st.one_of(
+                good_records, good_records, failing_records, hostile_records, hostile_records
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    common = {
+        "receiptHandle": SECRET,
+        "attributes": {"ApproximateReceiveCount": "1", "SenderId": SECRET},
+        "eventSource": "aws:sqs",
+    }
+    return [{"messageId": f"message-{i}", **common, **record} for i, record in enumerate(records)]
+
+
+# --- The properties ----------------------------------------------------------------------------
+
+
+def event_type_of(record: Json) -> Any:
+    """Read a record's event type on a way of our own: from its attributes or from its envelope."""
+    try:
+        return record["messageAttributes"]["event_type"]["stringValue"]
+    except (KeyError, TypeError):
+        pass
+    try:
+        return json.loads(record["body"])["MessageAttributes"]["event_type"]["Value"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def is_good(record: Json) -> bool:
+    """Tell whether a record is one that has to be acknowledged."""
+    try:
+        return list(record["messageAttributes"]) == ["event_type"] and (
+            event_type_of(record) == EXPECTED and json.loads(record["body"]) == GOOD_EVENT
+        )
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return False
+
+
+def check_lines(result: Result, records: list[Json]) -> None:
+    """Check what an invocation wrote: JSON objects, a line about each message, no payload."""
+    lines = []
+    for text in result.lines:
+        assert SECRET not in text
+        line = json.loads(text)
+        assert isinstance(line, dict)
+        lines.append(line)
+    for record in records:
+        levels = {line["level"] for line in lines if line.get("message_id") == record["messageId"]}
+        assert levels == {"ERROR" if record["messageId"] in result.failed else "INFO"}
+    (metrics,) = (line for line in lines if "_aws" in line)
+    assert metrics["MessagesProcessed"] == [len(records) - len(result.failed)]
+    assert metrics["MessagesFailed"] == [len(result.failed)]
+
+
+def check_batch(function: Function, records: list[Json]) -> int:
+    """Check an invocation with a batch against one with each of its records alone.
+
+    Returns how many of them failed.
+    """
+    expected = []
+    for record in records:
+        alone = function.invoke([record])
+        check_lines(alone, [record])
+        assert alone.failed in ([], [record["messageId"]])
+        if alone.failed:
+            expected.append(record["messageId"])
+            assert alone.calls in ([], ["raised"])
+            assert not is_good(record)
+        elif event_type_of(record) == SMOKE_TEST:
+            assert alone.calls == []
+        else:
+            assert alone.calls == ["returned"]
+            assert event_type_of(record) == EXPECTED
+    together = function.invoke(records)
+    assert together.failed == expected
+    check_lines(together, records)
+    return len(expected)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_and_nothing_leaks(service: Path) -> None:
+    function = load(service / "handler.py")
+    seen = {"acknowledged": 0, "failed": 0}
+
+    @given(batches())
+    @examples(800)
+    def property_of(records: list[Json]) -> None:
+        failed = check_batch(function, records)
+        seen["failed"] += failed
+        seen["acknowledged"] += len(records) - failed
+
+    property_of()
+    print(seen)
+    assert min(seen.values()) * 6 > sum(seen.values()), seen
+
+
+# --- The properties, seen failing --------------------------------------------------------------
+
+# A handler that is broken on purpose: what is done to it, and the text that is replaced.
+MUTANTS = {
+    "an exception is swallowed": (
+        'logger.error("Message failed", error=type(error).__name__',
+        'return True\n        logger.error("Message failed", error=type(error).__name__',
+    ),
+    "everything is acknowledged": ("for message_id in failed]", "for message_id in failed[:0]]"),
+    "nothing is acknowledged": ("if not _succeeds(record)]", "if not _succeeds(record) or True]"),
+    "unknown events are dropped": ("raise MessageError(f", "return True\n                (f"),
+    "messages are not processed": (
+        "process(event_type, decode",
+        "str(decode_event(body)) or (lambda *_: 0)(event_type, decode",
+    ),
+    "processed twice": (
+        "            process(event",
+        "            process(event_type, decode_event(body))\n            process(event",
+    ),
+    "a failure is reported twice": ("for message_id in failed]", "for message_id in failed * 2]"),
+    "one failure fails the whole batch": (
+        "for message_id in failed]",
+        "for message_id in [r['messageId'] for r in records if failed]]",
+    ),
+    "an exception escapes": ("except Exception as error", "except ValueError as error"),
+    "the body is logged": (
+        'logger.info("Message processed"',
+        'logger.info("Message processed", body=body',
+    ),
+    "the exception's text is logged": ("error=type(error).__name__", "error=repr(error)"),
+    "the exception is logged": (
+        "stack=places, **keys)",
+        "stack=places, exc_info=True, **keys)",
+    ),
+    "a line is no JSON": (
+        '            logger.info("Message processed"',
+        '            print("done")\n            logger.info("Message processed"',
+    ),
+    "a failure is not logged": ('logger.error("Message failed"', 'dict(x="Message failed"'),
+    "the metrics count wrong": ("MetricUnit.Count, len(failed)", "MetricUnit.Count, len(records)"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_handler_is_found(service: Path, tmp_path: Path, name: str) -> None:
+    right, wrong = MUTANTS[name]
+    text = (service / "handler.py").read_text(encoding="utf-8")
+    assert right in text, "the handler has changed: this can't be broken in it any more"
+    broken = tmp_path / "handler.py"
+    broken.write_text(text.replace(right, wrong), encoding="utf-8")
+    function = load(broken)
+
+    @given(batches())
+    @examples(500, phases=[Phase.generate], report_multiple_bugs=False)
+    def property_of(records: list[Json]) -> None:
+        check_batch(function, records)
+
+    # Of any kind: one that escapes from the handler is a fault, too.
+    with pytest.raises(Exception) as found:  # noqa: PT011
+        property_of()
+    assert not isinstance(found.value, (SyntaxError, NameError)), "it is broken in another way"

@@ -1,0 +1,862 @@
+"""scripts/package.py of the rendered service: what is in the package, and what can go wrong.
+
+Most tests build a tiny service whose dependencies are tiny wheels in a folder, so they need no
+network; those marked slow build the default service from the package index.
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import cache_from_source
+from marshal import loads
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SERVICE, Render
+
+SCRIPT = SERVICE / "scripts" / "package.py"
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHER_VERSION = "3.11" if VERSION == "3.12" else "3.12"
+TAG = sys.implementation.cache_tag  # cpython-313
+
+# The template's folder stays clean: what lies in it is rendered.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(SCRIPT.parent))
+import package as package_module  # noqa: E402
+
+# name -> (tag, files). Those with boto3's names are as small as the others.
+WHEELS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "tiny": [
+        (
+            "py3-none-any",
+            {
+                "tiny/__init__.py": (
+                    "def later(\n    x,\n):\n    import tiny.later\n\n    class Inner:\n"
+                    "        from . import unused\n\n\nfrom tiny.part import VALUE\n"
+                ),
+                "tiny/part.py": "from . import (\n    deeper,  # it\n)\nVALUE = deeper.VALUE\n",
+                "tiny/deeper.py": (
+                    "VALUE = 1\ntry:\n    import tiny.broken\nexcept SyntaxError:\n    pass\n"
+                ),
+                "tiny/unused.py": "VALUE = 2\n",
+                "tiny/later.py": "VALUE = 3\n",
+                "tiny/broken.py": "print 'Python 2'\n",
+                "tiny/py.typed": "",
+                "tiny-1.0.dist-info/entry_points.txt": "[console_scripts]\ntiny = tiny:main\n",
+            },
+        )
+    ],
+    "native": [
+        (
+            f"cp3{sys.version_info.minor}-cp3{sys.version_info.minor}-manylinux_2_17_{processor}",
+            {
+                "native/__init__.py": "",
+                f"native/_it.{TAG}-{processor}-linux-gnu.so": f"for {processor}",
+            },
+        )
+        for processor in ("aarch64", "x86_64")
+    ],
+    "maconly": [("py3-none-macosx_11_0_arm64", {"maconly.py": ""})],
+    **{
+        name: [("py3-none-any", {f"{name}/__init__.py": ""})]
+        for name in ("boto3", "botocore", "s3transfer")
+    },
+    "usesboto3": [("py3-none-any", {"usesboto3.py": "import boto3\n"})],
+}
+NEEDS = {"boto3": ["botocore", "s3transfer"], "usesboto3": ["boto3"]}
+
+HANDLER = "import own.part\n\ndef handler(event, context):\n    return own.part.VALUE\n"
+
+
+def write_wheel(folder: Path, name: str, tag: str, files: dict[str, str]) -> Path:
+    """Write a wheel of version 1.0 into a folder."""
+    info = f"{name}-1.0.dist-info"
+    needs = "".join(f"Requires-Dist: {other}\n" for other in NEEDS.get(name, []))
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    record = "".join(
+        f"{path},sha256={urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip('=')},{len(text)}\n"
+        for path, text in files.items()
+    )
+    wheel = folder / f"{name}-1.0-{tag}.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
+            archive.writestr(path, text)
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the folder of wheels."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for name, variants in WHEELS.items():
+        for tag, files in variants:
+            write_wheel(folder, name, tag, files)
+    return folder
+
+
+class Service:
+    """A tiny service in a folder, and how its package is built."""
+
+    def __init__(self, folder: Path, wheels: Path, cache: Path) -> None:
+        self.folder = folder
+        self.wheels = wheels
+        self.cache = cache
+        self.sources = ["handler.py", "own"]
+        self.output = folder / "dist" / "lambda.zip"
+        (folder / "own").mkdir(parents=True)
+        self.write("handler.py", HANDLER)
+        self.write("own/__init__.py", "")
+        self.write("own/part.py", "from tiny import VALUE\n")
+        self.depend_on("tiny")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the service."""
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def depend_on(self, *names: str, locked: str = "") -> None:
+        """Set the direct dependencies; the lock file holds them and what they need."""
+        wanted = [f'"{name}"' for name in names]
+        self.write(
+            "pyproject.toml",
+            f'[project]\nname = "own"\nversion = "0"\ndependencies = [{", ".join(wanted)}]\n',
+        )
+        todo, lines = list(names), []
+        while todo:
+            name = re.split(r"\W", todo.pop())[0]
+            todo += NEEDS.get(name, [])
+            hashes = [
+                f" --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+                for wheel in sorted(self.wheels.glob(f"{name}-*"))
+            ]
+            lines.append(f"{name}==1.0{''.join(hashes)}\n")
+        self.write("requirements.txt", locked or "".join(sorted(lines)))
+
+    def start(self, *options: str, **settings: Any) -> subprocess.Popen[str]:
+        """Start a build; environment adds variables, the rest goes to Popen."""
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("UV_")},
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "UV_CACHE_DIR": str(self.cache),
+            "UV_FIND_LINKS": str(self.wheels),
+            "UV_HTTP_RETRIES": "0",
+            "UV_NO_CONFIG": "1",
+            "UV_NO_INDEX": "1",
+            **settings.pop("environment", {}),
+        }
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        defaults = {"--architecture": "arm64", "--python-version": VERSION, "--output": self.output}
+        return subprocess.Popen(
+            [
+                *(sys.executable, SCRIPT),
+                *(str(part) for pair in {**defaults, **given}.items() for part in pair),
+                *self.sources,
+            ],
+            cwd=self.folder,
+            env={name: value for name, value in environment.items() if value is not None},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,
+        )
+
+    def build(self, *options: str, **settings: Any) -> str:
+        """Build; return what was printed."""
+        process = self.start(*options, **settings)
+        out, err = process.communicate()
+        assert process.returncode == 0, out + err
+        return out
+
+    def refuse(self, *options: str, **settings: Any) -> str:
+        """Build, which must fail; return the one message."""
+        process = self.start(*options, **settings)
+        _, err = process.communicate()
+        assert process.returncode == 1, err
+        (message,) = err.splitlines()
+        assert message.startswith("package: ")
+        return message
+
+    def files(self) -> dict[str, bytes]:
+        """Return name -> content of the package."""
+        with zipfile.ZipFile(self.output) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture
+def service(tmp_path: Path, wheels: Path) -> Service:
+    """Make a tiny service with a cache of its own."""
+    return Service(tmp_path / "service", wheels, tmp_path / "cache")
+
+
+def without_byte_code(names: Any) -> set[str]:
+    return {name for name in names if not name.endswith(".pyc")}
+
+
+# ---- what is in the package -----------------------------------------------------------------
+
+
+def test_it_holds_the_service_and_its_dependencies_and_nothing_else(service: Service) -> None:
+    service.build()
+    assert without_byte_code(service.files()) == {
+        "handler.py",
+        "own/__init__.py",
+        "own/part.py",
+        "tiny/__init__.py",
+        "tiny/broken.py",
+        "tiny/deeper.py",
+        "tiny/later.py",
+        "tiny/part.py",
+        "tiny/py.typed",
+        "tiny/unused.py",
+        "tiny-1.0.dist-info/METADATA",
+        "tiny-1.0.dist-info/RECORD",
+        "tiny-1.0.dist-info/WHEEL",
+        "tiny-1.0.dist-info/entry_points.txt",
+    }
+
+
+def test_its_entries_tell_nothing_of_who_made_them(service: Service) -> None:
+    service.build()
+    with zipfile.ZipFile(service.output) as archive:
+        entries = archive.infolist()
+        assert archive.comment == b""
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.create_system for entry in entries} == {3}
+    assert {oct(entry.external_attr >> 16) for entry in entries} == {"0o100644"}
+    names = [entry.filename for entry in entries]
+    dependencies = [name for name in names if name.startswith("tiny")]
+    parts = (
+        sorted(without_byte_code(dependencies)),
+        sorted(set(dependencies) - without_byte_code(dependencies)),
+        sorted(set(names) - set(dependencies)),
+    )
+    assert names == [name for part in parts for name in part]
+
+
+def test_importlib_metadata_reads_it(service: Service) -> None:
+    service.build()
+    code = """
+import sys
+from importlib.metadata import distribution
+sys.path.insert(0, sys.argv[1])
+it = distribution("tiny")
+print(it.version, len(it.entry_points), *sorted(str(file) for file in it.files))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, service.output],
+        capture_output=True,
+        text=True,
+    )
+    # `files` are those that the package has: no script, none of the installer's records.
+    dependency = {name for name in without_byte_code(service.files()) if name.startswith("tiny")}
+    assert done.stdout.split() == ["1.0", "1", *sorted(dependency)], done.stderr
+    record = service.files()["tiny-1.0.dist-info/RECORD"].decode().splitlines()
+    assert {line.split(",")[0] for line in record} == dependency
+
+
+def test_byte_code_is_made_for_what_is_loaded_and_holds_no_path_or_time_of_here(
+    service: Service,
+) -> None:
+    service.build()
+    files = service.files()
+    compiled = {name: data for name, data in files.items() if name.endswith(".pyc")}
+    loaded = ["handler.py", "own/__init__.py", "own/part.py"]
+    loaded += ["tiny/__init__.py", "tiny/part.py", "tiny/deeper.py"]
+    assert compiled.keys() == {cache_from_source(name) for name in loaded}
+    for name in loaded:
+        data = compiled[cache_from_source(name)]
+        assert struct.unpack("<I", data[4:8]) == (0b01,)  # PEP 552: a hash, never compared
+        assert loads(data[16:]).co_filename == f"/var/task/{name}"
+
+
+def test_the_packaged_handler_runs_from_its_byte_code(service: Service, tmp_path: Path) -> None:
+    service.build()
+    with zipfile.ZipFile(service.output) as archive:
+        archive.extractall(tmp_path / "task")
+    for source in {*(tmp_path / "task").rglob("*.py")} - {*(tmp_path / "task").rglob("broken.py")}:
+        source.write_text("raise SystemExit('the source was read')")
+    done = subprocess.run(
+        [sys.executable, "-c", "import handler; print(handler.handler({}, None))"],
+        cwd=tmp_path / "task",
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "1\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "packed"),
+    [
+        (["usesboto3"], set()),
+        (["usesboto3", "boto3>=1"], {"boto3", "botocore", "s3transfer"}),
+    ],
+    ids=["not the runtime's boto3", "boto3 where the service names it"],
+)
+def test_boto3_is_packed_only_where_the_service_asks(
+    service: Service, dependencies: list[str], packed: set[str]
+) -> None:
+    service.depend_on(*dependencies)
+    service.write("own/part.py", "VALUE = 1\n")
+    service.build()
+    names = {name.split("/")[0] for name in service.files()}
+    assert names & {"boto3", "botocore", "s3transfer"} == packed
+
+
+def test_a_service_without_dependencies_is_packed(service: Service) -> None:
+    service.depend_on()
+    service.write("own/part.py", "VALUE = 1\n")
+    service.build()
+    assert without_byte_code(service.files()) == {"handler.py", "own/__init__.py", "own/part.py"}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "processor"), [("arm64", "aarch64"), ("x86_64", "x86_64")]
+)
+def test_wheels_are_those_of_the_functions_processor(
+    service: Service, architecture: str, processor: str
+) -> None:
+    service.depend_on("tiny", "native")
+    service.build("--architecture", architecture)
+    libraries = {n: d for n, d in service.files().items() if n.endswith(".so")}
+    assert libraries == {f"native/_it.{TAG}-{processor}-linux-gnu.so": f"for {processor}".encode()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the wheels here are for Linux")
+def test_a_package_for_this_machine_has_its_wheels(service: Service) -> None:
+    service.depend_on("native", "tiny")
+    out = service.build("--platform", "host")
+    (library,) = (name for name in service.files() if name.endswith(".so"))
+    assert f"-{platform.machine()}-" in library
+    assert "for this machine" in out
+
+
+# ---- the same bytes, and no work done twice -------------------------------------------------
+
+
+def test_the_bytes_are_the_same_wherever_and_whoever_builds(
+    service: Service, wheels: Path, tmp_path: Path
+) -> None:
+    service.build(umask=0o022, environment={"TZ": "UTC", "LC_ALL": "C"})
+    first = service.output.read_bytes()
+
+    other = Service(tmp_path / "a folder with ü and spaces", wheels, tmp_path / "other cache")
+    for file in other.folder.rglob("*.py"):
+        os.utime(file, (1e9, 1e9))
+        file.chmod(0o600)
+    environment = {
+        "HOME": str(tmp_path / "home"),
+        "LANG": "de_DE.UTF-8",
+        "PYTHONHASHSEED": "7",
+        "PYTHONOPTIMIZE": "2",
+        "SOURCE_DATE_EPOCH": "1700000000",
+        "TZ": "Pacific/Auckland",
+    }
+    for temperature in ("cold", "warm"):
+        shutil.rmtree(other.folder / "dist", ignore_errors=True)
+        other.build(umask=0o077, environment=environment)
+        assert other.output.read_bytes() == first, f"{temperature} cache"
+
+
+def test_nothing_is_done_where_nothing_changed(service: Service) -> None:
+    service.build()
+    before, inode = service.output.read_bytes(), service.output.stat().st_ino
+    shutil.rmtree(service.cache)  # nobody looks there
+    out = service.build(environment={"UV_FIND_LINKS": "/nowhere"})
+    assert "dist/lambda.zip is up to date" in out
+    assert (service.output.read_bytes(), service.output.stat().st_ino) == (before, inode)
+
+
+def test_a_damaged_package_is_built_again(service: Service) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    service.output.write_bytes(before[:-1])
+    service.build()
+    assert service.output.read_bytes() == before
+
+
+def test_a_change_of_own_code_changes_own_entries_only(service: Service) -> None:
+    service.build()
+    before = service.files()
+    service.write("own/part.py", "from tiny import VALUE as TINY\nVALUE = TINY + 1\n")
+    out = service.build(environment={"UV_FIND_LINKS": "/nowhere"})  # nothing is installed again
+    assert "Dependencies are unchanged" in out
+    after = service.files()
+    assert {name for name in before if before[name] != after[name]} == {
+        "own/part.py",
+        cache_from_source("own/part.py"),
+    }
+    assert before.keys() == after.keys()
+
+
+def test_the_package_of_a_changed_service_is_as_if_built_from_scratch(service: Service) -> None:
+    service.build()
+    service.write("own/part.py", "from tiny.unused import VALUE\n")
+    service.write("own/data.json", "{}")
+    (service.folder / "own" / "new").mkdir()
+    service.write("own/new/__init__.py", "")
+    service.build()
+    step_by_step = service.output.read_bytes()
+    names = set(service.files())
+    assert {cache_from_source("tiny/unused.py"), "own/data.json", "own/new/__init__.py"} <= names
+    shutil.rmtree(service.folder / "dist")
+    service.build()
+    assert service.output.read_bytes() == step_by_step
+
+
+def test_what_no_one_wrote_stays_out(service: Service) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    (service.folder / "own" / "__pycache__").mkdir()
+    service.write("own/__pycache__/part.pyc", "x")
+    service.write("own/.DS_Store", "x")
+    service.build()
+    assert service.output.read_bytes() == before
+
+
+# ---- what it says ---------------------------------------------------------------------------
+
+
+def test_it_ends_with_size_files_hash_and_the_share_of_the_limits(service: Service) -> None:
+    out = service.build()
+    assert f"SHA-256   {hashlib.sha256(service.output.read_bytes()).hexdigest()}" in out
+    assert re.search(rf"files +{len(service.files())}\n", out)
+    assert re.search(r"zip +\d+\.\d MB +\(\d\.\d% of 50 MB\)", out)
+    assert re.search(r"unzipped +\d+\.\d MB +\(\d\.\d% of 250 MB\)", out)
+    assert "Warning" not in out
+
+
+@pytest.fixture
+def limits(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Build in this process under other limits; return exit code and output."""
+
+    def build(*options: str, direct_upload: int, unzipped: int) -> tuple[int, str]:
+        monkeypatch.setattr(package_module, "DIRECT_UPLOAD_LIMIT", direct_upload)
+        monkeypatch.setattr(package_module, "UNZIPPED_LIMIT", unzipped)
+        monkeypatch.chdir(service.folder)
+        for name, value in (
+            ("UV_CACHE_DIR", service.cache),
+            ("UV_FIND_LINKS", service.wheels),
+            ("UV_NO_INDEX", "1"),
+        ):
+            monkeypatch.setenv(name, str(value))
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            code = package_module.main(
+                [
+                    *("--architecture", "arm64", "--python-version", VERSION),
+                    *options,
+                    *service.sources,
+                ]
+            )
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return code, "".join(capsys.readouterr())
+
+    return build
+
+
+def test_it_warns_from_80_percent_of_a_limit(
+    service: Service, limits: Callable[..., tuple[int, str]]
+) -> None:
+    service.build()
+    size, unzipped, _ = package_module.measure(service.output)
+    code, out = limits(direct_upload=int(size / 0.81), unzipped=2**30)
+    assert code == 0
+    assert "Warning: 8" in out
+    assert "(direct upload). The largest parts: tiny" in out
+    code, out = limits(direct_upload=2**30, unzipped=int(unzipped / 0.99))
+    assert "(unzipped)" in out
+    code, out = limits(direct_upload=int(size / 0.79), unzipped=2**30)
+    assert "Warning" not in out
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["not built", "up to date"])
+def test_above_a_limit_it_fails_and_lists_the_largest(
+    service: Service, limits: Callable[..., tuple[int, str]], built: bool
+) -> None:
+    if built:
+        service.build()
+    code, out = limits(direct_upload=1000, unzipped=2**30)
+    assert code == 1
+    assert "artifact_bucket" in out
+    assert "The largest parts, unzipped: tiny" in out
+    assert service.output.exists() == built
+    code, out = limits(direct_upload=2**30, unzipped=1000)
+    assert code == 1
+    assert "unzipped it has" in out
+    code, out = limits("--through-s3", direct_upload=1000, unzipped=2**30)
+    assert code == 0, "through S3 the size of the zip has no limit"
+
+
+# ---- bad input ------------------------------------------------------------------------------
+
+
+def lock_without_a_dependency(service: Service) -> None:
+    service.depend_on("tiny", "native")
+    lock = (service.folder / "requirements.txt").read_text()
+    service.depend_on("tiny", "native", locked=lock[lock.index("tiny") :])
+
+
+def lock_of_another_version(service: Service) -> None:
+    service.depend_on("tiny>=2")
+
+
+def lock_without_hashes(service: Service) -> None:
+    service.depend_on("tiny", locked="tiny==1.0\n")
+
+
+def another_hash(service: Service) -> None:
+    service.depend_on("tiny", locked=f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
+
+
+def no_wheel_for_the_platform(service: Service) -> None:
+    service.depend_on("maconly")
+
+
+def no_lock(service: Service) -> None:
+    (service.folder / "requirements.txt").unlink()
+
+
+def broken_pyproject(service: Service) -> None:
+    service.write("pyproject.toml", "[project\n")
+
+
+def broken_own_code(service: Service) -> None:
+    service.write("own/part.py", "def f(:\n")
+
+
+def own_file_of_a_dependencys_name(service: Service) -> None:
+    (service.folder / "tiny").mkdir()
+    service.write("tiny/part.py", "")
+    service.sources = ["handler.py", "own", "tiny"]
+
+
+def no_own_package(service: Service) -> None:
+    shutil.rmtree(service.folder / "own")
+
+
+BAD_INPUT = [
+    (lock_without_a_dependency, ["requirements.txt is out of date", "native", "make lock"]),
+    (lock_of_another_version, ["requirements.txt is out of date", "tiny", "make lock"]),
+    (lock_without_hashes, ["requirements.txt", "tiny", "hash", "make lock"]),
+    (another_hash, ["tiny 1.0 was downloaded", "none of those in requirements.txt", "make lock"]),
+    (no_wheel_for_the_platform, ["maconly 1.0 has no wheel for Lambda on arm64", "make lock"]),
+    (no_lock, ["There is no requirements.txt", "make lock"]),
+    (broken_pyproject, ["pyproject.toml is not valid TOML"]),
+    (broken_own_code, ["The service's code cannot be compiled", "own/part.py", "invalid syntax"]),
+    (own_file_of_a_dependencys_name, ["tiny/part.py is also a file of a dependency"]),
+    (no_own_package, ["There is no own"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), BAD_INPUT, ids=[spoil.__name__ for spoil, _ in BAD_INPUT]
+)
+def test_bad_input_is_one_clear_message_and_the_previous_package_stays(
+    service: Service, spoil: Callable[[Service], None], said: list[str]
+) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    spoil(service)
+    message = service.refuse()
+    for words in said:
+        assert words in message
+    assert message.endswith("The previous package is as it was.")
+    assert service.output.read_bytes() == before
+    assert not list((service.folder / "dist" / ".cache").glob("build-*"))
+
+
+def test_without_a_previous_package_there_is_none_after_an_error(service: Service) -> None:
+    another_hash(service)
+    assert "previous package" not in service.refuse()
+    assert not service.output.exists()
+
+
+def test_no_network_and_a_cold_cache(service: Service) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    service.depend_on("tiny", "native")
+    offline = {
+        "UV_CACHE_DIR": str(service.folder / "cold"),
+        "UV_FIND_LINKS": None,
+        "UV_NO_INDEX": None,
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",  # the port where nobody answers
+    }
+    message = service.refuse(environment=offline)
+    assert "not all in uv's cache and the package index cannot be reached" in message
+    assert service.output.read_bytes() == before
+
+
+def test_no_network_and_a_warm_cache(service: Service, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    for wheel in service.wheels.glob("tiny-*"):
+        (index / "simple" / "tiny").mkdir(parents=True)
+        shutil.copy(wheel, index / wheel.name)
+        page = f'<a href="../../{wheel.name}">{wheel.name}</a>'
+        (index / "simple" / "tiny" / "index.html").write_text(page)
+    handler = functools.partial(QuietHandler, directory=str(index))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    environment = {
+        "UV_FIND_LINKS": None,
+        "UV_NO_INDEX": None,
+        "UV_DEFAULT_INDEX": f"http://127.0.0.1:{server.server_port}/simple",
+    }
+    service.build(environment=environment)
+    server.shutdown()
+    server.server_close()
+    before = service.output.read_bytes()
+    shutil.rmtree(service.folder / "dist")
+    service.build(environment=environment)
+    assert service.output.read_bytes() == before
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files, without an access log."""
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+def test_python_of_another_minor_version(service: Service) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    message = service.refuse("--python-version", OTHER_VERSION)
+    assert f"This is Python {VERSION}, but the function runs on Python {OTHER_VERSION}" in message
+    assert "make install" in message
+    assert service.output.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_write_permission(service: Service) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    service.write("handler.py", "VALUE = 2\n")
+    folders = [service.output.parent / ".cache", service.output.parent]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        message = service.refuse()
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert "Permission denied" in message
+    assert service.output.read_bytes() == before
+
+
+@pytest.fixture
+def disk(service: Service) -> Iterator[Callable[[str], None]]:
+    """Mount a small file system on dist/; the function given sets its options (`ro`)."""
+    dist = service.output.parent
+    dist.mkdir()
+    mounted = (
+        sys.platform == "linux"
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", dist], capture_output=True
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("only root, on Linux, can mount a small disk; the next test limits files")
+
+    def change(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", dist], check=True)
+
+    yield change
+    subprocess.run(["umount", dist], check=True)
+
+
+def test_a_read_only_disk(service: Service, disk: Callable[[str], None]) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    service.write("handler.py", "VALUE = 2\n")
+    disk("ro")
+    message = service.refuse()
+    assert "Read-only file system" in message
+    assert service.output.read_bytes() == before
+
+
+def noise(size: int) -> str:
+    """Return text that deflate can't make small."""
+    return "".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(size // 64))
+
+
+@pytest.mark.parametrize("grown", ["own code", "a dependency"])
+def test_a_full_disk(
+    service: Service, disk: Callable[[str], None], grown: str, tmp_path: Path
+) -> None:
+    service.build()
+    before = service.output.read_bytes()
+    if grown == "own code":
+        service.write("own/data.txt", noise(400_000))
+    else:
+        service.wheels = tmp_path
+        write_wheel(tmp_path, "tiny", "py3-none-any", {"tiny.py": "", "t.txt": noise(400_000)})
+        service.depend_on("tiny")
+    message = service.refuse()
+    assert "No space left on device" in message
+    assert service.output.read_bytes() == before
+    assert not list((service.folder / "dist" / ".cache").glob("build-*"))
+
+
+def test_a_file_that_may_not_grow(service: Service) -> None:
+    """As a full disk is, for those who aren't root."""
+    service.build()
+    before = service.output.read_bytes()
+    service.write("own/data.txt", noise(100_000))
+    limit = 64_000
+    message = service.refuse(
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    assert "Cannot read or write" in message
+    assert "File too large" in message
+    assert service.output.read_bytes() == before
+
+
+# ---- concurrency and interruption -----------------------------------------------------------
+
+
+def test_builds_at_once_wait_for_each_other(service: Service) -> None:
+    builds = [service.start() for _ in range(4)]
+    said = [process.communicate() for process in builds]
+    assert [process.returncode for process in builds] == [0] * 4, said
+    assert sum("is up to date" in out for out, _ in said) == 3
+    with zipfile.ZipFile(service.output) as archive:
+        assert archive.testzip() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_build_leaves_a_whole_package(service: Service, sent: int) -> None:
+    service.build()
+    kept = 0
+    for number, delay in enumerate((0, 0.02, 0.05, 0.1, 0.2)):
+        before = service.output.read_bytes()
+        # Other dependencies each time, so that each build begins with installing.
+        service.depend_on("tiny", "native", *(["boto3"] if number % 2 else []))
+        service.write("own/part.py", f"VALUE = {delay}\n")
+        process = service.start()
+        assert process.stdout is not None
+        assert "Installing dependencies" in process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(sent)
+        process.communicate()
+        if service.output.read_bytes() == before:
+            kept += 1
+            assert process.returncode
+        else:
+            assert service.files()["own/part.py"] == f"VALUE = {delay}\n".encode()
+        if delay == 0:
+            leftover = list((service.folder / "dist" / ".cache").glob("build-*"))
+            assert bool(leftover) == (sent == signal.SIGKILL)
+    assert kept
+    service.write("own/part.py", "VALUE = 3\n")
+    service.build()
+    assert service.files()["own/part.py"] == b"VALUE = 3\n"
+    assert not list((service.folder / "dist" / ".cache").glob("build-*"))
+
+
+# ---- the default service, from the package index --------------------------------------------
+
+
+def build_default(folder: Path, architecture: str, **settings: Any) -> Path:
+    """Build the default service's package with this Python; return it."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **settings.pop("environment", {})}
+    done = subprocess.run(
+        [
+            *(sys.executable, folder / "scripts" / "package.py"),
+            *("--python-version", VERSION, "--architecture", architecture),
+            *("handler.py", "order_events"),
+        ],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        **settings,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "dist" / "lambda.zip"
+
+
+@pytest.mark.slow
+def test_the_default_service_has_the_same_hash_everywhere(fresh: Render, tmp_path: Path) -> None:
+    hashes = {}
+    first = build_default(
+        fresh(python_version=VERSION), "arm64", umask=0o022, environment={"TZ": "UTC"}
+    )
+    hashes["here"] = hashlib.sha256(first.read_bytes()).hexdigest()
+    other = fresh(python_version=VERSION)
+    environment = {
+        "HOME": str(tmp_path / "home"),
+        "LC_ALL": "de_DE.UTF-8",
+        "TZ": "Pacific/Auckland",
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    for temperature in ("cold cache", "warm cache"):
+        shutil.rmtree(other / "dist", ignore_errors=True)
+        built = build_default(other, "arm64", umask=0o077, environment=environment)
+        hashes[temperature] = hashlib.sha256(built.read_bytes()).hexdigest()
+    assert len(set(hashes.values())) == 1, hashes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "machine"), [("arm64", 183), ("x86_64", 62)])
+def test_the_default_service_holds_one_processors_wheels(
+    fresh: Render, architecture: str, machine: int
+) -> None:
+    package = build_default(fresh(python_version=VERSION), architecture)
+    processor = {"arm64": "aarch64", "x86_64": "x86_64"}[architecture]
+    with zipfile.ZipFile(package) as archive:
+        names = archive.namelist()
+        # e_machine of the ELF header: EM_AARCH64 is 183, EM_X86_64 is 62
+        machines = {
+            name: struct.unpack("<H", archive.read(name)[18:20])[0]
+            for name in names
+            if archive.read(name).startswith(b"\x7fELF")
+        }
+        tags = {
+            line.removeprefix("Tag: ")
+            for name in names
+            if name.endswith(".dist-info/WHEEL")
+            for line in archive.read(name).decode().splitlines()
+            if line.startswith("Tag: ")
+        }
+    assert machines
+    assert set(machines.values()) == {machine}
+    assert all(tag.endswith(("-any", f"linux_2_17_{processor}", processor)) for tag in tags), tags
+    assert not [name for name in names if name.startswith(("boto", "s3transfer", "pip/", "bin/"))]
+
+
+@pytest.mark.slow
+def test_a_change_of_the_default_services_code_changes_own_entries_only(fresh: Render) -> None:
+    folder = fresh(python_version=VERSION)
+    with zipfile.ZipFile(build_default(folder, "arm64")) as archive:
+        before = {entry.filename: entry.CRC for entry in archive.infolist()}
+    with (folder / "order_events" / "service.py").open("a") as file:
+        file.write("\nCHANGED = True\n")
+    with zipfile.ZipFile(build_default(folder, "arm64")) as archive:
+        after = {entry.filename: entry.CRC for entry in archive.infolist()}
+    name = "order_events/service.py"
+    assert {n for n in before | after if before.get(n) != after.get(n)} == {
+        name,
+        cache_from_source(name),
+    }

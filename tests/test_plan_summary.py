@@ -1,0 +1,212 @@
+"""The summary of a plan: readable, complete, and nothing in it can break out of its place."""
+
+import sys
+from typing import Any
+
+import pytest
+from conftest import SERVICE
+
+# The template's folder stays clean: what lies in it is rendered.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(SERVICE / "scripts"))
+from plan_summary import LIMIT, has_changes, summarise  # noqa: E402
+
+
+def resource(kind: str, actions: list[str], name: str = "this", **change: Any) -> dict[str, Any]:
+    """Return one entry of resource_changes, as `terraform show -json` prints it."""
+    address = f"{kind}.{name}"
+    return {"address": address, "type": kind, "change": {"actions": actions, **change}}
+
+
+def plan(*resources: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"resource_changes": list(resources), **more}
+
+
+def summary(shown: dict[str, Any], text: str = "the text", link: str = "") -> str:
+    return summarise(shown, text, "order-events", "prod", link)
+
+
+def test_counts_come_first_then_resources_then_the_whole_plan() -> None:
+    shown = plan(
+        resource("aws_sqs_queue", ["create"], after={"name": "order-events-prod"}),
+        resource(
+            "aws_lambda_function",
+            ["update"],
+            before={"function_name": "order-events-prod", "memory_size": 256},
+            after={"function_name": "order-events-prod", "memory_size": 512},
+        ),
+        resource("aws_iam_role", ["no-op"], before={"name": "x"}, after={"name": "x"}),
+    )
+    assert summary(shown, "~ memory_size = 256 -> 512") == (
+        "### order-events: plan for prod\n"
+        "\n"
+        "**1 to add, 1 to change; nothing is destroyed.**\n"
+        "\n"
+        "| What | Resource | Differences |\n"
+        "|---|---|---|\n"
+        "| add | SQS queue <code>order-events-prod</code> |  |\n"
+        "| change | Lambda function <code>order-events-prod</code> | "
+        "<code>memory_size</code>: <code>256</code> → <code>512</code> |\n"
+        "\n"
+        "<details><summary>The whole plan</summary>\n"
+        "\n"
+        "```\n"
+        "~ memory_size = 256 -> 512\n"
+        "```\n"
+        "\n"
+        "</details>\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "words", "changes"),
+    [
+        (plan(), "Nothing changes.", False),
+        (plan(resource("aws_iam_role", ["no-op"])), "Nothing changes.", False),
+        (plan(resource("aws_iam_role", ["read"])), "Nothing changes.", False),
+        (plan(output_changes={"x": {"actions": ["no-op"]}}), "Nothing changes.", False),
+        (plan(output_changes={"x": {"actions": ["update"]}}), "Only outputs change.", True),
+        (plan(resource("aws_iam_role", ["delete"], before={})), "1 to destroy.", True),
+        (
+            plan(resource("aws_iam_role", ["delete", "create"], before={}, after={})),
+            "1 to add, 1 to destroy.",
+            True,
+        ),
+        (
+            plan(resource("aws_iam_role", ["forget"], before={})),
+            "1 to forget; nothing is destroyed.",
+            True,
+        ),
+    ],
+)
+def test_the_count_is_right(shown: dict[str, Any], words: str, changes: bool) -> None:
+    assert f"\n**{words}**\n" in summary(shown)
+    assert has_changes(shown) is changes
+
+
+def test_a_queue_that_is_destroyed_is_warned_of() -> None:
+    name = {"name": "order-events-prod-dlq"}
+    text = summary(
+        plan(
+            resource("aws_sqs_queue", ["delete"], before=name),
+            resource(
+                "aws_sqs_queue",
+                ["delete", "create"],
+                before=name,
+                after=name,
+                replace_paths=[["name"]],
+            ),
+            resource("aws_iam_role", ["delete"], before=name),
+        )
+    )
+    careful = (
+        "**Careful:** <code>order-events-prod-dlq</code> is destroyed, and its messages are lost."
+    )
+    assert text.count(careful) == 2
+    assert "| **destroy** | SQS queue" in text
+    assert "| **replace** | SQS queue" in text
+    assert "made anew because of <code>name</code>" in text
+
+
+def test_new_code_and_new_version_are_told_and_no_other_unknown() -> None:
+    text = summary(
+        plan(
+            resource(
+                "aws_lambda_function",
+                ["update"],
+                before={"function_name": "f", "source_code_hash": "a", "version": "1", "arn": "x"},
+                after={"function_name": "f", "source_code_hash": "b"},
+                after_unknown={"version": True, "arn": True},
+            )
+        )
+    )
+    assert "| the code, <code>version</code>: <code>1</code> → <code>a new one</code> |" in text
+
+
+def test_a_secret_and_a_long_value_are_not_shown() -> None:
+    text = summary(
+        plan(
+            resource(
+                "aws_lambda_function",
+                ["update"],
+                before={"function_name": "f", "key": "old-secret", "text": "a" * 61, "list": [1]},
+                after={"function_name": "f", "key": "new-secret", "text": "b", "list": [2]},
+                before_sensitive={"key": True},
+                after_sensitive={"key": True},
+            )
+        )
+    )
+    assert "secret" not in text
+    assert "| <code>key</code>, <code>list</code>, <code>text</code> |" in text
+
+
+@pytest.mark.parametrize("hostile", ["a|b", "a\nb", "`a`", "<b>", "](x)", "</code>", "@someone"])
+def test_no_value_leaves_its_cell(hostile: str) -> None:
+    shown = plan(
+        resource(
+            "aws_sqs_queue",
+            ["update"],
+            before={"name": "q", "x": "y"},
+            after={"name": "q", "x": hostile},
+        )
+    )
+    (row,) = [line for line in summary(shown).splitlines() if line.startswith("| change")]
+    assert row.count("|") == 4
+    inside = row.split("→")[1].removeprefix(" <code>").removesuffix("</code> |")
+    assert "<" not in inside
+
+
+def test_no_plan_ends_its_code_block() -> None:
+    text = summary(plan(), "before\n```\n````\nafter")
+    assert text.count("`````") == 2
+    assert text.index("`````") < text.index("before") < text.index("after") < text.rindex("`````")
+
+
+@pytest.mark.parametrize("many", [0, 2000])
+def test_a_long_plan_is_cut_with_a_link_and_stays_well_formed(many: int) -> None:
+    resources = [
+        resource("aws_sqs_queue", ["create"], after={"name": f"queue-{number}"})
+        for number in range(many)
+    ]
+    text = summary(plan(*resources), "a line\n" * 20_000, "https://example.com/run")
+    assert LIMIT - 2500 < len(text) <= LIMIT
+    assert "the whole plan is [in the run](https://example.com/run)" in text
+    assert text.count("```") == 2
+    assert text.endswith("\n</details>\n")
+
+
+def test_a_pin_a_canary_and_a_pause_are_told() -> None:
+    def variables(**values: Any) -> dict[str, Any]:
+        return plan(variables={name: {"value": value} for name, value in values.items()})
+
+    assert "Rolled back" not in summary(variables(live_version=None))
+    pinned = summary(variables(live_version="3", canary_weight=0))
+    assert "keeps the messages at version 3, and the newest version gets no messages." in pinned
+    assert "`make rollback ENV=prod VERSION=latest` lifts that." in pinned
+    canary = summary(variables(live_version="3", canary_weight=0.1))
+    assert "the newest version gets 10% of the batches." in canary
+    paused = summary(variables(event_source_mapping_enabled=False))
+    assert "**Paused:** messages wait in the queue until `make resume ENV=prod`." in paused
+    assert "Paused" not in summary(variables(event_source_mapping_enabled=True))
+
+
+def test_what_was_changed_by_hand_is_told() -> None:
+    drift = [
+        resource(
+            "aws_lambda_function",
+            ["update"],
+            before={"function_name": "f", "timeout": 30, "tags": None},
+            after={"function_name": "f", "timeout": 60, "tags": {}},
+        ),
+        resource(
+            "aws_sqs_queue",
+            ["update"],
+            before={"name": "q", "tags": None},
+            after={"name": "q", "tags": {}},
+        ),
+        resource("aws_iam_role", ["delete"], before={"name": "r"}, after=None),
+    ]
+    text = summary(plan(resource_drift=drift))
+    told = "changed outside Terraform since the last deployment: <code>f</code>, <code>r</code>."
+    assert told in text
+    assert "By hand" not in summary(plan(resource_drift=drift[1:2]))
