@@ -14,10 +14,11 @@ demo: .venv/installed ## Render a service, test it, package it, deploy it to a l
 	@sh scripts/demo.sh
 
 test: .venv/installed ## Run all tests (about 20 minutes on two cores)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-fast: .venv/installed ## Run the tests that answer within a minute
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \
+		tests/test_plan_summary.py tests/test_find_python.py tests/test_terraform_cli_config.py
 
 lint: .venv/installed ## Check the template's own style and types
 	$(PYTHON) -m ruff check .

@@ -248,7 +248,7 @@ def test_each_event_starts_its_jobs(workflow: dict[str, Any]) -> None:
     assert jobs_of(workflow, "pull_request") == checks | {"plan", "comment"}
     delivery = {"attest", "deploy-dev", "plan-prod", "deploy-prod"}
     assert jobs_of(workflow, "push") == checks | delivery
-    # By hand the jobs that build are skipped by the output of `changes`: see tests/test_delivery.py.
+    # By hand the jobs that build are skipped by the output of `changes`: see test_delivery.py.
     assert jobs_of(workflow, "workflow_dispatch") == checks | {"operate", "record"}
 
 

@@ -341,7 +341,7 @@ def write_dependencies(site: Path, output: Path, roots: list[str], key: str) -> 
         compiling = other.submit(byte_code, site, loaded(sources, roots))
         for name, (data, mode) in sorted(content.items()):
             add(archive, name, data, mode)
-        # A library may have modules for other versions of Python: what can't be compiled isn't used.
+        # Libraries have modules for other Python versions: what can't be compiled isn't used.
         compiled, _ = compiling.result()
         for name, data in sorted(compiled.items()):
             add(archive, name, data, 0o644)
