@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast lint format lock clean
+.PHONY: help demo test test-fast bench lint format lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +19,9 @@ test: .venv/installed ## Run all tests (about 20 minutes on two cores)
 test-fast: .venv/installed ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \
 		tests/test_plan_summary.py tests/test_find_python.py tests/test_terraform_cli_config.py
+
+bench: .venv/installed ## Compare with what people use today (about ten minutes)
+	$(PYTHON) benchmarks/bench.py
 
 lint: .venv/installed ## Check the template's own style and types
 	$(PYTHON) -m ruff check .
