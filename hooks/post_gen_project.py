@@ -37,7 +37,7 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 }
 
 # What tools leave in a checkout of the template, and cookiecutter copies.
-CACHES = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+CACHES = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".terraform"})
 
 
 def remove_unneeded(answers: Mapping[str, Any], project: Path) -> list[str]:

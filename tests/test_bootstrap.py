@@ -36,7 +36,13 @@ SETTINGS: dict[str, Any] = {
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = SERVICE / "scripts" / "terraform_cli_config.py"
+    # A copy of the script: it writes beside itself, and the template's folder stays clean.
+    script = folder.parent / "scripts" / "terraform_cli_config.py"
+    if not script.exists():
+        script.parent.mkdir()
+        shutil.copy(SERVICE / "scripts" / script.name, script)
+        (folder.parent / "terraform").mkdir()
+        shutil.copy(BOOTSTRAP / "versions.tf", folder.parent / "terraform")
     config = run(sys.executable, script, cwd=folder).stdout.strip()
     return subprocess.run(
         ["terraform", *arguments, "-no-color"],
