@@ -18,6 +18,10 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 # Tests import the scripts of the service from there; a cache beside them would be rendered too.
 sys.dont_write_bytecode = True
 
+# Make's own variables would make the service's make print more than it does for a developer.
+for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(variable, None)
+
 Render = Callable[..., Path]
 
 

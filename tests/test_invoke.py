@@ -72,7 +72,8 @@ def refuse(folder: Path, *options: str | Path) -> str:
     """Run invoke.py, which must fail with one message; return that."""
     done = invoke(folder, *options)
     assert done.returncode == 1, done
-    (message,) = done.stderr.splitlines()
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    message = done.stderr.strip()
     assert message.startswith("invoke: ")
     return message
 

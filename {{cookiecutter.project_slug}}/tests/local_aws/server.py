@@ -47,6 +47,7 @@ def local_aws(region: str) -> Iterator[LocalAws]:
     :raises OSError: no port can be opened.
     """
     patches.apply()
+    moto_api_backend.reset()
     # An error of moto's own is worth reading, a line per request is not.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address=ADDRESS, port=0, verbose=False)
