@@ -362,7 +362,9 @@ class _RuntimeApi(BaseHTTPRequestHandler):
 
     def __init__(self, process: _Process, *arguments: Any) -> None:
         self.process = process
-        super().__init__(*arguments)
+        # The process may be gone before it has its answer.
+        with contextlib.suppress(ConnectionError):
+            super().__init__(*arguments)
 
     def do_GET(self) -> None:
         """Answer /invocation/next with an event, as soon as there is one."""
