@@ -1,6 +1,8 @@
 # How the template is developed. `make` alone prints the list.
 
 PYTHON := .venv/bin/python
+# The service's folder is linted as it renders, by the tests.
+CODE := benchmarks hooks scripts tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -24,12 +26,12 @@ bench: .venv/installed ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py
 
 lint: .venv/installed ## Check the template's own style and types
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check $(CODE)
+	$(PYTHON) -m ruff format --check $(CODE)
 
 format: .venv/installed ## Format the template's own code
-	$(PYTHON) -m ruff check --fix-only .
-	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix-only $(CODE)
+	$(PYTHON) -m ruff format $(CODE)
 
 lock: .venv/installed ## Refresh the template's lock file and those of the rendered service
 	$(PYTHON) scripts/lock.py
