@@ -28,6 +28,8 @@ ANSWERS = r"""
 
 PYTHON_VERSIONS = ("3.13", "3.12", "3.11")
 ARCHITECTURES = ("arm64", "x86_64")
+COMPUTE = ("lambda", "fargate")
+IDEMPOTENCY = ("no", "yes")
 
 # Regions of all partitions, from botocore 1.44.5 (endpoints.json and partitions.json).
 KNOWN_REGIONS = """
@@ -66,6 +68,11 @@ class Rule:
     is_right: Callable[[str], bool]
     text: str
     example: str
+
+
+def choice(values: tuple[str, ...]) -> Rule:
+    """Return the rule of an answer that is one of `values`."""
+    return Rule(lambda text: text in values, f"one of {', '.join(values)}", values[0])
 
 
 @dataclass(frozen=True)
@@ -215,16 +222,10 @@ RULES = {
         "(the tag Project and the namespace of metrics), not beginning with aws:, AWS/ or :",
         "shop",
     ),
-    "python_version": Rule(
-        lambda text: text in PYTHON_VERSIONS,
-        f"one of {', '.join(PYTHON_VERSIONS)}",
-        PYTHON_VERSIONS[0],
-    ),
-    "architecture": Rule(
-        lambda text: text in ARCHITECTURES,
-        f"one of {', '.join(ARCHITECTURES)}",
-        ARCHITECTURES[0],
-    ),
+    "python_version": choice(PYTHON_VERSIONS),
+    "architecture": choice(ARCHITECTURES),
+    "compute": choice(COMPUTE),
+    "idempotency": choice(IDEMPOTENCY),
     "project_slug": Rule(
         lambda text: (
             len(text) <= 40 and re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", text) is not None

@@ -13,6 +13,8 @@ LONGEST_SLUG = "a" * 20 + "-" + "b" * 19
 VALUES: dict[str, list[str]] = {
     "python_version": CHOICES["python_version"],
     "architecture": CHOICES["architecture"],
+    "compute": CHOICES["compute"],
+    "idempotency": CHOICES["idempotency"],
     "service_path": [".", "services/order-events"],
     "terraform_state_bucket": ["", "my-company-terraform-state"],
     "event_types": ["order.created", "order.created, order.paid,refund.*", "*"],

@@ -129,7 +129,7 @@ def test_slug_that_is_a_folder_that_exists(work: Path, home: Path, slug: str) ->
     assert tree(work) == {"work": None}
 
 
-@pytest.mark.parametrize("name", ["python_version", "architecture"])
+@pytest.mark.parametrize("name", ["python_version", "architecture", "compute", "idempotency"])
 def test_bad_choice(work: Path, home: Path, name: str) -> None:
     """Cookiecutter itself refuses these too, with a traceback that ends in the choices."""
     done = cookiecutter(work, home, **{name: "x\n"})

@@ -98,6 +98,8 @@ RIGHT = {
     "product": ["x", "x" * 64, "A product_2.0:/=+-@", "awsome"],
     "python_version": ["3.13", "3.12", "3.11"],
     "architecture": ["arm64", "x86_64"],
+    "compute": ["lambda", "fargate"],
+    "idempotency": ["no", "yes"],
     "project_slug": ["a", "a1-2b-c", "x" * 40],
     "package_name": ["a", "order_events", "x" * 40, "json_service", "a_"],
 }
@@ -180,6 +182,8 @@ WRONG = {
     "product": ["", " ", "x" * 65, "größe", "a,b", "aws:x", "AWS/x", ":x", "a$b", "a*b"],
     "python_version": ["", "3.10", "3.14", "3"],
     "architecture": ["", "arm", "X86_64"],
+    "compute": ["", "ecs", "Lambda"],
+    "idempotency": ["", "y", "true"],
     "project_slug": [
         "",
         ".",
@@ -266,6 +270,8 @@ def test_the_choices_are_those_of_cookiecutter_json() -> None:
     choices = json.loads((TEMPLATE / "cookiecutter.json").read_text())
     assert choices["python_version"] == list(hook.PYTHON_VERSIONS)
     assert choices["architecture"] == list(hook.ARCHITECTURES)
+    assert choices["compute"] == list(hook.COMPUTE)
+    assert choices["idempotency"] == list(hook.IDEMPOTENCY)
 
 
 def test_every_answer_has_a_prompt_without_markup() -> None:
