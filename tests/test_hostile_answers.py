@@ -348,7 +348,7 @@ def parse(name: str, text: str) -> Any:
 # Where text that has no rule but its length goes. Each other place needs an escape of its own.
 FREE_TEXT = {
     "project_name": {"README.md"},
-    "description": {"README.md", "pyproject.toml", "terraform/variables.tf"},
+    "description": {"README.md", "pyproject.toml", "terraform/variables_lambda.tf"},
 }
 
 
@@ -652,8 +652,9 @@ def test_terraform_takes_every_answer_that_the_hook_takes(tmp_path: Path) -> Non
     @given(right_answers)
     @examples(15, phases=[Phase.generate])
     def property_of(answers: Answers) -> None:
-        text = render_here(answers)["terraform/variables.tf"]
-        (tmp_path / "variables.tf").write_text(text, encoding="utf-8")
+        texts = render_here(answers)
+        for name in ("variables.tf", "variables_lambda.tf"):
+            (tmp_path / name).write_text(texts[f"terraform/{name}"], encoding="utf-8")
         variables = {f"TF_VAR_{name}": answers[name] for name in ("python_version", "architecture")}
         variables["TF_VAR_package_file"] = "variables.tf"  # Any file will do.
         run("terraform", "plan", "-no-color", "-input=false", cwd=tmp_path, **variables)

@@ -1,9 +1,9 @@
-# What the function may do: write its log, take messages from its queue. Add what the business logic
-# needs as a statement of its own, with the actions and the resources by name.
+# What the code may do: take messages from its queue, and what it needs to run. Add what the business
+# logic needs as a statement of its own, with the actions and the resources by name.
 
 resource "aws_iam_role" "function" {
   name                 = local.name
-  description          = "Role of the Lambda function ${local.name}."
+  description          = "Role of the code of ${local.name}."
   path                 = var.iam_path
   permissions_boundary = var.permissions_boundary
 
@@ -12,7 +12,7 @@ resource "aws_iam_role" "function" {
     Statement = [
       {
         Effect    = "Allow"
-        Principal = { Service = "lambda.amazonaws.com" }
+        Principal = { Service = local.runs_on }
         Action    = "sts:AssumeRole"
       },
     ]
@@ -28,41 +28,13 @@ resource "aws_iam_role_policy" "function" {
     Statement = concat(
       [
         {
-          Sid      = "WriteLog"
-          Effect   = "Allow"
-          Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-          Resource = "${aws_cloudwatch_log_group.function.arn}:*" # the log group's streams
-        },
-        {
           Sid      = "TakeMessages"
           Effect   = "Allow"
           Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
           Resource = aws_sqs_queue.main.arn
         },
       ],
-      var.tracing_mode != "Active" ? [] : [
-        {
-          Sid      = "Trace"
-          Effect   = "Allow"
-          Action   = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
-          Resource = "*" # AWS has no resource level here
-        },
-      ],
-      !local.in_vpc ? [] : [
-        {
-          Sid    = "Network"
-          Effect = "Allow"
-          Action = [
-            "ec2:AssignPrivateIpAddresses",
-            "ec2:CreateNetworkInterface",
-            "ec2:DeleteNetworkInterface",
-            "ec2:DescribeNetworkInterfaces",
-            "ec2:DescribeSubnets",
-            "ec2:UnassignPrivateIpAddresses",
-          ]
-          Resource = "*" # no resource level for Describe; Lambda names the interfaces
-        },
-      ],
+      local.permissions_to_run,
     )
   })
 }

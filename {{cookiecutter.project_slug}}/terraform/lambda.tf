@@ -2,6 +2,12 @@ locals {
   # Given: the package that is deployed stays, and none is needed here.
   package_hash = var.package_hash != null ? var.package_hash : filebase64sha256(var.package_file)
   in_vpc       = length(var.subnet_ids) > 0
+
+  log_group_name = "/aws/lambda/${local.name}"
+
+  # AWS's rule for queues that feed Lambda: six times the function's time-out plus the window. A
+  # message that is being worked on, or waits for a throttled function, does not come back early.
+  visibility_timeout = 6 * var.timeout + var.maximum_batching_window_in_seconds
 }
 
 # The package goes through S3 only if a bucket is given. The key holds the content's hash: a package
@@ -44,14 +50,7 @@ resource "aws_lambda_function" "this" {
   publish = true
 
   environment {
-    variables = {
-      SERVICE                      = var.service
-      ENVIRONMENT                  = "${var.product}-${local.environment}"
-      LOG_LEVEL                    = var.log_level
-      EVENT_TYPES                  = join(",", var.event_types)
-      POWERTOOLS_SERVICE_NAME      = var.service
-      POWERTOOLS_METRICS_NAMESPACE = var.product
-    }
+    variables = local.environment_variables
   }
 
   logging_config {

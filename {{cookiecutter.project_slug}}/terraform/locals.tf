@@ -5,4 +5,14 @@ locals {
 
   # The name of whatever exists once in an environment.
   name = "${var.service}-${local.environment}"
+
+  # What the handler reads, on your machine from local.env.
+  environment_variables = {
+    SERVICE                      = var.service
+    ENVIRONMENT                  = "${var.product}-${local.environment}"
+    LOG_LEVEL                    = var.log_level
+    EVENT_TYPES                  = join(",", var.event_types)
+    POWERTOOLS_SERVICE_NAME      = var.service
+    POWERTOOLS_METRICS_NAMESPACE = var.product
+  }
 }

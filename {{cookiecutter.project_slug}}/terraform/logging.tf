@@ -1,8 +1,8 @@
-# Made before the function writes to it, so that its log is not kept for ever.
+# Made before anything is written to it, so that the log is not kept for ever.
 resource "aws_cloudwatch_log_group" "function" {
   #checkov:skip=CKV_AWS_158:AWS's own key encrypts the log; the payload of messages is never in it.
   #checkov:skip=CKV_AWS_338:log_retention_in_days says how long the log is kept: its reader needs weeks, not a year.
-  name              = "/aws/lambda/${local.name}"
+  name              = local.log_group_name
   retention_in_days = var.log_retention_in_days
 }
 

@@ -1,5 +1,5 @@
-# Alarms: each says what it means and what to do first. No data is good news: metrics of queues and
-# functions that have nothing to do are missing.
+# Alarms: each says what it means and what to do first. No data is good news: metrics of what
+# has nothing to do are missing.
 
 locals {
   # The service's own metrics; the environment is a dimension, or dev would set off prod's alarm.
@@ -9,9 +9,8 @@ locals {
   }
 
   message_age_alarm = coalesce(var.message_age_alarm_in_seconds, max(900, 4 * local.visibility_timeout))
-  duration_alarm    = floor(1000 * var.timeout * 0.8) # milliseconds
 
-  alarms = {
+  alarms = merge(local.alarms_of_compute, {
     dead-letter-queue-not-empty = {
       description = "Messages failed ${var.max_receive_count} times and wait in ${aws_sqs_queue.dead_letter.name}. First look at them (make dlq-peek) and at the log; mend the cause, then send them back (make dlq-redrive). They are deleted after 14 days."
       namespace   = "AWS/SQS"
@@ -33,23 +32,13 @@ locals {
     }
 
     message-too-old = {
-      description = "The oldest message in ${aws_sqs_queue.main.name} waits for longer than ${local.message_age_alarm} seconds: the function does not keep up, or gets no messages. First check that the event source mapping is enabled, then the errors in the log, then maximum_concurrency. Messages are deleted after 7 days."
+      description = "The oldest message in ${aws_sqs_queue.main.name} waits for longer than ${local.message_age_alarm} seconds: the service does not keep up, or gets no messages. ${local.if_messages_wait} Messages are deleted after 7 days."
       namespace   = "AWS/SQS"
       metric_name = "ApproximateAgeOfOldestMessage"
       dimensions  = { QueueName = aws_sqs_queue.main.name }
       statistic   = "Maximum"
       period      = 60
       threshold   = local.message_age_alarm
-    }
-
-    throttled = {
-      description = "Lambda refused to run ${local.name} because too many functions run at once in this account and region. First compare the account's concurrency limit with what is in use; lower maximum_concurrency or have the limit raised."
-      namespace   = "AWS/Lambda"
-      metric_name = "Throttles"
-      dimensions  = { FunctionName = aws_lambda_function.this.function_name }
-      statistic   = "Sum"
-      period      = 300
-      threshold   = 0
     }
 
     messages-failed = {
@@ -61,7 +50,7 @@ locals {
       period      = 300
       threshold   = 5
     }
-  }
+  })
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
@@ -82,67 +71,17 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   ok_actions          = var.alarm_actions
 }
 
-resource "aws_cloudwatch_metric_alarm" "errors" {
-  alarm_name          = "${local.name}-errors"
-  alarm_description   = "More than 5 % of the invocations of ${local.name} failed as a whole: it could not be started, ran into its time-out or out of memory. Its messages come back. First look at the log's last lines; if it began with a release, go back to the version before (make rollback). ${var.runbook_url}#errors"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 5 # percent
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.alarm_actions
-  ok_actions          = var.alarm_actions
-
-  metric_query {
-    id          = "rate"
-    label       = "Errors (%)"
-    expression  = "100 * errors / invocations"
-    return_data = true
-  }
-
-  dynamic "metric_query" {
-    for_each = { errors = "Errors", invocations = "Invocations" }
-
-    content {
-      id = metric_query.key
-
-      metric {
-        namespace   = "AWS/Lambda"
-        metric_name = metric_query.value
-        dimensions  = { FunctionName = aws_lambda_function.this.function_name }
-        stat        = "Sum"
-        period      = 300
-      }
-    }
-  }
-}
-
-resource "aws_cloudwatch_metric_alarm" "duration" {
-  alarm_name          = "${local.name}-duration"
-  alarm_description   = "The slowest batches take more than 80 % of the time-out of ${var.timeout} seconds; at the time-out a batch is cut off and comes back. First find out from the log and the traces what takes so long; then lower batch_size or raise memory_size or timeout. ${var.runbook_url}#duration"
-  namespace           = "AWS/Lambda"
-  metric_name         = "Duration"
-  dimensions          = { FunctionName = aws_lambda_function.this.function_name }
-  extended_statistic  = "p99"
-  period              = 300
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = local.duration_alarm
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.alarm_actions
-  ok_actions          = var.alarm_actions
-}
-
 # Dashboard: the chain from left to right and top to bottom, from the topic to the dead-letter queue.
 
 locals {
-  topic     = ["TopicName", element(split(":", local.topic_arn), 5)]
-  queue     = ["QueueName", aws_sqs_queue.main.name]
-  function  = ["FunctionName", aws_lambda_function.this.function_name]
-  own       = flatten([for name, value in local.own_metric_dimensions : [name, value]])
-  all_alarm = concat([aws_cloudwatch_metric_alarm.errors.arn, aws_cloudwatch_metric_alarm.duration.arn], [for alarm in aws_cloudwatch_metric_alarm.this : alarm.arn])
+  topic = ["TopicName", element(split(":", local.topic_arn), 5)]
+  queue = ["QueueName", aws_sqs_queue.main.name]
+  own   = flatten([for name, value in local.own_metric_dimensions : [name, value]])
 
   # Three to a row. stat is the statistic of all metrics of a graph that name none of their own.
-  graphs = [
+  graphs = concat(local.graphs_of_queue, local.graphs_of_compute, local.graphs_of_messages)
+
+  graphs_of_queue = [
     {
       title = "1 · Topic: published (all events of the topic)"
       stat  = "Sum"
@@ -175,30 +114,9 @@ locals {
         concat(["AWS/SQS", "ApproximateAgeOfOldestMessage"], local.queue),
       ]
     },
-    {
-      title = "5 · Function: invocations, errors, throttles"
-      stat  = "Sum"
-      metrics = [
-        concat(["AWS/Lambda", "Invocations"], local.function),
-        concat(["AWS/Lambda", "Errors"], local.function),
-        concat(["AWS/Lambda", "Throttles"], local.function),
-      ]
-    },
-    {
-      title = "6 · Function: duration (ms)"
-      stat  = "p50"
-      metrics = [
-        concat(["AWS/Lambda", "Duration"], local.function),
-        concat(["AWS/Lambda", "Duration"], local.function, [{ stat = "p99" }]),
-      ]
-    },
-    {
-      title = "7 · Function: running at once"
-      stat  = "Maximum"
-      metrics = [
-        concat(["AWS/Lambda", "ConcurrentExecutions"], local.function),
-      ]
-    },
+  ]
+
+  graphs_of_messages = [
     {
       title = "8 · Messages: processed, failed"
       stat  = "Sum"
@@ -232,7 +150,7 @@ resource "aws_cloudwatch_dashboard" "this" {
           height = 3
           properties = {
             title  = "${local.name}: alarms"
-            alarms = local.all_alarm
+            alarms = concat(local.alarm_arns_of_compute, [for alarm in aws_cloudwatch_metric_alarm.this : alarm.arn])
           }
         },
       ],

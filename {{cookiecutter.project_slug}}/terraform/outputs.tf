@@ -1,30 +1,10 @@
-output "function_name" {
-  description = "Name of the Lambda function."
-  value       = aws_lambda_function.this.function_name
-}
-
-output "function_arn" {
-  description = "ARN of the Lambda function, without a version."
-  value       = aws_lambda_function.this.arn
-}
-
-output "package_hash" {
-  description = "SHA-256 of the deployed package, in Base64."
-  value       = aws_lambda_function.this.source_code_hash
-}
-
-output "event_source_mapping_uuid" {
-  description = "Id of what takes messages from the queue to the function."
-  value       = aws_lambda_event_source_mapping.queue.uuid
-}
-
 output "role_arn" {
-  description = "ARN of the function's role."
+  description = "ARN of the role that the code runs in."
   value       = aws_iam_role.function.arn
 }
 
 output "role_name" {
-  description = "Name of the function's role."
+  description = "Name of the role that the code runs in."
   value       = aws_iam_role.function.name
 }
 
@@ -59,7 +39,7 @@ output "undelivered_queue_url" {
 }
 
 output "log_group_name" {
-  description = "Name of the function's log group."
+  description = "Name of the log group."
   value       = aws_cloudwatch_log_group.function.name
 }
 

@@ -1,10 +1,6 @@
 # Three queues: what is to be done, what failed too often, and what SNS could not deliver.
 
 locals {
-  # AWS's rule for queues that feed Lambda: six times the function's time-out plus the window. A
-  # message that is being worked on, or waits for a throttled function, does not come back early.
-  visibility_timeout = 6 * var.timeout + var.maximum_batching_window_in_seconds
-
   seven_days    = 7 * 24 * 60 * 60
   fourteen_days = 14 * 24 * 60 * 60 # the longest that SQS keeps messages
 

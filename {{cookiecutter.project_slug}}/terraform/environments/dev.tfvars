@@ -1,4 +1,4 @@
-# What is particular to dev. All settings, with what they mean and their defaults: ../variables.tf
+# What is particular to dev. All settings, with what they mean and their defaults: ../variables*.tf
 
 log_retention_in_days = 14
 

@@ -7,10 +7,16 @@ mock_provider "aws" {
 }
 
 variables {
-  aws_region     = "us-east-1"
+  aws_region   = "us-east-1"
+  architecture = "arm64"
+{% if cookiecutter.compute == "fargate" %}
+  subnet_ids   = ["subnet-1"]
+  image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+{% else %}
+
   python_version = "3.13"
-  architecture   = "arm64"
   package_file   = "tests/refused.tftest.hcl" # any file will do
+{% endif %}
 }
 
 run "workspace_that_is_no_environment" {
@@ -120,33 +126,15 @@ run "event_type_with_a_comma" {
   expect_failures = [var.event_types]
 }
 
-run "package_that_is_missing" {
-  command = plan
-
-  variables {
-    package_file = "missing.zip"
-  }
-
-  expect_failures = [var.package_file]
-}
-
 run "numbers_that_are_too_small" {
   command = plan
 
   variables {
-    memory_size                  = 64
-    timeout                      = 0
-    batch_size                   = 0
-    maximum_concurrency          = 1
     max_receive_count            = 1
     message_age_alarm_in_seconds = 10
   }
 
   expect_failures = [
-    var.memory_size,
-    var.timeout,
-    var.batch_size,
-    var.maximum_concurrency,
     var.max_receive_count,
     var.message_age_alarm_in_seconds,
   ]
@@ -156,18 +144,10 @@ run "numbers_that_are_too_large" {
   command = plan
 
   variables {
-    memory_size         = 10241
-    timeout             = 901
-    batch_size          = 10001
-    maximum_concurrency = 1001
-    max_receive_count   = 1001
+    max_receive_count = 1001
   }
 
   expect_failures = [
-    var.memory_size,
-    var.timeout,
-    var.batch_size,
-    var.maximum_concurrency,
     var.max_receive_count,
   ]
 }
@@ -176,71 +156,18 @@ run "values_that_aws_does_not_have" {
   command = plan
 
   variables {
-    python_version                     = "3.9"
-    architecture                       = "riscv64"
-    live_version                       = "$LATEST"
-    log_level                          = "LOUD"
-    tracing_mode                       = "On"
-    log_retention_in_days              = 31
-    maximum_batching_window_in_seconds = 301
-    log_destination_arn                = "arn:aws:s3:::bucket"
-    alarm_actions                      = ["on-call"]
-    layers                             = ["arn:aws:lambda:us-east-1:123456789012:layer:without-version"]
+    architecture          = "riscv64"
+    log_level             = "LOUD"
+    log_retention_in_days = 31
+    log_destination_arn   = "arn:aws:s3:::bucket"
+    alarm_actions         = ["on-call"]
   }
 
   expect_failures = [
-    var.python_version,
     var.architecture,
-    var.live_version,
     var.log_level,
-    var.tracing_mode,
     var.log_retention_in_days,
-    var.maximum_batching_window_in_seconds,
     var.log_destination_arn,
     var.alarm_actions,
-    var.layers,
   ]
-}
-
-run "large_batch_without_window" {
-  command = plan
-
-  variables {
-    batch_size                         = 11
-    maximum_batching_window_in_seconds = 0
-  }
-
-  expect_failures = [var.maximum_batching_window_in_seconds]
-}
-
-run "snap_start_on_python_3_11" {
-  command = plan
-
-  variables {
-    snap_start     = true
-    python_version = "3.11"
-  }
-
-  expect_failures = [var.snap_start]
-}
-
-run "subnets_without_security_groups" {
-  command = plan
-
-  variables {
-    subnet_ids         = ["subnet-1"]
-    security_group_ids = []
-  }
-
-  expect_failures = [var.security_group_ids]
-}
-
-run "canary_without_live_version" {
-  command = plan
-
-  variables {
-    canary_weight = 0.1
-  }
-
-  expect_failures = [var.canary_weight]
 }
