@@ -101,7 +101,9 @@ class Role:
         for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
             found = iam.get_role_policy(RoleName=name, PolicyName=policy)
             self.permissions += statements(found["PolicyDocument"])
-        for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+        attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+        self.attached = len(attached)
+        for policy in attached:
             arn = policy["PolicyArn"]
             version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
             found = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
@@ -339,17 +341,54 @@ REFUSED = {
             "services": ["Order"],
             "boundary_actions": ["iam:PassRole"],
         },
-        ["dev, prod or both", "no wildcard", "services has 1 to 5 elements", "none of iam, sts"],
+        ["dev, prod or both", "no wildcard", "services has 1 to 10 elements", "none of iam, sts"],
     ),
     "nothing, or everything": (
         {"environments": [], "repositories": [], "services": [], "boundary_actions": ["*"]},
-        ["dev, prod or both", "at least one", "services has 1 to 5 elements", "none of iam, sts"],
+        ["dev, prod or both", "at least one", "services has 1 to 10 elements", "none of iam, sts"],
     ),
-    "more services than fit": (
-        {"services": [letter * 40 for letter in "abcde"]},
-        ["The policy is longer than the 6,144 characters that IAM takes"],
+    "more than fits": (
+        {
+            "services": [letter * 40 for letter in "abcdefghij"],
+            "boundary_actions": [f"s3:GetObject{'x' * 40}"] * 150,
+            "repositories": [{"name": f"my-company/{'r' * 60}", "owner_id": 1, "id": 2}] * 30,
+        },
+        [
+            "The policy github-deploy-dev-data has ",
+            "characters, and IAM takes 6,144: name fewer services",
+            "The policy services-dev has ",
+            "The trust policy of github-plan-dev has ",
+            "at most 4,096: name fewer repositories.",
+        ],
     ),
 }
+
+
+def planned_with(
+    initialised: Path, folder: Path, settings: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    """Plan for an empty account, with other settings."""
+    file = folder / "other.tfvars.json"
+    file.write_text(json.dumps({**SETTINGS, **settings}))
+    options = ("-input=false", "-lock=false", f"-var-file={file}", f"-state={folder / 'none'}")
+    return terraform(initialised, "plan", *options)
+
+
+@pytest.mark.slow
+def test_five_services_with_the_longest_names_fit(
+    initialised: Path, aws: LocalAws, tmp_path: Path
+) -> None:
+    services = [letter * 40 for letter in "abcde"]
+    done = planned_with(initialised, tmp_path, {"services": services})
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_no_role_has_more_policies_than_iam_attaches(roles: dict[str, Role]) -> None:
+    attached = {name: role.attached for name, role in roles.items()}
+    assert attached["github-deploy-prod"] > attached["github-plan-prod"] > 0
+    # AWS's default quota is 10. Two are left to whoever needs more.
+    assert max(attached.values()) <= 8
 
 
 @pytest.mark.slow
@@ -358,11 +397,7 @@ def test_a_wrong_setting_is_refused(
     initialised: Path, aws: LocalAws, tmp_path: Path, case: str
 ) -> None:
     settings, messages = REFUSED[case]
-    file = tmp_path / "wrong.tfvars.json"
-    file.write_text(json.dumps({**SETTINGS, **settings}))
-    done = terraform(
-        initialised, "plan", "-input=false", "-refresh=false", "-lock=false", f"-var-file={file}"
-    )
+    done = planned_with(initialised, tmp_path, settings)
     assert done.returncode == 1, done.stdout
     said = " ".join(done.stdout.replace("│", " ").split())
     assert [message for message in messages if message not in said] == []

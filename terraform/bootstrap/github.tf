@@ -45,6 +45,33 @@ locals {
       claims      = { ref = ["refs/heads/main"], environment = [environment] }
     } },
   )
+
+  trust = {
+    for role, about in local.roles : role => jsonencode({
+      Version = "2012-10-17"
+      Statement = [
+        {
+          Effect    = "Allow"
+          Principal = { Federated = local.oidc_provider_arn }
+          Action    = "sts:AssumeRoleWithWebIdentity"
+          Condition = {
+            StringEquals = merge(
+              {
+                "${local.github}:aud" = local.audience
+                "${local.github}:sub" = [
+                  for pair in setproduct(local.subjects, about.subjects) : join(":", pair)
+                ]
+              },
+              !local.github_claims ? {} : merge(
+                { "${local.github}:repository_id" = [for repository in var.repositories : tostring(repository.id)] },
+                { for claim, values in about.claims : "${local.github}:${claim}" => values },
+              ),
+            )
+          }
+        },
+      ]
+    })
+  }
 }
 
 resource "aws_iam_openid_connect_provider" "github" {
@@ -61,30 +88,14 @@ resource "aws_iam_role" "github" {
   path        = "/delivery/"
   description = each.value.description
 
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Effect    = "Allow"
-        Principal = { Federated = local.oidc_provider_arn }
-        Action    = "sts:AssumeRoleWithWebIdentity"
-        Condition = {
-          StringEquals = merge(
-            {
-              "${local.github}:aud" = local.audience
-              "${local.github}:sub" = [
-                for pair in setproduct(local.subjects, each.value.subjects) : join(":", pair)
-              ]
-            },
-            !local.github_claims ? {} : merge(
-              { "${local.github}:repository_id" = [for repository in var.repositories : tostring(repository.id)] },
-              { for claim, values in each.value.claims : "${local.github}:${claim}" => values },
-            ),
-          )
-        }
-      },
-    ]
-  })
+  assume_role_policy = local.trust[each.key]
+
+  lifecycle {
+    precondition {
+      condition     = length(local.trust[each.key]) <= 4096
+      error_message = "The trust policy of github-${each.key} has ${length(local.trust[each.key])} characters, and IAM takes at most 4,096: name fewer repositories."
+    }
+  }
 
   depends_on = [aws_iam_openid_connect_provider.github]
 }

@@ -5,6 +5,12 @@ locals {
   account   = data.aws_caller_identity.this.account_id
   here      = "${var.aws_region}:${local.account}"
 
+  # Written out, so that every policy is known, and checked, before anything is made.
+  bucket = "arn:${local.partition}:s3:::${var.state_bucket}"
+  boundary = {
+    for environment in var.environments : environment => "arn:${local.partition}:iam::${local.account}:policy/delivery/services-${environment}"
+  }
+
   # ARNs of what the services have in an environment.
   resources = {
     for environment in var.environments : environment => {
@@ -34,205 +40,310 @@ locals {
       ]
       # The state, what is read of it before the workspace is selected, and packages that go through S3.
       state = [
-        "${aws_s3_bucket.state.arn}/env:/${environment}/services/*",
-        "${aws_s3_bucket.state.arn}/services/*/terraform.tfstate",
+        "${local.bucket}/env:/${environment}/services/*",
+        "${local.bucket}/services/*/terraform.tfstate",
       ]
-      packages = ["${aws_s3_bucket.state.arn}/services/*/${environment}/*"]
-      plans    = ["${aws_s3_bucket.state.arn}/plans/*/${environment}/*"]
+      packages = ["${local.bucket}/services/*/${environment}/*"]
+      plans    = ["${local.bucket}/plans/*/${environment}/*"]
     }
   }
 
   # What Terraform reads to compare the configuration with what is there. No message, log line or
-  # table item is among it.
+  # table item is among it. By concern: each becomes a policy, since IAM limits how long one is.
   read = {
-    for environment, resource in local.resources : environment => [
-      {
-        Sid      = "ReadState"
-        Effect   = "Allow"
-        Action   = ["s3:GetObject", "s3:GetObjectTagging"]
-        Resource = concat(resource.state, resource.packages)
-      },
-      {
-        Sid      = "ListState"
-        Effect   = "Allow"
-        Action   = ["s3:ListBucket"]
-        Resource = [aws_s3_bucket.state.arn]
-      },
-      {
-        Sid    = "Read"
-        Effect = "Allow"
-        Action = [
-          "lambda:GetAlias", "lambda:GetFunction", "lambda:GetFunctionCodeSigningConfig",
-          "lambda:GetFunctionConfiguration", "lambda:GetPolicy", "lambda:ListAliases", "lambda:ListTags",
-          "lambda:ListVersionsByFunction",
-          "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags",
-          "logs:DescribeSubscriptionFilters", "logs:ListTagsForResource",
-          "cloudwatch:GetDashboard", "cloudwatch:ListTagsForResource",
-          "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive",
-          "dynamodb:ListTagsOfResource",
-          "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies",
-          "iam:ListRoleTags",
-        ]
-        Resource = concat(
-          resource.functions, resource.queues, resource.log_groups, resource.alarms, resource.dashboards,
-          resource.tables, resource.roles,
-        )
-      },
-      {
-        # These know no resources, or only such as can't be named beforehand: subscriptions and event
-        # source mappings have random ids, and topics belong to somebody else.
-        Sid    = "ReadWithoutResource"
-        Effect = "Allow"
-        Action = [
-          "cloudwatch:DescribeAlarms",
-          "lambda:GetEventSourceMapping", "lambda:ListEventSourceMappings",
-          "logs:DescribeLogGroups",
-          "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic",
-          "sns:ListTagsForResource", "sns:ListTopics",
-        ]
-        Resource = ["*"]
-      },
-    ]
+    for environment, resource in local.resources : environment => {
+      compute = [
+        {
+          Sid    = "Functions"
+          Effect = "Allow"
+          Action = [
+            "lambda:GetAlias", "lambda:GetFunction", "lambda:GetFunctionCodeSigningConfig",
+            "lambda:GetFunctionConfiguration", "lambda:GetPolicy", "lambda:ListAliases", "lambda:ListTags",
+            "lambda:ListVersionsByFunction",
+          ]
+          Resource = resource.functions
+        },
+        {
+          Sid      = "EventSourceMappings"
+          Effect   = "Allow"
+          Action   = ["lambda:GetEventSourceMapping", "lambda:ListEventSourceMappings"]
+          Resource = ["*"] # AWS has no resource level to list them, and their ids are random
+        },
+        {
+          Sid    = "Roles"
+          Effect = "Allow"
+          Action = [
+            "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies",
+            "iam:ListRoleTags",
+          ]
+          Resource = resource.roles
+        },
+      ]
+      data = [
+        {
+          Sid      = "ReadState"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject", "s3:GetObjectTagging"]
+          Resource = concat(resource.state, resource.packages)
+        },
+        {
+          Sid      = "ListState"
+          Effect   = "Allow"
+          Action   = ["s3:ListBucket"]
+          Resource = [local.bucket]
+        },
+        {
+          Sid      = "Queues"
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"]
+          Resource = resource.queues
+        },
+        {
+          # Subscriptions have random ids, and topics belong to somebody else.
+          Sid    = "Topics"
+          Effect = "Allow"
+          Action = [
+            "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic",
+            "sns:ListTagsForResource", "sns:ListTopics",
+          ]
+          Resource = ["*"]
+        },
+        {
+          Sid    = "Tables"
+          Effect = "Allow"
+          Action = [
+            "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive",
+            "dynamodb:ListTagsOfResource",
+          ]
+          Resource = resource.tables
+        },
+      ]
+      monitoring = [
+        {
+          Sid    = "LogsAlarmsDashboards"
+          Effect = "Allow"
+          Action = [
+            "logs:DescribeSubscriptionFilters", "logs:ListTagsForResource",
+            "cloudwatch:GetDashboard", "cloudwatch:ListTagsForResource",
+          ]
+          Resource = concat(resource.log_groups, resource.alarms, resource.dashboards)
+        },
+        {
+          Sid      = "WithoutResource"
+          Effect   = "Allow"
+          Action   = ["cloudwatch:DescribeAlarms", "logs:DescribeLogGroups"]
+          Resource = ["*"] # AWS has no resource level to list them
+        },
+      ]
+    }
   }
 
   deploy = {
-    for environment, resource in local.resources : environment => [
-      {
-        Sid      = "WriteState"
-        Effect   = "Allow"
-        Action   = ["s3:PutObject", "s3:DeleteObject"]
-        Resource = [resource.state[0]]
-      },
-      {
-        Sid      = "Packages"
-        Effect   = "Allow"
-        Action   = ["s3:PutObject", "s3:DeleteObject", "s3:PutObjectTagging"]
-        Resource = resource.packages
-      },
-      {
-        Sid      = "ApprovedPlans"
-        Effect   = "Allow"
-        Action   = ["s3:GetObject", "s3:DeleteObject"]
-        Resource = resource.plans
-      },
-      {
-        Sid    = "Functions"
-        Effect = "Allow"
-        Action = [
-          "lambda:CreateAlias", "lambda:CreateFunction", "lambda:DeleteAlias", "lambda:DeleteFunction",
-          "lambda:PublishVersion", "lambda:TagResource", "lambda:UntagResource", "lambda:UpdateAlias",
-          "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
-        ]
-        Resource = resource.functions
-      },
-      {
-        Sid      = "EventSourceMappings"
-        Effect   = "Allow"
-        Action   = ["lambda:CreateEventSourceMapping", "lambda:DeleteEventSourceMapping", "lambda:UpdateEventSourceMapping"]
-        Resource = ["*"] # their ids are random: the function that they feed limits them
-        Condition = {
-          ArnLike = { "lambda:FunctionArn" = resource.functions }
-        }
-      },
-      {
-        Sid      = "EventSourceMappingTags"
-        Effect   = "Allow"
-        Action   = ["lambda:ListTags", "lambda:TagResource", "lambda:UntagResource"]
-        Resource = ["arn:${local.partition}:lambda:${local.here}:event-source-mapping:*"]
-      },
-      {
-        Sid    = "Queues"
-        Effect = "Allow"
-        Action = [
-          "sqs:CreateQueue", "sqs:DeleteQueue", "sqs:SetQueueAttributes", "sqs:TagQueue", "sqs:UntagQueue",
-          "sqs:SendMessage", # the smoke test
-        ]
-        Resource = resource.queues
-      },
-      {
-        Sid      = "Subscribe"
-        Effect   = "Allow"
-        Action   = ["sns:Subscribe"]
-        Resource = ["arn:${local.partition}:sns:${var.aws_region}:*:*"]
-        Condition = {
-          StringEquals = { "sns:Protocol" = "sqs" }
-          StringLike   = { "sns:Endpoint" = resource.queues }
-        }
-      },
-      {
-        Sid      = "Subscriptions"
-        Effect   = "Allow"
-        Action   = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"]
-        Resource = ["*"] # AWS has no resource level here
-      },
-      {
-        Sid    = "LogGroups"
-        Effect = "Allow"
-        Action = [
-          "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy",
-          "logs:DeleteSubscriptionFilter", "logs:PutRetentionPolicy", "logs:PutSubscriptionFilter",
-          "logs:TagResource", "logs:UntagResource",
-          "logs:FilterLogEvents", # the smoke test
-        ]
-        Resource = resource.log_groups
-      },
-      {
-        Sid    = "Monitoring"
-        Effect = "Allow"
-        Action = [
-          "cloudwatch:DeleteAlarms", "cloudwatch:DeleteDashboards", "cloudwatch:PutDashboard",
-          "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
-        ]
-        Resource = concat(resource.alarms, resource.dashboards)
-      },
-      {
-        Sid    = "Tables"
-        Effect = "Allow"
-        Action = [
-          "dynamodb:CreateTable", "dynamodb:DeleteTable", "dynamodb:TagResource", "dynamodb:UntagResource",
-          "dynamodb:UpdateContinuousBackups", "dynamodb:UpdateTable", "dynamodb:UpdateTimeToLive",
-        ]
-        Resource = resource.tables
-      },
-      {
-        # A function in a VPC: Lambda asks whether its creator may see the subnets.
-        Sid      = "Network"
-        Effect   = "Allow"
-        Action   = ["ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"]
-        Resource = ["*"] # AWS has no resource level here
-      },
-      {
-        # Only roles inside the boundary can be made or be given more.
-        Sid    = "RolesInsideTheBoundary"
-        Effect = "Allow"
-        Action = [
-          "iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy",
-        ]
-        Resource = resource.roles
-        Condition = {
-          StringEquals = { "iam:PermissionsBoundary" = aws_iam_policy.boundary[environment].arn }
-        }
-      },
-      {
-        Sid    = "Roles"
-        Effect = "Allow"
-        Action = [
-          "iam:DeleteRole", "iam:ListInstanceProfilesForRole", "iam:TagRole", "iam:UntagRole",
-          "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription",
-        ]
-        Resource = resource.roles
-      },
-      {
-        Sid      = "PassRoles"
-        Effect   = "Allow"
-        Action   = ["iam:PassRole"]
-        Resource = resource.roles
-        Condition = {
-          StringEquals = { "iam:PassedToService" = ["lambda.amazonaws.com", "logs.amazonaws.com"] }
-        }
-      },
-    ]
+    for environment, resource in local.resources : environment => {
+      compute = [
+        {
+          Sid    = "Functions"
+          Effect = "Allow"
+          Action = [
+            "lambda:CreateAlias", "lambda:CreateFunction", "lambda:DeleteAlias", "lambda:DeleteFunction",
+            "lambda:PublishVersion", "lambda:TagResource", "lambda:UntagResource", "lambda:UpdateAlias",
+            "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
+          ]
+          Resource = resource.functions
+        },
+        {
+          Sid      = "EventSourceMappings"
+          Effect   = "Allow"
+          Action   = ["lambda:CreateEventSourceMapping", "lambda:DeleteEventSourceMapping", "lambda:UpdateEventSourceMapping"]
+          Resource = ["*"] # their ids are random: the function that they feed limits them
+          Condition = {
+            ArnLike = { "lambda:FunctionArn" = resource.functions }
+          }
+        },
+        {
+          Sid      = "EventSourceMappingTags"
+          Effect   = "Allow"
+          Action   = ["lambda:ListTags", "lambda:TagResource", "lambda:UntagResource"]
+          Resource = ["arn:${local.partition}:lambda:${local.here}:event-source-mapping:*"]
+        },
+        {
+          # A function in a VPC: Lambda asks whether its creator may see the subnets.
+          Sid      = "Network"
+          Effect   = "Allow"
+          Action   = ["ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"]
+          Resource = ["*"] # AWS has no resource level here
+        },
+        {
+          # Only roles inside the boundary can be made or be given more.
+          Sid    = "RolesInsideTheBoundary"
+          Effect = "Allow"
+          Action = [
+            "iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy",
+          ]
+          Resource = resource.roles
+          Condition = {
+            StringEquals = { "iam:PermissionsBoundary" = local.boundary[environment] }
+          }
+        },
+        {
+          Sid    = "Roles"
+          Effect = "Allow"
+          Action = [
+            "iam:DeleteRole", "iam:ListInstanceProfilesForRole", "iam:TagRole", "iam:UntagRole",
+            "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription",
+          ]
+          Resource = resource.roles
+        },
+        {
+          Sid      = "PassRoles"
+          Effect   = "Allow"
+          Action   = ["iam:PassRole"]
+          Resource = resource.roles
+          Condition = {
+            StringEquals = { "iam:PassedToService" = ["lambda.amazonaws.com", "logs.amazonaws.com"] }
+          }
+        },
+      ]
+      data = [
+        {
+          Sid      = "WriteState"
+          Effect   = "Allow"
+          Action   = ["s3:PutObject", "s3:DeleteObject"]
+          Resource = [resource.state[0]]
+        },
+        {
+          Sid      = "Packages"
+          Effect   = "Allow"
+          Action   = ["s3:PutObject", "s3:DeleteObject", "s3:PutObjectTagging"]
+          Resource = resource.packages
+        },
+        {
+          Sid      = "ApprovedPlans"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject", "s3:DeleteObject"]
+          Resource = resource.plans
+        },
+        {
+          Sid    = "Queues"
+          Effect = "Allow"
+          Action = [
+            "sqs:CreateQueue", "sqs:DeleteQueue", "sqs:SetQueueAttributes", "sqs:TagQueue", "sqs:UntagQueue",
+            "sqs:SendMessage", # the smoke test
+          ]
+          Resource = resource.queues
+        },
+        {
+          Sid      = "Subscribe"
+          Effect   = "Allow"
+          Action   = ["sns:Subscribe"]
+          Resource = ["arn:${local.partition}:sns:${var.aws_region}:*:*"]
+          Condition = {
+            StringEquals = { "sns:Protocol" = "sqs" }
+            StringLike   = { "sns:Endpoint" = resource.queues }
+          }
+        },
+        {
+          Sid      = "Subscriptions"
+          Effect   = "Allow"
+          Action   = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"]
+          Resource = ["*"] # AWS has no resource level here
+        },
+        {
+          Sid    = "Tables"
+          Effect = "Allow"
+          Action = [
+            "dynamodb:CreateTable", "dynamodb:DeleteTable", "dynamodb:TagResource", "dynamodb:UntagResource",
+            "dynamodb:UpdateContinuousBackups", "dynamodb:UpdateTable", "dynamodb:UpdateTimeToLive",
+          ]
+          Resource = resource.tables
+        },
+      ]
+      monitoring = [
+        {
+          Sid    = "LogGroups"
+          Effect = "Allow"
+          Action = [
+            "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy",
+            "logs:DeleteSubscriptionFilter", "logs:PutRetentionPolicy", "logs:PutSubscriptionFilter",
+            "logs:TagResource", "logs:UntagResource",
+            "logs:FilterLogEvents", # the smoke test
+          ]
+          Resource = resource.log_groups
+        },
+        {
+          Sid    = "Monitoring"
+          Effect = "Allow"
+          Action = [
+            "cloudwatch:DeleteAlarms", "cloudwatch:DeleteDashboards", "cloudwatch:PutDashboard",
+            "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
+          ]
+          Resource = concat(resource.alarms, resource.dashboards)
+        },
+      ]
+    }
   }
+
+  # The most that a role of a service can be allowed.
+  boundaries = {
+    for environment, resource in local.resources : environment => jsonencode({
+      Version = "2012-10-17"
+      Statement = concat(
+        [
+          {
+            Sid    = "OwnResources"
+            Effect = "Allow"
+            Action = [
+              "logs:CreateLogStream", "logs:PutLogEvents",
+              "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
+              "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem",
+            ]
+            Resource = concat(resource.log_groups, resource.queues, resource.tables)
+          },
+          {
+            # Traces and network interfaces have no resource level; the log may go to any stream.
+            Sid    = "WithoutResource"
+            Effect = "Allow"
+            Action = [
+              "xray:PutTelemetryRecords", "xray:PutTraceSegments",
+              "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
+              "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
+              "firehose:PutRecord", "firehose:PutRecordBatch", "kinesis:PutRecord", "kinesis:PutRecords",
+            ]
+            Resource = ["*"]
+          },
+        ],
+        length(var.boundary_actions) == 0 ? [] : [
+          {
+            Sid      = "BusinessLogic"
+            Effect   = "Allow"
+            Action   = var.boundary_actions
+            Resource = ["*"]
+          },
+        ],
+      )
+    })
+  }
+
+  policies = merge(flatten([
+    for kind, environments in { plan = local.read, deploy = local.deploy } : [
+      for environment, concerns in environments : {
+        for concern, statements in concerns : "github-${kind}-${environment}-${concern}" => {
+          kind        = kind
+          environment = environment
+          description = "${title(kind)}, ${concern}: services in ${environment}."
+          document    = jsonencode({ Version = "2012-10-17", Statement = statements })
+        }
+      }
+    ]
+  ])...)
+
+  # Who plans reads, and who deploys does so beside it.
+  attachments = merge([
+    for role, about in local.roles : {
+      for name, policy in local.policies : "${role}/${name}" => { role = role, policy = name }
+      if policy.environment == about.environment && (policy.kind == "plan" || startswith(role, "deploy-"))
+    }
+  ]...)
 }
 
 # The most that a role of a service can ever be allowed, whatever its own policy says.
@@ -245,97 +356,41 @@ resource "aws_iam_policy" "boundary" {
   name        = "services-${each.key}"
   path        = "/delivery/"
   description = "The most that roles of services in ${each.key} can be allowed."
-
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = concat(
-      [
-        {
-          Sid    = "OwnResources"
-          Effect = "Allow"
-          Action = [
-            "logs:CreateLogStream", "logs:PutLogEvents",
-            "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
-            "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem",
-          ]
-          Resource = concat(each.value.log_groups, each.value.queues, each.value.tables)
-        },
-        {
-          # Traces and network interfaces have no resource level; the log may go to any stream.
-          Sid    = "WithoutResource"
-          Effect = "Allow"
-          Action = [
-            "xray:PutTelemetryRecords", "xray:PutTraceSegments",
-            "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
-            "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
-            "firehose:PutRecord", "firehose:PutRecordBatch", "kinesis:PutRecord", "kinesis:PutRecords",
-          ]
-          Resource = ["*"]
-        },
-      ],
-      length(var.boundary_actions) == 0 ? [] : [
-        {
-          Sid      = "BusinessLogic"
-          Effect   = "Allow"
-          Action   = var.boundary_actions
-          Resource = ["*"]
-        },
-      ],
-    )
-  })
-}
-
-resource "aws_iam_policy" "read" {
-  #checkov:skip=CKV_AWS_355:ReadWithoutResource has Resource * because AWS has no resource level there, or the ids are random.
-  for_each = local.resources
-
-  name        = "github-plan-${each.key}"
-  path        = "/delivery/"
-  description = "Reads what services have in ${each.key}."
-
-  policy = jsonencode({ Version = "2012-10-17", Statement = local.read[each.key] })
+  policy      = local.boundaries[each.key]
 
   lifecycle {
     precondition {
-      condition     = length(jsonencode(local.read[each.key])) < 6100
-      error_message = "The policy is longer than the 6,144 characters that IAM takes: name fewer services, and use * for several."
+      condition     = length(local.boundaries[each.key]) <= 6144
+      error_message = "The policy services-${each.key} has ${length(local.boundaries[each.key])} characters, and IAM takes 6,144: name fewer services, and use * for several, or fewer boundary_actions."
     }
   }
 }
 
-resource "aws_iam_policy" "deploy" {
+resource "aws_iam_policy" "github" {
   #checkov:skip=CKV_AWS_287:It hands out no credentials; sns:SetSubscriptionAttributes and the like are no secrets.
   #checkov:skip=CKV_AWS_289:Roles can be made and changed only inside the boundary, under /services/, for the services that are named.
   #checkov:skip=CKV_AWS_290:Resource * stands only where AWS has no resource level or ids are random; conditions limit it where there are any.
   #checkov:skip=CKV_AWS_355:Resource * stands only where AWS has no resource level or ids are random; conditions limit it where there are any.
-  for_each = local.resources
+  for_each = local.policies
 
-  name        = "github-deploy-${each.key}"
+  name        = each.key
   path        = "/delivery/"
-  description = "Deploys services to ${each.key}, beside what github-plan-${each.key} reads."
-
-  policy = jsonencode({ Version = "2012-10-17", Statement = local.deploy[each.key] })
+  description = each.value.description
+  policy      = each.value.document
 
   lifecycle {
     precondition {
-      condition     = length(jsonencode(local.deploy[each.key])) < 6100
-      error_message = "The policy is longer than the 6,144 characters that IAM takes: name fewer services, and use * for several."
+      condition     = length(each.value.document) <= 6144
+      error_message = "The policy ${each.key} has ${length(each.value.document)} characters, and IAM takes 6,144: name fewer services, and use * for several."
     }
   }
 }
 
-resource "aws_iam_role_policy_attachment" "read" {
-  for_each = local.roles
+resource "aws_iam_role_policy_attachment" "github" {
+  for_each = local.attachments
 
-  role       = aws_iam_role.github[each.key].name
-  policy_arn = aws_iam_policy.read[each.value.environment].arn
-}
-
-resource "aws_iam_role_policy_attachment" "deploy" {
-  for_each = local.resources
-
-  role       = aws_iam_role.github["deploy-${each.key}"].name
-  policy_arn = aws_iam_policy.deploy[each.key].arn
+  role       = aws_iam_role.github[each.value.role].name
+  policy_arn = aws_iam_policy.github[each.value.policy].arn
 }
 
 # Saved plans: main's plan role writes them, the deploy role reads them, and the code of a pull request
@@ -370,7 +425,7 @@ resource "aws_iam_role_policy" "no_plans" {
       {
         Effect   = "Deny"
         Action   = ["s3:*"]
-        Resource = ["${aws_s3_bucket.state.arn}/plans/*"]
+        Resource = ["${local.bucket}/plans/*"]
       },
     ]
   })

@@ -44,8 +44,8 @@ variable "services" {
   type        = list(string)
 
   validation {
-    condition     = length(var.services) >= 1 && length(var.services) <= 5 && alltrue([for name in var.services : can(regex("^[a-z*][a-z0-9*-]{0,39}$", name))])
-    error_message = "services has 1 to 5 elements (AWS limits the size of policies; a * stands for several services): lower-case letters, digits, hyphens and *."
+    condition     = length(var.services) >= 1 && length(var.services) <= 10 && alltrue([for name in var.services : can(regex("^[a-z*][a-z0-9*-]{0,39}$", name))])
+    error_message = "services has 1 to 10 elements (AWS limits the size of policies; a * stands for several services): lower-case letters, digits, hyphens and *."
   }
 }
 
