@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         line = " ".join(str(part) for part in command)
         pytest.fail(f"`{line}` ended with {done.returncode}:\n{done.stdout}", pytrace=False)
     return done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep temporary files where pytest cleans up: cookiecutter leaves one of each hook it runs."""
+    tempfile.tempdir, before = str(tmp_path_factory.mktemp("temporary")), tempfile.tempdir
+    yield
+    tempfile.tempdir = before
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield make
 
 
-def has_gone(pid: int, within: float = 5) -> bool:
+def has_gone(pid: int, within: float = 60) -> bool:
     """Tell whether a process ends in time."""
     end = time.monotonic() + within
     while time.monotonic() < end:
@@ -339,13 +339,13 @@ def test_a_process_that_exits_is_reported_and_replaced(start: Start) -> None:
 
 @pytest.mark.parametrize("how", ["sleep", "spin"])
 def test_a_time_out_ends_the_process_with_its_children(start: Start, how: str) -> None:
-    runtime = start(timeout=1)
+    runtime = start(timeout=3)
     begun = time.monotonic()
     failed = runtime.invoke({"do": how})
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 50
     assert error_type(failed) == "Sandbox.Timedout"
-    assert "Task timed out after 1.00 seconds" in str(failed.error)
-    assert failed.duration == 1000
+    assert "Task timed out after 3.00 seconds" in str(failed.error)
+    assert failed.duration == 3000
     pids = [int(pid) for pid in re.findall(r"(?:child|pid) (\d+)", failed.logs)]
     assert len(pids) == (2 if how == "sleep" else 1)
     assert all(has_gone(pid) for pid in pids)
@@ -423,7 +423,7 @@ def test_the_process_ends_with_the_one_that_started_it(
     assert parent.stdout
     pid, folder = parent.stdout.readline().split()
     log = next(Path(folder).glob("*.log"))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while f"pid {pid}" not in log.read_text() and time.monotonic() < end:
         time.sleep(0.02)
     children = [int(child) for child in re.findall(r"child (\d+)", log.read_text())]

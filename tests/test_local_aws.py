@@ -384,7 +384,7 @@ def test_what_keeps_failing_ends_in_the_dead_letter_queue(queue: Queue) -> None:
     queue.send("good", "poison")
     function = Function(failing("poison"))
     source = queue.source(function, retry_at_once=True)
-    batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=30)
+    batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=120)
     assert [[r["body"] for r in batch.records] for batch in batches] == [
         ["good", "poison"],
         ["poison"],
@@ -399,7 +399,7 @@ def test_no_batch_is_larger_than_batch_size(
 ) -> None:
     queue.send(*(str(n) for n in range(12)))
     source = queue.source(Function(failing()), batch_size=batch_size)
-    batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=30)
+    batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=120)
     assert [len(batch.records) for batch in batches] == sizes
 
 

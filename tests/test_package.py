@@ -159,7 +159,8 @@ class Service:
             "UV_FIND_LINKS": str(self.wheels),
             "UV_HTTP_RETRIES": "0",
             "UV_NO_CONFIG": "1",
-            "UV_NO_INDEX": "1",
+            # An index without packages: uv heeds no variable that takes the index away.
+            "UV_DEFAULT_INDEX": self.wheels.as_uri(),
             **settings.pop("environment", {}),
         }
         given = dict(zip(options[::2], options[1::2], strict=True))
@@ -456,7 +457,7 @@ def limits(
         for name, value in (
             ("UV_CACHE_DIR", service.cache),
             ("UV_FIND_LINKS", service.wheels),
-            ("UV_NO_INDEX", "1"),
+            ("UV_DEFAULT_INDEX", service.wheels.as_uri()),
         ):
             monkeypatch.setenv(name, str(value))
         handler = signal.getsignal(signal.SIGTERM)
@@ -599,7 +600,6 @@ def test_no_network_and_a_cold_cache(service: Service) -> None:
     offline = {
         "UV_CACHE_DIR": str(service.folder / "cold"),
         "UV_FIND_LINKS": None,
-        "UV_NO_INDEX": None,
         "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",  # the port where nobody answers
     }
     message = service.refuse(environment=offline)
@@ -619,7 +619,6 @@ def test_no_network_and_a_warm_cache(service: Service, tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     environment = {
         "UV_FIND_LINKS": None,
-        "UV_NO_INDEX": None,
         "UV_DEFAULT_INDEX": f"http://127.0.0.1:{server.server_port}/simple",
     }
     service.build(environment=environment)
@@ -751,8 +750,10 @@ def test_an_interrupted_build_leaves_a_whole_package(service: Service, sent: int
     kept = 0
     for number, delay in enumerate((0, 0.02, 0.05, 0.1, 0.2)):
         before = service.output.read_bytes()
-        # Other dependencies each time, so that each build begins with installing.
-        service.depend_on("tiny", "native", *(["boto3"] if number % 2 else []))
+        # Another lock file each time, so that each build begins with installing.
+        service.depend_on("tiny", "native")
+        lock = (service.folder / "requirements.txt").read_text(encoding="utf-8")
+        service.write("requirements.txt", f"{lock}# build {number}\n")
         service.write("own/part.py", f"VALUE = {delay}\n")
         process = service.start()
         assert process.stdout is not None

@@ -169,13 +169,13 @@ def test_a_search_takes_no_longer_than_it_may(
     slow = terraform_cli_config.subfolders
 
     def subfolders(folder: Path) -> list[Path]:
-        time.sleep(0.01)
+        time.sleep(0.05)
         return slow(folder)
 
     monkeypatch.setattr(terraform_cli_config, "subfolders", subfolders)
     started = time.monotonic()
     machine.answer()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize(
