@@ -7,7 +7,7 @@ CODE := benchmarks hooks scripts tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast bench lint format lock clean
+.PHONY: help demo test test-fast bench pictures lint format lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,9 @@ test-fast: .venv/installed ## Run the tests that answer within a minute
 
 bench: .venv/installed ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py
+
+pictures: .venv/installed ## Make docs/pictures anew, from real runs (about five minutes); ONLY=help for one
+	$(PYTHON) scripts/pictures.py $(ONLY)
 
 lint: .venv/installed ## Check the template's own style and types
 	$(PYTHON) -m ruff check $(CODE)

@@ -1,0 +1,311 @@
+"""Make the pictures of the documentation, docs/pictures/*.svg, from real runs.
+
+    pictures.py [name …]    the named ones; all, if there is none
+
+Each is made from a service with the default answers. What differs between machines and runs (paths,
+durations, a free port) is taken out, so that a picture changes only when what it shows does.
+tests/test_pictures.py compares their words with what the commands print now.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import draw
+
+TEMPLATE = Path(__file__).parents[1]
+PICTURES = TEMPLATE / "docs" / "pictures"
+WIDTH = 100  # characters
+
+# What differs from machine to machine and from run to run, and what is shown in its place.
+DIFFERENT = (
+    (r"(^.*WARNING: .*\n)+(^(\x1b\[[0-9;]*m)+\n)*", ""),  # pip's, of how this machine is set up
+    (r"^ *… \d+ s\b.*\n", ""),  # a long command shows that it lives
+    (r" in \d+[\d.:]*s?( \([\d:]+\))?(?=\S* *=)", ""),  # pytest
+    (r"(?<=127\.0\.0\.1:)\d+", "5000"),
+    (r"(?<=Python 3\.)\d+\.\d+", "13"),
+    (r"\S+/(?=python3\.)", ""),
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "8f1c2f5e-6d1b-4c0e-9a51-0b7a3c2d4e5f"),
+    (r"1-[0-9a-f]{8}-[0-9a-f]{24}", "1-69565c20-7a3c2d4e5f8f1c2f5e6d1b4c"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "2026-01-01 10:00:00,000"),
+)
+
+# Terraform's own test run, AWS mocked: the service as it is deployed, then a change of settings
+# of which none makes a new version of the function: only AWS could number that.
+TERRAFORM = """
+mock_provider "aws" {
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:us-east-1:123456789012:log-group:order-events" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/services/order-events-prod" }
+  }
+  mock_resource "aws_lambda_function" {
+    defaults = { arn = "arn:aws:lambda:us-east-1:123456789012:function:order-events-prod" }
+  }
+  mock_resource "aws_lambda_alias" {
+    defaults = { arn = "arn:aws:lambda:us-east-1:123456789012:function:order-events-prod:live" }
+  }
+  mock_resource "aws_sqs_queue" {
+    defaults = { arn = "arn:aws:sqs:us-east-1:123456789012:order-events-prod" }
+  }
+  mock_data "aws_sns_topic" {
+    defaults = { arn = "arn:aws:sns:us-east-1:123456789012:events-prod" }
+  }
+}
+
+variables {
+  python_version = "3.13"
+  architecture   = "arm64"
+  package_hash   = "deployed"
+}
+
+run "deployed" {}
+
+run "changed" {
+  command = plan
+
+  variables {
+    log_retention_in_days        = 90
+    max_receive_count            = 8
+    message_age_alarm_in_seconds = 600
+  }
+}
+"""
+
+# An hour in which what the service calls was away for some minutes: the usual value of each metric,
+# and what was added in that time.
+SAMPLES = {
+    "NumberOfMessagesPublished": (180.0, 0.0),
+    "NumberOfNotificationsFailed": (0.0, 0.0),
+    "NumberOfMessagesSent": (60.0, 0.0),
+    "NumberOfMessagesReceived": (61.0, 55.0),
+    "NumberOfMessagesDeleted": (60.0, -45.0),
+    "ApproximateNumberOfMessagesVisible": (2.0, 40.0),
+    "ApproximateNumberOfMessagesNotVisible": (3.0, 160.0),
+    "ApproximateAgeOfOldestMessage": (4.0, 540.0),
+    "Invocations": (12.0, 9.0),
+    "Errors": (0.0, 0.0),
+    "Throttles": (0.0, 0.0),
+    "order-events-prod-dlq": (0.0, 0.0),
+    "order-events-prod-undelivered": (0.0, 0.0),
+    "Duration p50": (85.0, 240.0),
+    "Duration p99": (310.0, 2400.0),
+    "ConcurrentExecutions": (2.0, 5.0),
+    "MessagesProcessed": (60.0, -45.0),
+    "MessagesFailed": (0.0, 52.0),
+}
+FAILED = ["order.created", "A message failed", "ConnectionError at service.py"]
+ERRORS = [
+    ["2026-01-01 10:38:12.041", "8f1c2f5e-6d1b-4c0e", *FAILED],
+    ["2026-01-01 10:37:12.877", "51d0a4b7-90c2-47aa", *FAILED],
+    ["2026-01-01 10:36:11.902", "c3e9be04-2f7d-4e15", *FAILED],
+]
+
+
+def terminal(*command: str | Path, cwd: Path, home: Path, answers: int = 0) -> str:
+    """Run a command in a terminal of its own; return what that showed.
+
+    :param home: the home folder, in which there are no settings of anybody's.
+    :param answers: how many questions to answer with Enter.
+    :raises RuntimeError: the command failed.
+    """
+    unset = ("CI", "NO_COLOR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTEST_ADDOPTS")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"HOME": str(home), "TERM": "xterm-256color", "PYTHONDONTWRITEBYTECODE": "1"}
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, WIDTH, 0, 0))
+    line = [str(part) for part in command]
+    process = subprocess.Popen(
+        line,
+        cwd=cwd,
+        env={**environment, "COLUMNS": str(WIDTH)},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            read = os.read(master, 65536)
+        except OSError:  # Linux: nobody writes any more
+            break
+        if not read:  # macOS
+            break
+        shown += read
+        if answers and re.search(rb"\)(\x1b\[[0-9;]*m)*: (\x1b\[[0-9;]*m)*$", shown):
+            os.write(master, b"\n")
+            answers -= 1
+    os.close(master)
+    text = shown.decode(errors="replace").replace("\r\n", "\n")
+    if process.wait():
+        raise RuntimeError(f"`{' '.join(line)}` ended with {process.returncode}:\n{text}")
+    return text
+
+
+def clean(shown: str, *places: Path) -> str:
+    """Take out what differs between machines and runs.
+
+    :param places: folders that are shown as `~`, the innermost first.
+    """
+    for place in places:
+        shown = re.sub(rf"{re.escape(str(place.resolve()))}|{re.escape(str(place))}", "~", shown)
+    for pattern, shown_instead in DIFFERENT:
+        shown = re.sub(pattern, shown_instead, shown, flags=re.MULTILINE)
+    return shown
+
+
+def shorten(shown: str, last: int) -> str:
+    """Leave of each step of the demo its heading and the last lines."""
+    steps = re.split(r"(?m)^(?===> )", shown)
+    short = []
+    for step in filter(str.strip, steps):
+        heading, *lines = step.rstrip().splitlines()
+        short += ["", f"\x1b[1m{heading}\x1b[0m", *(["…"] if len(lines) > last else [])]
+        short += lines[-last:]
+    return "\n".join(short[1:])
+
+
+class Service:
+    """A service with the default answers in a folder of its own, rendered when it is needed."""
+
+    def __init__(self, work: Path) -> None:
+        """Work in an empty folder."""
+        self.work = work
+        self.home = work / "home"
+        self.home.mkdir()
+
+    @cached_property
+    def questions(self) -> str:
+        """What cookiecutter shows when each question is answered with Enter."""
+        command = (sys.executable, "-m", "cookiecutter", "--default-config", TEMPLATE)
+        asked = json.loads((TEMPLATE / "cookiecutter.json").read_text())["__prompts__"]
+        return terminal(*command, cwd=self.work, home=self.home, answers=len(asked))
+
+    @cached_property
+    def folder(self) -> Path:
+        """Its folder."""
+        assert self.questions
+        return self.work / "order-events"
+
+    @cached_property
+    def terraform(self) -> dict[str, Any]:
+        """What Terraform's test run says: `test_state` and `test_plan`."""
+        (self.folder / "terraform/tests/pictures.tftest.hcl").write_text(TERRAFORM)
+        script = "scripts/terraform_cli_config.py"
+        printed = subprocess.check_output([sys.executable, script], cwd=self.folder, text=True)
+        environment = {**os.environ, "TF_CLI_CONFIG_FILE": printed.strip()}
+        environment.pop("TF_WORKSPACE", None)
+
+        def run(*arguments: str, **more: str) -> str:
+            command = ["terraform", "-chdir=terraform", *arguments]
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env={**environment, **more},
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise RuntimeError(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
+            return done.stdout
+
+        run("init", "-input=false", "-backend=false")
+        test = ("test", "-json", "-verbose", "-filter=tests/pictures.tftest.hcl")
+        said: dict[str, Any] = {}
+        for line in run(*test, TF_WORKSPACE="prod").splitlines():
+            said |= json.loads(line)
+        return said
+
+
+def questions(service: Service) -> str:
+    """Cookiecutter asks its questions; each is answered with Enter, which takes the default."""
+    asked = clean(service.questions, service.work)
+    command = "\x1b[1m$ cookiecutter gh:stratasan/cookiecutter-lambda-python\x1b[0m\n"
+    return draw.terminal("questions", questions.__doc__ or "", command + asked, WIDTH)
+
+
+def help(service: Service) -> str:
+    """The service's make prints what it can do."""
+    shown = "\x1b[1m$ make\x1b[0m\n" + terminal("make", cwd=service.folder, home=service.home)
+    return draw.terminal("help", help.__doc__ or "", shown, WIDTH)
+
+
+def demo(service: Service) -> str:
+    """The template's make demo, from rendering to the message that went through, shortened."""
+    shown = clean(terminal("make", "demo", cwd=TEMPLATE, home=service.home), TEMPLATE)
+    shown = "\x1b[1m$ make demo\x1b[0m\n\n" + shorten(shown, 8)
+    return draw.terminal("demo", demo.__doc__ or "", shown, WIDTH)
+
+
+def plan(service: Service) -> str:
+    """The comment on a pull request that changes settings: retries, an alarm, the log's age."""
+    source = service.folder / "scripts" / "plan_summary.py"
+    spec = importlib.util.spec_from_file_location("plan_summary", source)
+    assert spec is not None
+    assert spec.loader is not None
+    plan_summary = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plan_summary)
+    text = plan_summary.summarise(service.terraform["test_plan"], "", "order-events", "prod")
+    shown, _, folded = text.partition("<details><summary>")
+    shown += f"▸ {folded.partition('<')[0]}\n"
+    return draw.markdown("plan", plan.__doc__ or "", shown, 128, "github-actions commented")
+
+
+def dashboard(service: Service) -> str:
+    """The service's dashboard over an hour in which something that it calls was away."""
+    resources = service.terraform["test_state"]["root_module"]["resources"]
+    (found,) = (r for r in resources if r["type"] == "aws_cloudwatch_dashboard")
+    alarms = {
+        resource["values"]["arn"]: resource["values"]["alarm_name"]
+        for resource in resources
+        if resource["type"] == "aws_cloudwatch_metric_alarm"
+    }
+    body = found["values"]["dashboard_body"]
+    for arn, name in alarms.items():
+        body = body.replace(f'"{arn}"', json.dumps(f"alarm:{name}"))
+    on = {f"alarm:{name}": name.endswith("messages-failed") for name in alarms.values()}
+    return draw.dashboard(
+        "dashboard", dashboard.__doc__ or "", json.loads(body), SAMPLES, on, ERRORS
+    )
+
+
+MADE_BY: dict[str, Callable[[Service], str]] = {
+    made_by.__name__: made_by for made_by in (questions, help, demo, plan, dashboard)
+}
+
+
+def main(names: list[str]) -> int:
+    """Make the named pictures, all if none is named; return the exit code."""
+    unknown = sorted({*names} - {*MADE_BY})
+    if unknown:
+        print(f"There is no picture {', '.join(unknown)}, only: {', '.join(MADE_BY)}.")
+        return 1
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(Path(folder))
+        for name in names or MADE_BY:
+            path = PICTURES / f"{name}.svg"
+            path.write_text(MADE_BY[name](service), encoding="utf-8")
+            print(path.relative_to(TEMPLATE))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,406 @@
+"""What the documentation says is there: links, files, commands, questions, the tree of a service.
+
+The template's own pages may speak of the template and of a service; a service's only of itself.
+Nothing is asked of the network: links to other sites are checked by their form.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from conftest import SERVICE, TEMPLATE, Render, run
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from test_pre_gen_project import hook
+from test_rendering import files
+
+HERE = "https://github.com/stratasan/cookiecutter-lambda-python/"
+QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
+
+# Services whose pages differ. The first one is the default, in a folder that no other test works in.
+SERVICES: dict[str, dict[str, str]] = {
+    "lambda": {"owner": QUESTIONS["owner"]},
+    "fargate": {"compute": "fargate", "idempotency": "yes"},
+    "in a monorepo": {"service_path": "services/order-events", "idempotency": "yes"},
+}
+
+# Files that a reader writes, or a command.
+MADE = {"terraform.tfvars", "terraform/.terraform.lock.hcl", "terraform/import.tf"}
+
+# Programs in examples of which no more is known than that their line can be parsed.
+PROGRAMS = {
+    "brew",
+    "cat",
+    "cd",
+    "cookiecutter",
+    "cruft",
+    "echo",
+    "for",
+    "git",
+    "pipx",
+    "pre-commit",
+}
+TERRAFORM = {
+    *("apply", "console", "destroy", "fmt", "force-unlock", "import", "init", "output", "plan"),
+    *("providers", "show", "state", "test", "validate", "version", "workspace"),
+}
+GH = {"api", "auth", "pr", "repo", "run", "secret", "variable", "workflow"}
+SHELL = {"!", "do", "done", "else", "fi", "if", "then", "while"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, and the folders that its commands and paths may mean, the likeliest first."""
+
+    path: Path
+    text: str
+    roots: tuple[Path, ...]
+
+    @property
+    def tokens(self) -> list[Token]:
+        return list(flat(MarkdownIt("commonmark").enable("table").parse(self.text)))
+
+
+def flat(tokens: list[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from flat(token.children or [])
+
+
+def template_pages(service: Path) -> list[Page]:
+    return [
+        Page(TEMPLATE / name, (TEMPLATE / name).read_text(encoding="utf-8"), (TEMPLATE, service))
+        for name in tracked()
+        if name.endswith(".md") and not name.startswith(SERVICE.name)
+    ]
+
+
+def service_pages(service: Path) -> list[Page]:
+    return [
+        Page(path, path.read_text(encoding="utf-8"), (service,))
+        for path in sorted(service.rglob("*.md"))
+    ]
+
+
+@pytest.fixture(params=["template", *SERVICES])
+def pages(request: pytest.FixtureRequest, render: Render) -> list[Page]:
+    """Return the pages of the template, or of one of the services."""
+    if request.param == "template":
+        # What its pages say is true of one kind of service or the other.
+        others = [render(**answers) for answers in SERVICES.values()]
+        return [
+            Page(page.path, page.text, (TEMPLATE, *others)) for page in template_pages(others[0])
+        ]
+    return service_pages(render(**SERVICES[request.param]))
+
+
+def complain(found: list[str]) -> None:
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    tokens = MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for at, token in enumerate(tokens):
+        if token.type == "heading_open":
+            words = re.sub(r"[^\w\- ]", "", tokens[at + 1].content.lower()).replace(" ", "-")
+            number = sum(anchor.rpartition("-")[0] == words or anchor == words for anchor in found)
+            found.add(f"{words}-{number}" if number else words)
+    return found
+
+
+def links(page: Page) -> Iterator[str]:
+    for token in page.tokens:
+        if token.type in {"link_open", "image"}:
+            yield str(token.attrs.get("href") or token.attrs.get("src"))
+        elif token.type in {"html_block", "html_inline"}:
+            yield from re.findall(r'(?:href|src)="([^"]*)"', token.content)
+
+
+def problem_of_link(page: Page, link: str) -> str | None:
+    """Say what is wrong with a link, None if nothing is."""
+    if link.startswith(HERE):
+        inside = re.fullmatch(r"(?:tree|blob)/main/([^#]+)", link.removeprefix(HERE))
+        return "no such file" if inside and not (TEMPLATE / inside[1]).exists() else None
+    parts = urlsplit(link)
+    if parts.scheme:
+        right = parts.scheme == "https" and re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc)
+        return None if right else "no link to another site that begins with https://"
+    target = page.path.parent / unquote(parts.path) if parts.path else page.path
+    if not target.exists():
+        return "no such file"
+    if parts.fragment and parts.fragment not in anchors(target):
+        return f"no such heading; there are {', '.join(sorted(anchors(target)))}"
+    return None
+
+
+def test_every_link_leads_somewhere(pages: list[Page]) -> None:
+    complain(
+        [
+            f"{page.path}: {link}: {problem}"
+            for page in pages
+            for link in links(page)
+            if (problem := problem_of_link(page, link))
+        ]
+    )
+
+
+# Paths in the text, `like/this.py`, that are not made by a command.
+PATH = re.compile(r"(?!dist/|build/|/|~)[\w.{}/*-]+\.(env|hcl|json|md|py|sh|tf|tfbackend|tfvars)")
+
+
+@cache
+def known(roots: tuple[Path, ...]) -> set[str]:
+    """Return the paths of the files in some folders, but for what tools have made there."""
+    return {name for root in roots for name in (tracked() if root == TEMPLATE else files(root))}
+
+
+@cache
+def tracked() -> list[str]:
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TEMPLATE)
+    return listed.stdout.splitlines()
+
+
+def test_every_file_that_is_named_is_there(pages: list[Page]) -> None:
+    complain(
+        [
+            f"{page.path}: there is no {token.content}"
+            for page in pages
+            for token in page.tokens
+            if token.type == "code_inline" and PATH.fullmatch(token.content)
+            if token.content not in MADE
+            and not any(f"/{name}".endswith(f"/{token.content}") for name in known(page.roots))
+        ]
+    )
+
+
+def scripts(page: Page) -> Iterator[str]:
+    """Yield what a reader may type: blocks of shell, and make with its targets in the text."""
+    for token in page.tokens:
+        if token.type == "fence" and token.info.split(" ")[0] in {"sh", "bash", "shell", "console"}:
+            yield token.content
+        elif token.type == "code_inline" and re.match(
+            r"(\S+=\S+ )?(make|gh|aws|terraform) ", token.content
+        ):
+            yield re.sub(r"[…<>]+", "x", token.content)
+
+
+def commands(script: str) -> Iterator[list[str]]:
+    """Split a script into its simple commands, without what it sets before them.
+
+    :raises ValueError: a quotation mark is missing.
+    """
+    script = re.sub(r"<<-?'?(\w+)'?(.*)\n(?s:.*?)^\s*\1$", r"\2", script, flags=re.MULTILINE)
+    script = re.sub(r"\\\n", " ", script)
+    lexer = shlex.shlex(script.replace("\n", " ; "), posix=True, punctuation_chars="();|&\n")
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    command: list[str] = []
+    for word in [*lexer, ";"]:
+        if re.fullmatch(r"[();|&]+", word):
+            if command:
+                yield command
+            command = []
+        elif command or not (word in SHELL or re.match(r"\w+=", word)):
+            command.append(word)
+
+
+def uncommented(script: str) -> str:
+    """Take the comments out of a script: a `#` at the beginning of a word, outside quotes."""
+    return re.sub(r"(?m)^((?:[^'\"#\n]|'[^']*'|\"[^\"]*\"|(?<=\S)#)*?)(?<!\S)#.*$", r"\1", script)
+
+
+@cache
+def makefile(root: Path) -> tuple[frozenset[str], str]:
+    text = (root / "Makefile").read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE)), text
+
+
+def problem_of_make(words: list[str], roots: tuple[Path, ...]) -> str | None:
+    """Say what is wrong with the arguments of make, None if one of the Makefiles has them all."""
+    if "-C" in words:
+        at = words.index("-C")
+        words = words[:at] + words[at + 2 :]
+    wrong = []
+    for root in roots:
+        if not (root / "Makefile").exists():
+            continue
+        targets, text = makefile(root)
+        unknown = []
+        for word in words:
+            name, is_variable, value = word.partition("=")
+            if not is_variable:
+                unknown += [word] if word not in targets else []
+            elif not re.search(rf"\$[({{$]*{name}\b", text) or (
+                name == "ENV" and value not in {"dev", "prod", "x"}
+            ):
+                unknown.append(word)
+        if not unknown:
+            return None
+        wrong.append(unknown)
+    return f"make knows no {' '.join(min(wrong, key=len))}"
+
+
+def problem_of_aws(words: list[str]) -> str | None:
+    session = botocore.session.get_session()
+    service, operation, *_ = [word for word in words if not word.startswith("-")] + [""] * 2
+    if (service, operation) in {("logs", "tail"), ("s3", "ls"), ("s3", "rm"), ("sso", "login")}:
+        return None
+    if service not in session.get_available_services():
+        return f"aws knows no {service}"
+    known = session.get_service_model(service).operation_names
+    names = {xform_name(name, "-") for name in known}
+    return None if operation in names else f"aws {service} knows no {operation}"
+
+
+def one_of(known: set[str]) -> Callable[[list[str], tuple[Path, ...]], str | None]:
+    def problem(words: list[str], roots: tuple[Path, ...]) -> str | None:
+        verb = next((word for word in words if not word.startswith("-")), "")
+        return None if verb in known else f"there is no {verb}"
+
+    return problem
+
+
+def problem_of_path(words: list[str], roots: tuple[Path, ...]) -> str | None:
+    path = next((word for word in words if not word.startswith("-")), "")
+    there = not path or any((root / path).exists() for root in roots)
+    return None if there else f"there is no {path}"
+
+
+CHECKS: dict[str, Callable[[list[str], tuple[Path, ...]], str | None]] = {
+    "make": problem_of_make,
+    "terraform": one_of(TERRAFORM),
+    "gh": one_of(GH),
+    "aws": lambda words, roots: problem_of_aws(words),
+    "sh": problem_of_path,
+    "python": problem_of_path,
+}
+
+
+def problems_of_script(script: str, roots: tuple[Path, ...]) -> Iterator[str]:
+    try:
+        found = list(commands(uncommented(script)))
+    except ValueError as error:
+        yield f"{error} in {script!r}"
+        return
+    if "-chdir=terraform" in script and "TF_DATA_DIR=terraform/" in script:
+        yield f"{script!r}: with -chdir, Terraform looks for TF_DATA_DIR from there"
+    for program, *words in found:
+        if check := CHECKS.get(program):
+            if problem := check(words, roots):
+                yield f"{' '.join([program, *words])}: {problem}"
+        elif program not in PROGRAMS:
+            yield f"{' '.join([program, *words])}: is {program} a program that readers have?"
+
+
+def test_every_command_exists(pages: list[Page]) -> None:
+    complain(
+        [
+            f"{page.path}: {problem}"
+            for page in pages
+            for script in scripts(page)
+            for problem in problems_of_script(script, page.roots)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[x](missing.md)", "missing.md: no such file"),
+        ("[x](#missing)", "#missing: no such heading"),
+        ("[x](http://example.com)", "begins with https"),
+        ("[x](https://example)", "begins with https"),
+        (f"[x]({HERE}tree/main/missing)", "no such file"),
+        ('<img src="missing.svg" alt="">', "missing.svg: no such file"),
+        ("`scripts/missing.py`", "there is no scripts/missing.py"),
+        ("`make missing ENV=dev`", "make knows no missing"),
+        ("```sh\nmake plan ENV=staging\n```", "make knows no ENV=staging"),
+        ("```sh\nmake plan TYPO=1 # a comment\n```", "make knows no TYPO=1"),
+        ("```sh\ncd x && terraform shwo\n```", "there is no shwo"),
+        ("```sh\naws sqs purge-queues\n```", "aws sqs knows no purge-queues"),
+        ('```sh\necho "$(date)" \'x\n```', "No closing quotation"),
+        ("```sh\nsh scripts/missing.sh\n```", "there is no scripts/missing.sh"),
+        ("`TF_DATA_DIR=terraform/.terraform/dev terraform -chdir=terraform show`", "from there"),
+        ("```sh\nrm -rf /\n```", "is rm a program that readers have?"),
+    ],
+)
+def test_a_fault_is_found(render: Render, tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    page = Page(tmp_path / "page.md", text, (render(**SERVICES["lambda"]),))
+    tests = (
+        test_every_link_leads_somewhere,
+        test_every_file_that_is_named_is_there,
+        test_every_command_exists,
+    )
+    said = ""
+    for check in tests:
+        try:
+            check([page])
+        except pytest.fail.Exception as failure:
+            said += str(failure)
+    assert problem in said
+
+
+# The tree in the README: two spaces to a level, a name, and what it is.
+TREE = re.compile(r"^((?:  )*)(\S+)(?: +(\S.*))?$")
+
+
+def test_the_tree_in_the_readme_is_the_one_that_is_rendered(render: Render) -> None:
+    text = (TEMPLATE / "README.md").read_text(encoding="utf-8")
+    (tree,) = re.findall(r"```text\norder-events/\n(.*?)```", text, re.DOTALL)
+    named: set[str] = set()
+    folders: list[str] = []
+    for line in tree.splitlines():
+        match = TREE.match(line)
+        assert match is not None, f"README.md: no line of a tree: {line!r}"
+        folders = folders[: len(match[1]) // 2 - 1]
+        if match[2].endswith("/"):
+            folders.append(match[2])
+        else:
+            assert match[3], f"README.md does not say what {match[2]} is"
+            named.add("".join(folders) + match[2])
+    there = files(render(**SERVICES["lambda"]))
+    complain(
+        [f"README.md's tree lacks {name}" for name in sorted(there - named)]
+        + [f"README.md's tree has {name}, which is not rendered" for name in sorted(named - there)]
+    )
+
+
+def test_every_question_is_documented_with_its_rule_and_default() -> None:
+    text = (TEMPLATE / "docs" / "questions.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `(\w+)`\n\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    asked = [name for name in QUESTIONS if not name.startswith("_")]
+    assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == asked
+    for name in asked:
+        section = re.sub(r"\\(.)", r"\1", " ".join(sections[name].split()))
+        assert f"Rule: {hook.RULES[name].text}." in section, f"the rule of {name} is another one"
+        default = QUESTIONS[name]
+        if isinstance(default, list):
+            for choice in default:
+                assert f"`{choice}`" in section, f"{name} has a choice {choice}"
+            default = default[0]
+        if default and "{{" not in default:
+            assert f"Default: `{default}`" in section, f"the default of {name} is {default!r}"
+
+
+def test_no_page_is_too_long_to_be_read() -> None:
+    pages = (TEMPLATE / "docs").glob("*.md")
+    complain(
+        [
+            f"{page.name} has {lines} lines: 120 are enough for a page"
+            for page in pages
+            if (lines := len(page.read_text(encoding="utf-8").splitlines())) > 120
+        ]
+    )

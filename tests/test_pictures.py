@@ -1,0 +1,101 @@
+"""The pictures of the documentation show what the commands print now."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from conftest import TEMPLATE, need
+
+sys.path.insert(0, str(TEMPLATE / "scripts"))
+import draw
+import pictures
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(svg: str) -> Iterator[str]:
+    for element in ElementTree.fromstring(svg).iter(f"{SVG}text"):
+        yield (element.text or "").replace("\xa0", " ")
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text but those with a digit: versions, hashes and counts may differ."""
+    return [word for word in text.split() if not re.search(r"\d", word)]
+
+
+def kept(name: str) -> str:
+    return (pictures.PICTURES / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def same(name: str, now: list[str]) -> None:
+    """Compare words with those of the picture that is kept."""
+    if (then := words(" ".join(texts(kept(name))))) != now:
+        gone, new = sorted({*then} - {*now}), sorted({*now} - {*then})
+        pytest.fail(
+            f"docs/pictures/{name}.svg is behind; it alone has {gone}, the commands print {new}. "
+            f"Run: make pictures ONLY={name}",
+            pytrace=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> pictures.Service:
+    need("make")
+    return pictures.Service(tmp_path_factory.mktemp("pictures"))
+
+
+# The demo takes minutes and tests do what it does, so only its steps are compared, below.
+@pytest.mark.parametrize("name", sorted({*pictures.MADE_BY} - {"demo"}))
+@pytest.mark.slow
+def test_a_picture_shows_what_is_printed_now(service: pictures.Service, name: str) -> None:
+    need("terraform")
+    same(name, words(" ".join(texts(pictures.MADE_BY[name](service)))))
+
+
+def test_the_picture_of_the_demo_has_the_steps_of_its_script() -> None:
+    script = (TEMPLATE / "scripts" / "demo.sh").read_text(encoding="utf-8")
+    said = {
+        re.sub(r"\\(.)", r"\1", line).replace("$service", "build/demo/order-events")
+        for line in re.findall(r'^say "([^"]+)"$', script, re.MULTILINE)
+    }
+    shown = words(" ".join(texts(kept("demo"))))
+    for line in said:
+        step = words(line.replace("$version", "3.13"))
+        assert any(shown[at : at + len(step)] == step for at in range(len(shown))), (
+            f"docs/pictures/demo.svg is behind: {line!r}. Run: make pictures ONLY=demo"
+        )
+
+
+def test_the_picture_of_the_demo_ends_with_a_message_that_went_through() -> None:
+    assert "went through" in " ".join(texts(kept("demo")))
+
+
+@pytest.mark.parametrize("name", sorted(pictures.MADE_BY))
+def test_a_picture_is_accessible_and_tells_nothing_of_the_machine(name: str) -> None:
+    svg = kept(name)
+    root = ElementTree.fromstring(svg)
+    assert root.get("role") == "img"
+    assert (root.findtext(f"{SVG}title") or "").strip()
+    assert (root.findtext(f"{SVG}desc") or "").strip()
+    assert not re.search(r"url\((?!#)|@import|href|/(root|home|Users|tmp|private|var)/", svg)
+    ids = re.findall(r'\bid="([^"]+)"', svg)
+    assert len(ids) == len({*ids})
+
+
+def test_there_is_no_picture_that_nothing_makes() -> None:
+    assert {path.stem for path in pictures.PICTURES.glob("*")} == {*pictures.MADE_BY}
+
+
+def test_what_differs_between_runs_is_taken_out(tmp_path: Path) -> None:
+    shown = f"{tmp_path}/x\nWARNING: this machine\n  … 10 s, 2 made\n==== 3 passed in 0.34s ====\n"
+    assert pictures.clean(shown, tmp_path) == "~/x\n==== 3 passed ====\n"
+
+
+def test_a_metric_without_a_sample_is_refused() -> None:
+    graph = {"title": "x", "stat": "Sum", "metrics": [["AWS/SQS", "New", "QueueName", "q"]]}
+    widget = {"type": "metric", "x": 0, "y": 0, "width": 8, "height": 6, "properties": graph}
+    with pytest.raises(KeyError, match="New"):
+        draw.dashboard("d", "d", {"widgets": [widget]}, {}, {}, [])
