@@ -4,6 +4,7 @@ The template's own pages may speak of the template and of a service; a service's
 Nothing is asked of the network: links to other sites are checked by their form.
 """
 
+import fnmatch
 import json
 import re
 import shlex
@@ -25,7 +26,7 @@ from test_rendering import files
 HERE = "https://github.com/stratasan/cookiecutter-lambda-python/"
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
 
-# Services whose pages differ. The first one is the default, in a folder that no other test works in.
+# Services whose pages differ. The first is the default one, in a folder that no other test uses.
 SERVICES: dict[str, dict[str, str]] = {
     "lambda": {"owner": QUESTIONS["owner"]},
     "fargate": {"compute": "fargate", "idempotency": "yes"},
@@ -162,8 +163,9 @@ PATH = re.compile(r"(?!dist/|build/|/|~)[\w.{}/*-]+\.(env|hcl|json|md|py|sh|tf|t
 
 @cache
 def known(roots: tuple[Path, ...]) -> set[str]:
-    """Return the paths of the files in some folders, but for what tools have made there."""
-    return {name for root in roots for name in (tracked() if root == TEMPLATE else files(root))}
+    """Return the paths of the files in some folders, each behind a slash."""
+    names = {name for root in roots for name in (tracked() if root == TEMPLATE else files(root))}
+    return {f"/{name}" for name in names}
 
 
 @cache
@@ -180,7 +182,7 @@ def test_every_file_that_is_named_is_there(pages: list[Page]) -> None:
             for token in page.tokens
             if token.type == "code_inline" and PATH.fullmatch(token.content)
             if token.content not in MADE
-            and not any(f"/{name}".endswith(f"/{token.content}") for name in known(page.roots))
+            and not fnmatch.filter(known(page.roots), f"*/{token.content}")
         ]
     )
 
