@@ -1,5 +1,5 @@
-# What the code may do: take messages from its queue, and what it needs to run. Add what the business
-# logic needs as a statement of its own, with the actions and the resources by name.
+# What the code may do: take messages from its queue, what it needs to run, and what service.tf adds
+# for the business logic.
 
 resource "aws_iam_role" "function" {
   name                 = local.name
@@ -35,6 +35,7 @@ resource "aws_iam_role_policy" "function" {
         },
       ],
       local.permissions_to_run,
+      local.added_permissions,
     )
   })
 }

@@ -7,12 +7,12 @@ locals {
   name = "${var.service}-${local.environment}"
 
   # What the handler reads, on your machine from local.env.
-  environment_variables = {
+  environment_variables = merge(local.added_environment_variables, {
     SERVICE                      = var.service
     ENVIRONMENT                  = "${var.product}-${local.environment}"
     LOG_LEVEL                    = var.log_level
     EVENT_TYPES                  = join(",", var.event_types)
     POWERTOOLS_SERVICE_NAME      = var.service
     POWERTOOLS_METRICS_NAMESPACE = var.product
-  }
+  })
 }

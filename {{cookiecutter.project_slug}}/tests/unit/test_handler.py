@@ -111,6 +111,7 @@ def test_a_message_without_event_type_comes_back(record: Record) -> None:
     assert failed({"Records": [message]}) == [message["messageId"]]
 
 
+@pytest.mark.usefixtures("processed")
 def test_a_binary_attribute_is_passed_over(record: Record) -> None:
     message = record()
     message["messageAttributes"]["picture"] = {"binaryValue": "AAEC", "dataType": "Binary"}
@@ -125,6 +126,7 @@ def test_a_smoke_test_has_no_business_effect(
     assert logged()[0]["message"] == "Smoke test received"
 
 
+@pytest.mark.usefixtures("processed")
 def test_the_log_has_the_ids_and_never_the_payload(sample: Sample, logged: Log) -> None:
     batch = sample("mixed_batch")
     entry_point.handler(batch, CONTEXT)
@@ -142,6 +144,7 @@ def test_the_log_has_the_ids_and_never_the_payload(sample: Sample, logged: Log) 
     assert "19.90" not in json.dumps(lines)
 
 
+@pytest.mark.usefixtures("processed")
 def test_the_message_id_stands_in_for_a_correlation_id(record: Record, logged: Log) -> None:
     message = record()
     del message["messageAttributes"]["correlation_id"]
