@@ -31,8 +31,23 @@ def test_nothing_changes_when_it_is_formatted(service: Path) -> None:
 
 
 def test_terraform_is_valid_and_its_tests_pass(service: Path) -> None:
+    """Also with what a team adds, in the form that service.tf shows."""
     need("terraform")
-    run("make", "validate", cwd=service)
+    own = service / "terraform" / "service.tf"
+    text = own.read_text(encoding="utf-8")
+    statement = (
+        '{ Sid = "Read", Effect = "Allow", Action = "s3:GetObject", Resource = "arn:aws:s3:::x/*" }'
+    )
+    added = text.replace("added_permissions = []", f"added_permissions = [{statement}]")
+    added = added.replace(
+        "added_environment_variables = {}", 'added_environment_variables = { A = "1" }'
+    )
+    try:
+        own.write_text(added, encoding="utf-8")
+        run("make", "validate", cwd=service)
+    finally:
+        own.write_text(text, encoding="utf-8")
+    assert added.count("{ Sid") == added.count("{ A") == 1
 
 
 def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:

@@ -1,8 +1,8 @@
-"""What the template learns reaches the services that it has made: cruft's create, check and update.
+"""What the template learns reaches the services made from it: cruft's create, check and update.
 
-A Git repository is made of this working tree, in three versions: `before` is the last release's tag,
-or the previous commit until there is one; `now` is what lies here, committed or not; `later` is a
-made-up next version.
+A Git repository is made of this working tree, in three versions: `before` is the last release's
+tag, or the previous commit until there is one; `now` is what lies here, committed or not; `later`
+is a made-up next version.
 """
 
 import json
@@ -25,7 +25,11 @@ MONOREPO = {"service_path": "services/order-events"}
 GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
-    **{f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    **{
+        f"GIT_{who}_{what}": "test@example.com"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    },
 }
 
 
@@ -71,15 +75,18 @@ def earlier(folder: Path) -> str | None:
 
 
 def put_before(template: Path) -> None:
-    """Put the earlier version into `template`; a made-up one where Git knows of none."""
+    """Put the earlier version into `template`: the present one where Git knows of none.
+
+    One line differs in any case, so that an update always has something to bring.
+    """
     if version := earlier(TEMPLATE):
         archive = template.parent / "before.tar"
         git("archive", "--output", archive, version, cwd=TEMPLATE)
         run("tar", "-xf", archive, "-C", template, cwd=template)
-        return
-    print("Git knows no earlier version here (a shallow clone?): it is made of the present one.")
-    put_now(template)
-    replace(template / SERVICE.name / "Makefile", r"\A# ", "# Once upon a time: ")
+    else:
+        print("Git knows no earlier version here (a shallow clone?), so it is made of the present.")
+        put_now(template)
+    replace(template / SERVICE.name / "Makefile", r"\A# ", "# Before: ")
 
 
 def put_now(template: Path) -> None:
@@ -91,7 +98,7 @@ def put_now(template: Path) -> None:
 
 
 def put_later(template: Path) -> None:
-    """Make a next version: a changed workflow and handler, a new question, a choice that is gone."""
+    """Make a next version: another workflow and handler, a new question, a choice gone."""
     service = template / SERVICE.name
     (workflow,) = (service / ".github" / "workflows").iterdir()
     replace(workflow, r"\A", "# Of the next version.\n")
@@ -122,7 +129,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Updatable:
-    """A service made by cruft, the template that it comes from, and the repository that it is in."""
+    """A service made by cruft, its template, and the Git repository that it is in."""
 
     template: Path
     path: Path
@@ -138,6 +145,15 @@ Make = Callable[..., Updatable]
 
 def cruft(*arguments: str | Path, cwd: Path) -> str:
     return run(sys.executable, "-m", "cruft", *arguments, cwd=cwd, **GIT).stdout
+
+
+def refused(*arguments: str | Path, cwd: Path) -> str:
+    """Run a command of cruft's that must fail; return what it printed."""
+    command = [sys.executable, "-m", "cruft", *map(str, arguments)]
+    environment = {**os.environ, **GIT, "NO_COLOR": "1", "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0, done.stdout
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -170,10 +186,14 @@ def edit(service: Path) -> None:
     tfvars = service / "terraform" / "environments" / "dev.tfvars"
     tfvars.write_text(tfvars.read_text(encoding="utf-8") + "\nmemory_size = 1024\n")
     replace(service / "README.md", r"^What it does: .*$", r"\g<0>\n\nIt is the heart of the shop.")
-    statement = '{ Sid = "ReadPrices", Effect = "Allow", Action = "s3:GetObject", Resource = "arn:aws:s3:::prices/*" }'
     terraform = service / "terraform"
-    replace(terraform / "service.tf", r"^  permissions = \[\]$", f"  permissions = [{statement}]")
-    replace(terraform / "iam.tf", r'^resource "aws_iam_role_policy" "function"', r"# Reviewed.\n\g<0>")
+    statement = (
+        '{ Sid = "Read", Effect = "Allow", Action = "s3:GetObject", Resource = "arn:aws:s3:::x/*" }'
+    )
+    replace(terraform / "service.tf", r"(added_permissions = )\[\]$", rf"\1[{statement}]")
+    replace(
+        terraform / "iam.tf", r'^resource "aws_iam_role_policy" "function"', r"# Reviewed.\n\g<0>"
+    )
     replace(
         terraform / "variables.tf",
         r'(variable "log_level" \{(?:.*\n)*? *default += )"INFO"',
@@ -188,7 +208,7 @@ def kept(service: Path) -> dict[str, bool]:
         "order_events/events.py": "    version: int = 1",
         "terraform/environments/dev.tfvars": "memory_size = 1024",
         "README.md": "It is the heart of the shop.",
-        "terraform/service.tf": "ReadPrices",
+        "terraform/service.tf": 'Sid = "Read"',
         "terraform/iam.tf": "# Reviewed.",
         "terraform/variables.tf": '"DEBUG"',
     }
@@ -203,15 +223,151 @@ def conflicts(repository: Path) -> set[str]:
     return {*unmerged, *(name for name in names if name.endswith((".rej", ".orig")))}
 
 
+def terraform_is_valid(service: Path) -> None:
+    """Check Terraform's format and validity; its tests, which take long, are test_service.py's."""
+    need("terraform")
+    config = run(".venv/bin/python", "scripts/terraform_cli_config.py", cwd=service).stdout.strip()
+    run("terraform", "fmt", "-check", "-recursive", "terraform", cwd=service)
+    for command in (("init", "-input=false", "-backend=false"), ("validate",)):
+        line = ("terraform", "-chdir=terraform", *command)
+        run(*line, cwd=service, TF_CLI_CONFIG_FILE=config, TF_IN_AUTOMATION="1")
+
+
 def test_a_service_keeps_its_edits_and_passes_its_checks(made: Make) -> None:
     service = made("before")
+    assert "out of date" in refused("check", "--checkout", "now", cwd=service.path)
+    edit(service.path)
+    commit(service.repository, "A year of work")
+    dependencies = locked_dependencies(service.path)
+    service.update("now")
+    assert conflicts(service.repository) == set()
+    assert all(kept(service.path).values()), kept(service.path)
+    assert not (service.path / "Makefile").read_text(encoding="utf-8").startswith("# Before")
+    commit(service.repository, "Updated")
+    assert "is up to date" in cruft("check", "--checkout", "now", cwd=service.path)
+
+    # As the service's README says: where pyproject.toml names other dependencies, `make lock`.
+    if locked_dependencies(service.path) != dependencies:
+        run("make", "lock", cwd=service.path)
+    run("make", "lint", "typecheck", "test", cwd=service.path)
+    terraform_is_valid(service.path)
+
+
+def locked_dependencies(service: Path) -> tuple[object, object]:
+    project = tomllib.loads((service / "pyproject.toml").read_text(encoding="utf-8"))
+    return project["project"]["dependencies"], project["dependency-groups"]
+
+
+def test_in_a_monorepo_the_workflows_copy_follows(made: Make) -> None:
+    service = made("before", **MONOREPO)
     edit(service.path)
     commit(service.repository, "A year of work")
     service.update("now")
     assert conflicts(service.repository) == set()
     assert all(kept(service.path).values()), kept(service.path)
+    run("make", "workflow", cwd=service.path)
     commit(service.repository, "Updated")
-    assert "is up to date" in cruft("check", "--checkout", "now", cwd=service.path)
 
-    need("terraform")
-    run("make", "lint", "typecheck", "test", "validate", cwd=service.path)
+    service.update("later")
+    copy = service.repository / ".github" / "workflows" / "order-events.yml"
+    assert not copy.read_text(encoding="utf-8").startswith("# Of the next version.")
+    done = subprocess.run(["make", "lint"], cwd=service.path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "run `make workflow`" in done.stderr
+    run("make", "workflow", cwd=service.path)
+    assert copy.read_text(encoding="utf-8").startswith("# Of the next version.")
+    run("make", "lint", cwd=service.path)
+
+
+@pytest.mark.parametrize("in_git", [True, False], ids=["in Git", "in no repository"])
+def test_a_planted_conflict_is_seen(made: Make, in_git: bool) -> None:
+    """Both change the same line: Git marks the place; without Git, cruft leaves a .rej file."""
+    service = made("now")
+    replace(service.path / "handler.py", r"^SMOKE_TEST = .*$", 'SMOKE_TEST = "ours"')
+    commit(service.repository, "Our own smoke test")
+    if not in_git:
+        shutil.rmtree(service.repository / ".git")
+    service.update("later")
+    if not in_git:
+        git("init", "--quiet", cwd=service.repository)
+    assert conflicts(service.repository) == {"handler.py" if in_git else "handler.py.rej"}
+
+
+def test_a_new_question_takes_its_default_until_it_is_answered(made: Make) -> None:
+    service = made("now")
+    service.update("later")
+    assert (service.path / "GREETING").read_text(encoding="utf-8") == "hello\n"
+    commit(service.repository, "Updated")
+    service.update("later", "--variables-to-update", '{"greeting": "good day"}')
+    assert (service.path / "GREETING").read_text(encoding="utf-8") == "good day\n"
+
+
+def test_a_choice_that_is_no_longer_offered_strands_no_service(made: Make) -> None:
+    service = made("now", python_version="3.11")
+    assert "python_version" in refused("update", "-y", "--checkout", "later", cwd=service.path)
+    assert git("status", "--porcelain", cwd=service.repository) == ""
+    service.update("later", "--variables-to-update", '{"python_version": "3.12"}')
+    assert conflicts(service.repository) == set()
+    assert (service.path / ".python-version").read_text(encoding="utf-8") == "3.12\n"
+    commit(service.repository, "Updated")
+    service.update("later")  # and from then on as ever
+    assert git("status", "--porcelain", cwd=service.repository) == ""
+
+
+def test_a_service_moves_to_the_other_compute_with_its_edits(made: Make) -> None:
+    service = made("now")
+    edit(service.path)
+    commit(service.repository, "A year of work")
+    service.update("now", "--variables-to-update", '{"compute": "fargate"}')
+    assert conflicts(service.repository) == set()
+    assert all(kept(service.path).values()), kept(service.path)
+    context = json.loads((service.path / ".cruft.json").read_text(encoding="utf-8"))["context"]
+    assert context["cookiecutter"]["compute"] == "fargate"
+
+
+def test_a_service_that_cookiecutter_rendered_is_linked(template: Path, tmp_path: Path) -> None:
+    """Without .cruft.json, pyproject.toml says which version it is."""
+    git("checkout", "--quiet", "now", cwd=template)
+    answers = {"owner": "shop", "project_name": "Prices"}
+    options = ("--no-input", "--default-config", "--output-dir", tmp_path)
+    given = [f"{name}={value}" for name, value in answers.items()]
+    run(sys.executable, "-m", "cookiecutter", *options, template, *given, cwd=tmp_path)
+    service = tmp_path / "prices"
+    git("init", "--quiet", cwd=service)
+    context = ("--extra-context", json.dumps(answers))
+    cruft("link", template, "--no-input", "--checkout", "now", *context, cwd=service)
+    commit(service, "Linked")
+    Updatable(template, service, service).update("later")
+    assert conflicts(service) == set()
+    assert (service / "GREETING").exists()
+
+
+def test_what_is_the_developers_is_the_same_whatever_runs_it(render: Render) -> None:
+    """Else moving to the other compute would leave a file behind that doesn't fit."""
+    ours, theirs = render(compute="lambda"), render(compute="fargate")
+    skipped = skip(ours)
+    assert skipped == skip(theirs)
+    # The locks follow from pyproject.toml: `make lock`.
+    for name in skipped - {"requirements.txt", "requirements-dev.txt"}:
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+
+
+def skip(service: Path) -> set[str]:
+    project = tomllib.loads((service / "pyproject.toml").read_text(encoding="utf-8"))
+    return set(project["tool"]["cruft"]["skip"])
+
+
+def test_the_version_that_a_service_records_is_the_templates(render: Render) -> None:
+    """Cruft records the commit; this one is for services that cookiecutter alone has made."""
+    version = tomllib.loads((TEMPLATE / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    project = tomllib.loads((render() / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["cookiecutter-lambda-python"]["version"] == version
+    assert f"\n## {version}" in (TEMPLATE / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("answers", [{}, {"compute": "fargate", "idempotency": "yes"}])
+def test_every_file_that_updates_leave_alone_is_there(
+    render: Render, answers: dict[str, str]
+) -> None:
+    service = render(**answers)
+    assert {name for name in skip(service) if not (service / name).is_file()} == set()
