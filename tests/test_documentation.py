@@ -34,7 +34,7 @@ SERVICES: dict[str, dict[str, str]] = {
 }
 
 # Files that a reader writes, or a command.
-MADE = {"terraform.tfvars", "terraform/.terraform.lock.hcl", "terraform/import.tf"}
+MADE = {".cruft.json", "terraform.tfvars", "terraform/.terraform.lock.hcl", "terraform/import.tf"}
 
 # Programs in examples of which no more is known than that their line can be parsed.
 PROGRAMS = {
