@@ -29,11 +29,21 @@ def in_monorepo(answers: Mapping[str, Any]) -> bool:
     return str(answers["service_path"]) != "."
 
 
+def repeats(answers: Mapping[str, Any]) -> bool:
+    """Tell whether the service processes an event again when it is delivered again."""
+    return str(answers["idempotency"]) != "yes"
+
+
 # Files of the template that some services don't need: path, and when it is taken out.
 REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     # GitHub and pre-commit read these only at the root of a repository.
     ".github/dependabot.yml": in_monorepo,
     ".pre-commit-config.yaml": in_monorepo,
+    "<package>/idempotency.py": repeats,
+    "terraform/idempotency.tf": repeats,
+    "terraform/tests/idempotency.tftest.hcl": repeats,
+    "tests/e2e/test_idempotency.py": repeats,
+    "tests/unit/test_idempotency.py": repeats,
 }
 
 # What tools leave in a checkout of the template, and cookiecutter copies.
@@ -43,8 +53,9 @@ CACHES = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"
 def remove_unneeded(answers: Mapping[str, Any], project: Path) -> list[str]:
     """Take out of `project` what its answers make useless; return the paths taken out."""
     removed = []
-    for path, is_useless in REMOVED.items():
+    for name, is_useless in REMOVED.items():
         if is_useless(answers):
+            path = name.replace("<package>", str(answers["package_name"]))
             with contextlib.suppress(OSError):
                 (project / path).unlink()
                 removed.append(path)

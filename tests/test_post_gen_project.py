@@ -28,7 +28,9 @@ def project(tmp_path: Path) -> Path:
 
 def test_what_is_taken_out_is_in_the_template() -> None:
     assert hook.REMOVED
-    assert [path for path in hook.REMOVED if not (SERVICE / path).is_file()] == []
+    package = "{{cookiecutter.package_name}}"
+    paths = [path.replace("<package>", package) for path in hook.REMOVED]
+    assert [path for path in paths if not (SERVICE / path).is_file()] == []
 
 
 def test_files_that_only_work_at_the_root_are_taken_out_of_a_monorepo(tmp_path: Path) -> None:

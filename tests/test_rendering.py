@@ -34,23 +34,39 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def expected_files(slug: str, package: str, service_path: str) -> set[str]:
-    expected = {
-        line.replace("<slug>", slug).replace("<package>", package)
-        for line in (Path(__file__).parent / "files.txt").read_text().split()
+# Files that not every service has: path, and the answer that asks for it.
+ONLY_WITH = {
+    ".github/dependabot.yml": ("service_path", "."),
+    ".pre-commit-config.yaml": ("service_path", "."),
+    "<package>/idempotency.py": ("idempotency", "yes"),
+    "terraform/idempotency.tf": ("idempotency", "yes"),
+    "terraform/tests/idempotency.tftest.hcl": ("idempotency", "yes"),
+    "tests/e2e/test_idempotency.py": ("idempotency", "yes"),
+    "tests/unit/test_idempotency.py": ("idempotency", "yes"),
+}
+
+
+def listed_files() -> set[str]:
+    return set((Path(__file__).parent / "files.txt").read_text().split())
+
+
+def expected_files(answers: dict[str, str]) -> set[str]:
+    unwanted = {path for path, (name, value) in ONLY_WITH.items() if answers[name] != value}
+    slug = answers["project_slug"]
+    package = slug.replace("-", "_")
+    return {
+        path.replace("<slug>", slug).replace("<package>", package)
+        for path in listed_files() - unwanted
     }
-    if service_path != ".":
-        # GitHub and pre-commit read these only at a repository's root.
-        expected -= {".github/dependabot.yml", ".pre-commit-config.yaml"}
-    return expected
 
 
 @pytest.mark.parametrize("answers", PAIRWISE)
 def test_the_exact_files_are_rendered(render: Render, answers: dict[str, str]) -> None:
-    service = render(**answers)
-    slug = answers["project_slug"]
-    package = slug.replace("-", "_")
-    assert files(service) == expected_files(slug, package, answers["service_path"])
+    assert files(render(**answers)) == expected_files(answers)
+
+
+def test_what_not_every_service_has_is_listed() -> None:
+    assert set(ONLY_WITH) - listed_files() == set()
 
 
 def test_the_list_of_files_is_the_templates() -> None:
@@ -61,7 +77,7 @@ def test_the_list_of_files_is_the_templates() -> None:
         )
         for path in run("git", "ls-files", cwd=SERVICE).stdout.split()
     }
-    assert tracked == set((Path(__file__).parent / "files.txt").read_text().split())
+    assert tracked == listed_files()
 
 
 @pytest.mark.parametrize("answers", PAIRWISE)

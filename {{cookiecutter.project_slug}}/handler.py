@@ -19,7 +19,11 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 import {{ cookiecutter.package_name }}
 from {{ cookiecutter.package_name }}.events import MessageError, decode_event
+{% if cookiecutter.idempotency == "yes" %}
+from {{ cookiecutter.package_name }}.idempotency import process, register_context
+{% else %}
 from {{ cookiecutter.package_name }}.service import process
+{% endif %}
 
 # What the subscription's filter policy lets through, handed over by Terraform: `order.*` means
 # every type that begins with `order.`.
@@ -57,7 +61,7 @@ _decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
     """Process a batch of SQS messages.
 
     :param event: Lambda's SQS event, ``{"Records": [...]}``.
@@ -65,6 +69,9 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[di
     """
     # A loop of our own instead of powertools' BatchProcessor: the contract with SQS is this one
     # dictionary, and importing the processor would lengthen the cold start by half.
+{% if cookiecutter.idempotency == "yes" %}
+    register_context(context)
+{% endif %}
     records = event["Records"]
     failed = [record["messageId"] for record in records if not _succeeds(record)]
     metrics.add_metric("MessagesProcessed", MetricUnit.Count, len(records) - len(failed))

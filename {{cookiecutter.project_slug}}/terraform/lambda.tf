@@ -84,7 +84,12 @@ resource "aws_lambda_function" "this" {
   }
 
   # It can do what its role allows from its first second on.
-  depends_on = [aws_iam_role_policy.function]
+  depends_on = [
+    aws_iam_role_policy.function,
+{% if cookiecutter.idempotency == "yes" %}
+    aws_iam_role_policy.idempotency,
+{% endif %}
+  ]
 }
 
 # The version that gets the messages.

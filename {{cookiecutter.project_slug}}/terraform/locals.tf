@@ -14,5 +14,8 @@ locals {
     EVENT_TYPES                  = join(",", var.event_types)
     POWERTOOLS_SERVICE_NAME      = var.service
     POWERTOOLS_METRICS_NAMESPACE = var.product
+{% if cookiecutter.idempotency == "yes" %}
+    IDEMPOTENCY_TABLE            = aws_dynamodb_table.idempotency.name
+{% endif %}
   })
 }

@@ -222,7 +222,10 @@ def runtime(deployment: Deployment, say: Say) -> Iterator[LambdaRuntime]:
     with LambdaRuntime(
         package,
         handler=function["Handler"],
-        environment=function["Environment"]["Variables"],
+        environment={
+            **function["Environment"]["Variables"],
+            "AWS_ENDPOINT_URL": deployment.aws.url,
+        },
         timeout=function["Timeout"],
         memory_size=function["MemorySize"],
         function_name=function["FunctionName"],

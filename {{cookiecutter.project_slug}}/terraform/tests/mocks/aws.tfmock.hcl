@@ -15,6 +15,9 @@ mock_resource "aws_lambda_function" {
 mock_resource "aws_lambda_alias" {
   defaults = { arn = "arn:aws:lambda:us-east-1:123456789012:function:this-one:live" }
 }
+mock_resource "aws_dynamodb_table" {
+  defaults = { arn = "arn:aws:dynamodb:us-east-1:123456789012:table/this-one" }
+}
 mock_resource "aws_cloudwatch_metric_alarm" {
   defaults = { arn = "arn:aws:cloudwatch:us-east-1:123456789012:alarm:one" }
 }

@@ -1,0 +1,76 @@
+# The table that remembers which events were processed. These run without AWS: make validate
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  service      = "a234567890-234567890-234567890-234567890" # the longest
+  aws_region   = "us-east-1"
+  architecture = "arm64"
+{% if cookiecutter.compute == "fargate" %}
+  subnet_ids   = ["subnet-1"]
+  image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+{% else %}
+
+  python_version = "3.13"
+  package_file   = "tests/idempotency.tftest.hcl" # any file will do
+{% endif %}
+}
+
+run "table" {
+  command = plan
+
+  variables {
+    deletion_protection = true
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.idempotency.name == "${var.service}-${terraform.workspace}-idempotency" && length(aws_dynamodb_table.idempotency.name) <= 255
+    error_message = "The table is the service's, of this environment; names of tables have 255 characters at most."
+  }
+  assert {
+    condition     = aws_dynamodb_table.idempotency.billing_mode == "PAY_PER_REQUEST"
+    error_message = "The table must cost what is used, and never throttle for want of a setting."
+  }
+  assert {
+    condition     = aws_dynamodb_table.idempotency.hash_key == "id" && coalesce(aws_dynamodb_table.idempotency.range_key, "none") == "none"
+    error_message = "The key is the one that powertools uses."
+  }
+  assert {
+    condition     = aws_dynamodb_table.idempotency.ttl[0].enabled && aws_dynamodb_table.idempotency.ttl[0].attribute_name == "expiration"
+    error_message = "Items must be deleted when their time is over: powertools writes it to expiration."
+  }
+  assert {
+    condition     = aws_dynamodb_table.idempotency.point_in_time_recovery[0].enabled
+    error_message = "The table must be recoverable to any second of the last 35 days."
+  }
+  assert {
+    condition     = aws_dynamodb_table.idempotency.deletion_protection_enabled
+    error_message = "deletion_protection must keep the table."
+  }
+}
+
+run "the_code_uses_the_table" {
+  command = plan
+
+  assert {
+    condition     = local.environment_variables.IDEMPOTENCY_TABLE == aws_dynamodb_table.idempotency.name
+    error_message = "The code must be told which table is its own: without one it processes every duplicate."
+  }
+  assert {
+    condition     = aws_iam_role_policy.idempotency.role == aws_iam_role.function.id
+    error_message = "The role must be allowed to use the table."
+  }
+  assert {
+    condition = [for s in jsondecode(aws_iam_role_policy.idempotency.policy).Statement : [s.Effect, s.Action, s.Resource]] == [
+      ["Allow", ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], aws_dynamodb_table.idempotency.arn],
+    ]
+    error_message = "The code may do with this table what powertools does, and nothing else."
+  }
+  assert {
+    condition     = !aws_dynamodb_table.idempotency.deletion_protection_enabled
+    error_message = "Without deletion_protection the table goes with the service."
+  }
+}

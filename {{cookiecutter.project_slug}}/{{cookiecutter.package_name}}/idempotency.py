@@ -1,0 +1,176 @@
+"""Each event is processed once, though it is delivered at least once.
+
+A DynamoDB table remembers the events: an item for each, under a hash of its type and its producer's
+id, with a status and times, and nothing of its payload. It is put there as in progress before the
+event is processed, is completed afterwards, and is deleted when processing fails, so that the next
+try is one. What this can't promise is in README.md.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aws_lambda_powertools.utilities.idempotency import (
+    DynamoDBPersistenceLayer,
+    IdempotencyConfig,
+    idempotent_function,
+)
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    IdempotencyAlreadyInProgressError,
+    IdempotencyPersistenceLayerError,
+)
+from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from {{ cookiecutter.package_name }}.events import Event, MessageError
+from {{ cookiecutter.package_name }}.service import process as process_always
+
+# Set by Terraform. Empty: every event is processed, as on a machine without DynamoDB.
+TABLE = os.environ["IDEMPOTENCY_TABLE"]
+
+# How long a duplicate is recognised: a dead letter may be sent back when it is 14 days old, and
+# wait in the queue for 7 more.
+REMEMBERED = timedelta(days=21)
+
+# An event counts as in progress for this long, renewed at every third of it: when its process has
+# died, the next try need not wait for longer. It must be over before the queue's visibility
+# time-out, or the message comes back too early and uses up a receive in vain.
+LEASE = timedelta(seconds=30)
+
+# Table away, or slow: tell soon, so that there is time for the other messages. Seconds.
+CLIENT = Config(
+    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3}
+)
+
+Process = Callable[[str, Event], None]
+
+logger = logging.getLogger(__name__)
+
+# At level DEBUG it logs whole requests, with their credentials.
+logging.getLogger("botocore").setLevel(logging.INFO)
+
+
+class Lease(LambdaContext):
+    """Tells powertools when an event no longer counts as in progress."""
+
+    def __init__(self) -> None:
+        """Begin without a context: nothing but LEASE limits the time."""
+        self.context: LambdaContext | None = None
+
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
+        """Return LEASE, or the time that the invocation has left if that is less."""
+        lease = int(LEASE.total_seconds() * 1000)
+        return min(lease, self.context.get_remaining_time_in_millis()) if self.context else lease
+
+
+_lease = Lease()
+
+
+def register_context(context: LambdaContext | None) -> None:
+    """Take the context of an invocation, before its messages are processed."""
+    _lease.context = context
+
+
+class Table(DynamoDBPersistenceLayer):
+    """The table, as powertools uses it, with a lease that is renewed."""
+
+    def _put_record(self, data_record: DataRecord) -> None:
+        super()._put_record(data_record)
+        self._key = self._get_key(data_record.idempotency_key)
+
+    def _delete_record(self, data_record: DataRecord) -> None:
+        # Without this, powertools would hide why processing failed.
+        try:
+            super()._delete_record(data_record)
+        except (BotoCoreError, ClientError) as error:
+            logger.warning("The event seems in progress until its lease is over: %s", error)
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Renew the lease of the record that was put last, until the block is left."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(done,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _renew(self, done: threading.Event) -> None:
+        while not done.wait(LEASE.total_seconds() / 3):
+            now = datetime.now(UTC).timestamp() * 1000
+            try:
+                self.client.update_item(
+                    TableName=self.table_name,
+                    Key=self._key,
+                    UpdateExpression="SET #expiration = :expiration",
+                    ConditionExpression="#status = :in_progress",
+                    ExpressionAttributeNames={
+                        "#expiration": self.in_progress_expiry_attr,
+                        "#status": self.status_attr,
+                    },
+                    ExpressionAttributeValues={
+                        ":expiration": {"N": str(int(now + _lease.get_remaining_time_in_millis()))},
+                        ":in_progress": {"S": "INPROGRESS"},
+                    },
+                )
+            except (BotoCoreError, ClientError) as error:
+                logger.warning("The lease could not be renewed: %s", error)
+
+
+def once(process: Process, table: str) -> Process:
+    """Return a function that processes each event once, as the table remembers.
+
+    The same event is one of the same type with the same producer's id: another type's ids are other
+    events. What it raises beside what process raises is a MessageError: the event is in progress
+    elsewhere, or the table can't be used. The message comes back in both cases.
+    """
+    records = Table(table, boto_config=CLIENT)
+    config = IdempotencyConfig(
+        expires_after_seconds=int(REMEMBERED.total_seconds()),
+        hash_function="sha256",
+        lambda_context=_lease,
+        response_hook=_processed_before,
+    )
+
+    # powertools sees the key and no more of the event.
+    def run(event_type: str, event: Event, *, key: list[str]) -> None:
+        with records.renewed():
+            process(event_type, event)
+
+    run_once = idempotent_function(
+        run,
+        data_keyword_argument="key",
+        persistence_store=records,
+        config=config,
+        key_prefix=os.environ["SERVICE"],
+    )
+
+    def process_once(event_type: str, event: Event) -> None:
+        try:
+            run_once(event_type, event, key=[event_type, event.id])
+        except IdempotencyAlreadyInProgressError:
+            raise MessageError("the same event is in progress; this message comes back") from None
+        except IdempotencyPersistenceLayerError as error:
+            raise MessageError(f"{error}; this message comes back") from error
+
+    return process_once
+
+
+def _processed_before(response: Any, idempotent_data: DataRecord) -> Any:
+    """Log that a duplicate came, with the key of its record; powertools names the parameters."""
+    logger.info(
+        "The event was processed before: nothing is done",
+        extra={"idempotency_key": idempotent_data.idempotency_key},
+    )
+    return response
+
+
+process: Process = once(process_always, TABLE) if TABLE else process_always
