@@ -7,7 +7,10 @@ CODE := benchmarks hooks scripts tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast bench pictures lint format lock clean
+.PHONY: help demo test test-fast soak bench pictures lint format lock clean
+
+# What `make soak` mixes its messages by; one more seed is taken at random.
+SEEDS ?= 1
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +24,10 @@ test: .venv/installed ## Run all tests (about 20 minutes on two cores)
 test-fast: .venv/installed ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \
 		tests/test_plan_summary.py tests/test_find_python.py tests/test_terraform_cli_config.py
+
+soak: .venv/installed ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3"
+	PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS)
+	HOSTILE_EXAMPLES=3 $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_hostile_answers.py tests/test_hostile_events.py
 
 bench: .venv/installed ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py

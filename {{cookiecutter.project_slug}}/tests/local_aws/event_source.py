@@ -102,10 +102,10 @@ class EventSource:
         :param wait: seconds to wait for a first message, 20 at most.
         :returns: None if there was no message.
         """
-        messages = self._receive(wait)
+        messages = self.receive(self.batch_size, wait)
         if not messages:
             return None
-        records = [self._record(message) for message in messages]
+        records = [self.record(message) for message in messages]
         outcome = self.function.invoke({"Records": records})
         ids = [record["messageId"] for record in records]
         failed = failures(outcome, ids, self.report_batch_item_failures)
@@ -117,13 +117,13 @@ class EventSource:
                 self.sqs.change_message_visibility(**receipt, VisibilityTimeout=0)
         return Batch(records, outcome, failed)
 
-    def _receive(self, wait: int) -> list[dict[str, Any]]:
-        """Receive a batch; it isn't full if the queue has no more."""
+    def receive(self, count: int, wait: int = 0) -> list[dict[str, Any]]:
+        """Receive up to so many messages; fewer if the queue has no more."""
         messages: list[dict[str, Any]] = []
-        while len(messages) < self.batch_size:
+        while len(messages) < count:
             received = self.sqs.receive_message(
                 QueueUrl=self.queue_url,
-                MaxNumberOfMessages=min(RECEIVE_LIMIT, self.batch_size - len(messages)),
+                MaxNumberOfMessages=min(RECEIVE_LIMIT, count - len(messages)),
                 WaitTimeSeconds=0 if messages else wait,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
@@ -133,7 +133,7 @@ class EventSource:
             messages += received
         return messages
 
-    def _record(self, message: dict[str, Any]) -> dict[str, Any]:
+    def record(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return a message of ReceiveMessage in the shape in which Lambda gets it."""
         record = {
             "messageId": message["MessageId"],

@@ -1,0 +1,19 @@
+"""Fault injection over the whole chain: is every message accounted for?
+
+messages.py     a seeded mix of messages, each with the fault that it meets
+service.py      the business logic that acts these faults out
+deployment.py   puts that into a rendered service, and deploys it with the service's own Terraform
+chain.py        publishes the messages and takes them to the function, as Lambda does
+accounting.py   says afterwards what became of each one, against what had to
+"""
+
+import sys
+from pathlib import Path
+
+TEMPLATE = Path(__file__).parents[2]
+SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
+
+# The local AWS, its event source and the runtime are the service's own. The template's folder stays
+# clean: what lies in it is rendered.
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE / "tests")]

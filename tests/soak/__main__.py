@@ -1,0 +1,56 @@
+"""What `make soak` runs: the mix of several seeds through one deployed service."""
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from .accounting import account
+from .chain import DeadlineError, carry
+from .deployment import DeploymentError, deployed, render
+from .messages import mix
+
+DEADLINE_PER_MESSAGE = 0.2  # seconds; measured: a tenth of it
+
+
+def main() -> int:
+    """Print a table per seed; return 1 if a message is not accounted for."""
+    parser = argparse.ArgumentParser(prog="soak")
+    parser.add_argument("--messages", type=int, default=10_000, help="per seed")
+    parser.add_argument("seeds", type=int, nargs="*", help="one more is taken at random")
+    options = parser.parse_args()
+    others = [number for number in range(10**6) if number not in options.seeds]
+    seeds = [*options.seeds, random.SystemRandom().choice(others)]
+    print(f"Seeds {', '.join(map(str, seeds))}; the last one was taken at random.")
+    good = True
+    with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
+        work = Path(temporary)
+        try:
+            with deployed(render(work), say) as chain:
+                for seed in seeds:
+                    print(f"\nSeed {seed}: {options.messages:,} messages", flush=True)
+                    folder = work / f"seed-{seed}"
+                    folder.mkdir()
+                    messages = mix(seed, options.messages)
+                    deadline = 120 + options.messages * DEADLINE_PER_MESSAGE
+                    traffic = carry(chain, messages, folder, deadline=deadline, say=say)
+                    result = account(messages, traffic, chain.max_receive_count)
+                    batches = ", ".join(f"{n} {what}" for what, n in traffic.batches.most_common())
+                    print(f"\n{result.table()}\n")
+                    print(f"{traffic.seconds:.0f} s. Batches: {batches}.")
+                    print(result.problems() or "Every message is accounted for.", flush=True)
+                    good = good and not result.findings
+        except (DeploymentError, DeadlineError) as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0 if good else 1
+
+
+def say(text: str) -> None:
+    """Show that there is life."""
+    print(f"  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,499 @@
+"""Carries a mix of messages through a deployed chain, with faults: producer and event source.
+
+One thread publishes, receives and deletes; as many functions as the mapping's maximum concurrency
+work at the same time, each in a process of its own. A second thread at the queues would bring in
+faults of the local AWS, which is not made for it, and none of SQS's.
+"""
+
+import itertools
+import json
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from lambda_runtime import Invocation, LambdaRuntime
+from local_aws.event_source import RECEIVE_LIMIT, EventSource, failures
+from local_aws.server import LocalAws
+
+from .ledger import Ledger
+from .messages import (
+    AGAIN,
+    DEAD,
+    ENVELOPE,
+    FAULTS,
+    RELEASE,
+    THROTTLED,
+    TOPIC,
+    Message,
+    envelope,
+)
+
+# Messages that are published and not yet done with: the local AWS goes through all of a queue for
+# each receive.
+BACKLOG = 200
+
+# Seconds after which a message that failed comes back. AWS waits for the queue's visibility
+# time-out: six times the function's and more. That it is tried again, counted and dead-lettered is
+# the same. After a function was killed or timed out we do as AWS does: who would hand it back?
+HAND_BACK = 1
+
+# A whole batch is lost only while each of its messages has this many tries at most (of five), so
+# that no message ends in the dead-letter queue for its neighbours' faults alone.
+YOUNG = 2
+
+SAY_EVERY = 10  # seconds
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A deployed service: its topic, queues, function and event source mapping.
+
+    function and mapping are Lambda's GetFunctionConfiguration and ListEventSourceMappings.
+    package is what runs, broken_package one that can't be imported.
+    """
+
+    aws: LocalAws
+    topic_arn: str
+    queue_url: str
+    dead_letter_queue_url: str
+    undelivered_queue_url: str
+    max_receive_count: int
+    function: dict[str, Any]
+    mapping: dict[str, Any]
+    package: Path
+    broken_package: Path
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One time that a message was handed to the function, or would have been.
+
+    verdict: done (and deleted), kept (done, but the deletion is lost), failed (the function named
+    it), lost (with its batch). reason is what the function logged or what ended it.
+    """
+
+    name: str
+    batch: int
+    receive_count: int
+    verdict: str
+    reason: str = ""
+
+
+@dataclass
+class Traffic:
+    """All that was seen of a mix of messages."""
+
+    deliveries: dict[str, list[Delivery]] = field(default_factory=lambda: defaultdict(list))
+    refused: set[str] = field(default_factory=set)
+    batches: Counter[str] = field(default_factory=Counter)  # by what became of the whole
+    dead_letters: list[str] = field(default_factory=list)
+    undelivered: list[str] = field(default_factory=list)
+    effects: Counter[tuple[str, int]] = field(default_factory=Counter)
+    seconds: float = 0
+
+
+class DeadlineError(Exception):
+    """The messages have not been worked off in time; says which are missing."""
+
+
+Say = Callable[[str], None]
+
+# What becomes of a whole batch.
+KILLED, TIMED_OUT, IMPORT_ERROR = "killed", "timed out", "import error"
+
+# How SNS and SQS refuse a message for its size.
+TOO_LARGE = ("InvalidParameter", "InvalidParameterValue")
+
+# The service's event source receives; its function is the slots'.
+NOBODY: Any = None
+
+
+def carry(
+    chain: Chain, messages: Sequence[Message], folder: Path, *, deadline: float, say: Say
+) -> Traffic:
+    """Publish the messages and work off the queue.
+
+    :param folder: an empty one, for the function's ledger.
+    :param deadline: seconds.
+    :raises DeadlineError: it takes longer.
+    """
+    ledger = Ledger(folder / "ledger.sqlite")
+    with ExitStack() as stack:
+        stack.callback(ledger.close)
+        slots = [
+            stack.enter_context(_Slot(chain, number, ledger))
+            for number in range(chain.mapping["ScalingConfig"]["MaximumConcurrency"])
+        ]
+        executor = stack.enter_context(ThreadPoolExecutor(len(slots)))
+        run = _Run(chain, messages, ledger, slots, executor, say)
+        run.until_done(deadline)
+        run.traffic.effects = ledger.effects()
+    return run.traffic
+
+
+class _Slot:
+    """One execution environment: the release that is deployed, in a process of its own."""
+
+    def __init__(self, chain: Chain, number: int, ledger: Ledger) -> None:
+        self.chain = chain
+        self.number = number
+        self.environment = {
+            **chain.function["Environment"]["Variables"],
+            "AWS_ENDPOINT_URL": chain.aws.url,
+            "SOAK_LEDGER": str(ledger.path),
+            "SOAK_SLOT": str(number),
+        }
+        self.runtime: LambdaRuntime | None = None
+
+    def __enter__(self) -> "_Slot":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.runtime:
+            self.runtime.close()
+
+    def invoke(self, package: Path, records: list[dict[str, Any]]) -> Invocation:
+        """Hand a batch to a release's function; a new release is a new process."""
+        if self.runtime is None or self.runtime.package != package:
+            self.__exit__()
+            function = self.chain.function
+            self.runtime = LambdaRuntime(
+                package,
+                handler=function["Handler"],
+                environment=self.environment,
+                timeout=function["Timeout"],
+                memory_size=function["MemorySize"],
+                function_name=function["FunctionName"],
+                region=self.chain.aws.region,
+            ).__enter__()
+        return self.runtime.invoke({"Records": records})
+
+
+Batch = tuple[int, list[dict[str, Any]]]  # its number, and messages of ReceiveMessage
+
+
+class _Run:
+    def __init__(
+        self,
+        chain: Chain,
+        messages: Sequence[Message],
+        ledger: Ledger,
+        slots: list[_Slot],
+        executor: ThreadPoolExecutor,
+        say: Say,
+    ) -> None:
+        self.chain = chain
+        self.ledger = ledger
+        self.free = deque(slots)
+        self.executor = executor
+        self.say = say
+        self.sns, self.sqs = chain.aws.client("sns"), chain.aws.client("sqs")
+        self.source = EventSource(
+            self.sqs,
+            chain.queue_url,
+            NOBODY,
+            batch_size=chain.mapping["BatchSize"],
+            report_batch_item_failures=True,
+        )
+        self.known = {message.name: message for message in messages}
+        self.unpublished = deque(messages)
+        self.published = self.open = 0
+        self.waiting: list[dict[str, Any]] = []  # received, not yet in a batch
+        self.window_ends = 0.0
+        self.working: dict[Future[Invocation], tuple[_Slot, Batch]] = {}
+        self.struck: set[str] = set()  # messages whose fault at the event source is over
+        self.numbers = 0
+        self.traffic = Traffic()
+
+    def until_done(self, deadline: float) -> None:
+        """Go on until everything is published and the queue is empty."""
+        started = said = time.monotonic()
+        empty = 0
+        while True:
+            now = time.monotonic()
+            self.traffic.seconds = now - started
+            if now - said > SAY_EVERY:
+                said = now
+                self.say(self._progress())
+            if now - started > deadline:
+                raise DeadlineError(f"After {deadline:g} s: {self._progress()}{self._missing()}")
+            self._publish()
+            self._receive()
+            while self.free and (taken := self._batch()):
+                self._start(*taken)
+            patience = 0 if self.unpublished and self.open < BACKLOG else 0.02
+            for future in wait(self.working, patience, FIRST_COMPLETED).done:
+                slot, batch = self.working.pop(future)
+                self.free.append(slot)
+                self._finish(batch, future.result())
+            if self.unpublished or self.waiting or self.working:
+                empty = 0
+                continue
+            # Both counts are approximate: a message that becomes visible in between is in neither.
+            empty = empty + 1 if depth(self.sqs, self.chain.queue_url) == 0 else 0
+            if empty == 3:
+                break
+            time.sleep(0.05)
+        self.traffic.dead_letters = self._names(self.chain.dead_letter_queue_url)
+        self.traffic.undelivered = self._names(self.chain.undelivered_queue_url)
+
+    def _progress(self) -> str:
+        lost = sum(self.traffic.batches.values()) - self.traffic.batches["returned"]
+        return (
+            f"{self.traffic.seconds:.0f} s: {self.published} of {len(self.known)} sent, "
+            f"{self.open} not done with, {self.numbers} batches, {lost} of them lost"
+        )
+
+    def _missing(self) -> str:
+        missing = [
+            name
+            for name in self.known
+            if not any(d.verdict == "done" for d in self.traffic.deliveries[name])
+            and len(self.traffic.deliveries[name]) < self.chain.max_receive_count
+            and FAULTS[self.known[name].fault].ends not in ("filtered out", "refused")
+        ]
+        return f"; not done with: {', '.join(missing[:20])}{' …' if len(missing) > 20 else ''}"
+
+    ##### The producer
+
+    def _publish(self) -> None:
+        """Publish ten messages by the same route, if few enough are under way; large ones alone."""
+        if not self.unpublished or self.open >= BACKLOG:
+            return
+        first = self.unpublished[0]
+        group = [
+            message
+            for message in itertools.islice(self.unpublished, 50)
+            if message.route == first.route and len(message.body) < 10_000
+        ][:10]
+        group = group if first in group else [first]
+        for message in group:
+            self.unpublished.remove(message)
+            self.open += FAULTS[message.fault].ends not in ("filtered out", "refused")
+        self.published += len(group)
+        to_topic = first.route == TOPIC
+        entries = []
+        for number, message in enumerate(group):
+            attributes, body = message.attributes, message.body
+            if message.route == ENVELOPE:
+                attributes, body = {}, envelope(message)
+            entries.append(
+                {
+                    "Id": str(number),
+                    "Message" if to_topic else "MessageBody": body,
+                    "MessageAttributes": {
+                        name: {"DataType": "String", "StringValue": value}
+                        for name, value in attributes.items()
+                    },
+                }
+            )
+        try:
+            if len(entries) == 1:
+                del entries[0]["Id"]
+                if to_topic:
+                    self.sns.publish(TopicArn=self.chain.topic_arn, **entries[0])
+                else:
+                    self.sqs.send_message(QueueUrl=self.chain.queue_url, **entries[0])
+                return
+            if to_topic:
+                answer = self.sns.publish_batch(
+                    TopicArn=self.chain.topic_arn, PublishBatchRequestEntries=entries
+                )
+            else:
+                answer = self.sqs.send_message_batch(QueueUrl=self.chain.queue_url, Entries=entries)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in TOO_LARGE:
+                raise
+            self.traffic.refused |= {message.name for message in group}
+        else:
+            assert not answer.get("Failed"), answer["Failed"]
+
+    ##### The event source
+
+    def _receive(self) -> None:
+        """Receive what one batch may still take, as soon as there is a function for it."""
+        size = self.chain.mapping["BatchSize"]
+        room = min(RECEIVE_LIMIT, size - len(self.waiting))
+        if not self.free or room <= 0:
+            return
+        received = self.source.receive(room)
+        if received and not self.waiting:
+            window = self.chain.mapping["MaximumBatchingWindowInSeconds"]
+            self.window_ends = time.monotonic() + window
+        self.waiting += received
+
+    def _batch(self) -> tuple[Batch, str, bool] | None:
+        """Take a batch from what is waiting, if one is complete; with what befalls it.
+
+        Which messages share a batch is chance. So that each fault strikes, those that take a batch
+        with them wait for the next one where a neighbour has had too many tries to lose another.
+
+        :returns: the batch; throttled, the release that can't be imported, or "" for neither; and
+            whether the function may die or hang of it.
+        """
+        full = len(self.waiting) >= self.chain.mapping["BatchSize"]
+        if not self.waiting or not (full or time.monotonic() >= self.window_ends):
+            return None
+        may_strike = all(self._may_be_lost(message) for message in self.waiting)
+        later = [] if may_strike else [m for m in self.waiting if self._strikes(m)]
+        batch = [message for message in self.waiting if message not in later]
+        self.waiting = later
+        self.numbers += 1
+        befalls = ""
+        for fault in (THROTTLED, RELEASE):
+            names = {name_of(m) for m in batch if self._strikes(m) and self._fault(m) == fault}
+            if names:
+                self.struck |= names
+                befalls = fault
+                break
+        return (self.numbers, batch), befalls, may_strike
+
+    def _fault(self, message: dict[str, Any]) -> str:
+        return self.known[name_of(message)].fault
+
+    def _strikes(self, message: dict[str, Any]) -> bool:
+        """Tell whether a message will take its batch with it."""
+        fault = FAULTS[self._fault(message)]
+        return fault.strikes and name_of(message) not in self.struck and count_of(message) <= YOUNG
+
+    def _may_be_lost(self, message: dict[str, Any]) -> bool:
+        """Tell whether a message has tries enough for its own fault when it loses this one."""
+        if FAULTS[self._fault(message)].ends == DEAD:
+            return count_of(message) < self.chain.max_receive_count
+        return count_of(message) <= YOUNG
+
+    def _start(self, batch: Batch, befalls: str, may_strike: bool) -> None:
+        """Hand a batch to a free function."""
+        number, messages = batch
+        if befalls == THROTTLED:
+            self._lose(batch, "throttled", hand_back=True)
+            return
+        slot = self.free.popleft()
+        self.ledger.announce(slot.number, number, may_strike)
+        package = self.chain.broken_package if befalls == RELEASE else self.chain.package
+        records = [self.source.record(message) for message in messages]
+        self.working[self.executor.submit(slot.invoke, package, records)] = slot, batch
+
+    def _finish(self, batch: Batch, outcome: Invocation) -> None:
+        """Delete what succeeded, and note for each message what became of it."""
+        number, messages = batch
+        if outcome.error is not None:
+            reason = ended(outcome.error)
+            if reason in (KILLED, TIMED_OUT):
+                # The first of them did it; the function never came to the others.
+                self.struck |= set([name_of(m) for m in messages if self._strikes(m)][:1])
+            self._lose(batch, reason, hand_back=reason not in (KILLED, TIMED_OUT))
+            return
+        self.traffic.batches["returned"] += 1
+        failed = failures(outcome, [m["MessageId"] for m in messages], True)
+        reasons = stated_reasons(outcome.logs)
+        done, back = [], []
+        for message in messages:
+            name, count = name_of(message), count_of(message)
+            if message["MessageId"] in failed:
+                verdict, reason = "failed", reasons.get(message["MessageId"], "")
+                back.append(message)
+                self.open -= count >= self.chain.max_receive_count
+            elif self._fault(message) == AGAIN and count <= YOUNG and name not in self.struck:
+                self.struck.add(name)
+                verdict, reason = "kept", ""
+                back.append(message)
+            else:
+                verdict, reason = "done", ""
+                done.append(message)
+                self.open -= 1
+            self.traffic.deliveries[name].append(Delivery(name, number, count, verdict, reason))
+        self._delete(done)
+        self._hand_back(back)
+
+    def _lose(self, batch: Batch, reason: str, *, hand_back: bool) -> None:
+        """Leave a whole batch in the queue."""
+        number, messages = batch
+        self.traffic.batches[reason] += 1
+        for message in messages:
+            name, count = name_of(message), count_of(message)
+            self.open -= count >= self.chain.max_receive_count
+            self.traffic.deliveries[name].append(Delivery(name, number, count, "lost", reason))
+        if hand_back:
+            self._hand_back(messages)
+
+    def _delete(self, messages: list[dict[str, Any]]) -> None:
+        for entries in _by_ten(messages):
+            answer = self.sqs.delete_message_batch(QueueUrl=self.chain.queue_url, Entries=entries)
+            assert not answer.get("Failed"), answer["Failed"]
+
+    def _hand_back(self, messages: list[dict[str, Any]]) -> None:
+        for entries in _by_ten(messages, VisibilityTimeout=HAND_BACK):
+            answer = self.sqs.change_message_visibility_batch(
+                QueueUrl=self.chain.queue_url, Entries=entries
+            )
+            assert not answer.get("Failed"), answer["Failed"]
+
+    def _names(self, queue_url: str) -> list[str]:
+        """Take all messages from a queue, and return their names."""
+        source = EventSource(
+            self.sqs, queue_url, NOBODY, batch_size=RECEIVE_LIMIT, report_batch_item_failures=True
+        )
+        names: list[str] = []
+        while messages := source.receive(RECEIVE_LIMIT):
+            names += [name_of(message) for message in messages]
+            for entries in _by_ten(messages):
+                self.sqs.delete_message_batch(QueueUrl=queue_url, Entries=entries)
+        return names
+
+
+def _by_ten(messages: list[dict[str, Any]], **more: Any) -> Iterator[list[dict[str, Any]]]:
+    """Return entries for SQS's requests for up to ten messages."""
+    for start in range(0, len(messages), 10):
+        yield [
+            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"], **more}
+            for number, message in enumerate(messages[start : start + 10])
+        ]
+
+
+def name_of(message: dict[str, Any]) -> str:
+    """Return the name that a producer gave a message of ReceiveMessage: its correlation_id."""
+    attributes = message.get("MessageAttributes")
+    if attributes is None:
+        wrapped = json.loads(message["Body"])["MessageAttributes"]
+        return str(wrapped["correlation_id"]["Value"])
+    return str(attributes["correlation_id"]["StringValue"])
+
+
+def count_of(message: dict[str, Any]) -> int:
+    """Return how often a message of ReceiveMessage has been received."""
+    return int(message["Attributes"]["ApproximateReceiveCount"])
+
+
+def depth(sqs: Any, queue_url: str) -> int:
+    """Return how many messages a queue holds, those that are being worked on included."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    queue = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
+    return sum(int(queue["Attributes"][name]) for name in names)
+
+
+def ended(error: dict[str, Any]) -> str:
+    """Return what ended an invocation, for people."""
+    kind, text = error["errorType"], error["errorMessage"]
+    if kind == "Sandbox.Timedout":
+        return TIMED_OUT
+    if kind == "Runtime.ExitError" and text.endswith("signal: killed"):
+        return KILLED
+    return IMPORT_ERROR if kind == "Runtime.ImportModuleError" else f"{kind}: {text}"
+
+
+def stated_reasons(logs: str) -> dict[str, str]:
+    """Return what the function logged as the error of each message id."""
+    reasons: dict[str, str] = {}
+    for line in logs.splitlines():
+        with suppress(json.JSONDecodeError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.get("message") == "Message failed":
+                reasons[entry["message_id"]] = entry["error"]
+    return reasons

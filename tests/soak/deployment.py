@@ -1,0 +1,234 @@
+"""Renders a service, builds its packages and deploys it to a local AWS, once for all seeds."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from local_aws.server import local_aws
+
+from . import TEMPLATE
+from .chain import Chain
+from .messages import EVENT_TYPES, LIMIT
+
+REGION = "us-east-1"  # the default answer
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+# In place of the defaults. A message that was lost with its function comes back when its visibility
+# time-out is over: after 13 seconds (six times 2, and 1) instead of three minutes.
+SETTINGS: dict[str, object] = {
+    "timeout": 2,
+    "batch_size": 20,
+    "maximum_batching_window_in_seconds": 1,
+    "maximum_concurrency": 4,
+    "event_source_mapping_enabled": False,  # the event source is ours
+    "allowed_account_ids": [],
+}
+
+# The state stays where the copy is, and a request that the local AWS can't answer fails soon.
+OVERRIDE = """
+terraform {
+  backend "local" {}
+}
+
+provider "aws" {
+  max_retries = 2
+}
+"""
+
+Say = Callable[[str], None]
+
+
+class DeploymentError(Exception):
+    """A command failed; with all that it printed."""
+
+
+def render(folder: Path, **answers: str) -> Path:
+    """Render a service into the folder, with the soak test's business logic; return its folder."""
+    context = {"event_types": EVENT_TYPES, "python_version": VERSION, **answers}
+    command = [
+        *(sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"),
+        *("--output-dir", str(folder), str(TEMPLATE)),
+        *(f"{question}={answer}" for question, answer in context.items()),
+    ]
+    _run(command, cwd=TEMPLATE)  # what the hooks say is for somebody who keeps the service
+    service = folder / "order-events"
+    shutil.copy(Path(__file__).with_name("service.py"), service / "order_events" / "service.py")
+    return service
+
+
+def build(service: Path) -> Path:
+    """Build a rendered service's package, with wheels for this machine; return it."""
+    package = service / "dist" / "lambda.zip"
+    command = [
+        *(sys.executable, "scripts/package.py", "--platform", "host", "--architecture", "arm64"),
+        *("--python-version", VERSION, "--output", str(package), "handler.py", "order_events"),
+    ]
+    _run(command, cwd=service, environment={"PYTHONDONTWRITEBYTECODE": "1"})
+    return package
+
+
+def changed(package: Path, name: str, changes: Mapping[str, Callable[[str], str]]) -> Path:
+    """Write a package of that name beside another one, with some source files changed; return it.
+
+    :param changes: what makes the new text of a file from the old one.
+    """
+    target = package.with_name(name)
+    stems = {Path(path).stem for path in changes}
+    with zipfile.ZipFile(package) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            if entry.filename in changes:
+                content = changes[entry.filename](content.decode()).encode()
+            compiled = Path(entry.filename).parent.name == "__pycache__"
+            # Python would take the byte-code, unchecked.
+            if not (compiled and Path(entry.filename).name.partition(".")[0] in stems):
+                new.writestr(entry, content)
+    return target
+
+
+def broken_release(package: Path) -> Path:
+    """Return the package as somebody deployed it who forgot a dependency."""
+    change = {"order_events/service.py": lambda text: f"import forgotten_dependency\n{text}"}
+    return changed(package, "broken.zip", change)
+
+
+@contextlib.contextmanager
+def deployed(service: Path, say: Say) -> Iterator[Chain]:
+    """Deploy a rendered service to a local AWS, with its own Terraform.
+
+    :raises DeploymentError: a command fails.
+    """
+    package = build(service)
+    folder = service / "terraform"
+    (folder / "soak_override.tf").write_text(OVERRIDE)
+    settings = {**SETTINGS, "package_file": str(package)}
+    (folder / "soak.tfvars.json").write_text(json.dumps(settings))
+    with local_aws(REGION) as aws:
+        topic = aws.client("sns").create_topic(Name="events-dev")["TopicArn"]
+        terraform(service, say, "init")
+        terraform(service, say, "workspace", "new", "dev")
+        terraform(
+            service,
+            say,
+            *("apply", "-auto-approve"),
+            *("-var-file=environments/dev.tfvars", "-var-file=soak.tfvars.json"),
+        )
+        outputs = {
+            name: output["value"]
+            for name, output in json.loads(terraform(service, say, "output", "-json")).items()
+        }
+        lambda_, sqs = aws.client("lambda"), aws.client("sqs")
+        (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=outputs["queue_arn"])[
+            "EventSourceMappings"
+        ]
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        queue = sqs.get_queue_attributes(
+            QueueUrl=outputs["queue_url"], AttributeNames=["RedrivePolicy"]
+        )["Attributes"]
+        yield Chain(
+            aws=aws,
+            topic_arn=topic,
+            queue_url=outputs["queue_url"],
+            dead_letter_queue_url=outputs["dead_letter_queue_url"],
+            undelivered_queue_url=outputs["undelivered_queue_url"],
+            max_receive_count=int(json.loads(queue["RedrivePolicy"])["maxReceiveCount"]),
+            function=lambda_.get_function_configuration(FunctionName=mapping["FunctionArn"]),
+            mapping=mapping,
+            package=package,
+            broken_package=broken_release(package),
+        )
+
+
+@contextlib.contextmanager
+def queues_only(service: Path, package: Path) -> Iterator[Chain]:
+    """Make a topic and the same queues and subscription without Terraform, which takes a minute.
+
+    :param package: what runs, with the environment of the rendered service's `make invoke`.
+    """
+    with local_aws(REGION) as aws:
+        sns, sqs = aws.client("sns"), aws.client("sqs")
+        topic = sns.create_topic(Name="events-dev")["TopicArn"]
+        arn = f"arn:aws:sqs:{REGION}:{topic.split(':')[4]}"
+        dead, undelivered = (
+            sqs.create_queue(QueueName=f"main-{kind}")["QueueUrl"]
+            for kind in ("dlq", "undelivered")
+        )
+        redrive = {"deadLetterTargetArn": f"{arn}:main-dlq", "maxReceiveCount": 5}
+        settings = {
+            "MaximumMessageSize": str(LIMIT),
+            "RedrivePolicy": json.dumps(redrive),
+            "VisibilityTimeout": "60",
+        }
+        queue = sqs.create_queue(QueueName="main", Attributes=settings)["QueueUrl"]
+        wanted = {"event_type": ["order.created", {"prefix": "refund."}]}
+        sns.subscribe(
+            TopicArn=topic,
+            Protocol="sqs",
+            Endpoint=f"{arn}:main",
+            Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps(wanted)},
+        )
+        lines = (service / "local.env").read_text(encoding="utf-8").splitlines()
+        yield Chain(
+            aws=aws,
+            topic_arn=topic,
+            queue_url=queue,
+            dead_letter_queue_url=dead,
+            undelivered_queue_url=undelivered,
+            max_receive_count=5,
+            function={
+                "FunctionName": "order-events-local",
+                "Handler": "handler.handler",
+                "Environment": {"Variables": dict(line.split("=", 1) for line in lines)},
+                "Timeout": 10,
+                "MemorySize": 512,
+            },
+            mapping={
+                "BatchSize": 20,
+                "MaximumBatchingWindowInSeconds": 0,
+                "ScalingConfig": {"MaximumConcurrency": 2},
+            },
+            package=package,
+            broken_package=broken_release(package),
+        )
+
+
+def terraform(service: Path, say: Say, *arguments: str) -> str:
+    """Run Terraform in a rendered service's folder; return what it wrote to stdout."""
+    config = _run([sys.executable, "scripts/terraform_cli_config.py"], cwd=service).strip()
+    environment = {
+        "TF_CLI_ARGS": "-no-color",
+        "TF_INPUT": "false",
+        "TF_IN_AUTOMATION": "true",
+        "TF_VAR_python_version": VERSION,
+        "TF_VAR_architecture": "arm64",
+        **({"TF_CLI_CONFIG_FILE": config} if config else {}),
+    }
+    started = time.monotonic()
+    command = ["terraform", "-chdir=terraform", *arguments]
+    said = _run(command, cwd=service, environment=environment)
+    say(f"terraform {arguments[0]}: {time.monotonic() - started:.0f} s")
+    return said
+
+
+def _run(
+    command: Sequence[str | Path], *, cwd: Path, environment: Mapping[str, str] | None = None
+) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        line = " ".join(str(part) for part in command)
+        raise DeploymentError(f"`{line}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout

@@ -1,0 +1,39 @@
+"""What the function did, as it wrote it down itself: an SQLite file that both sides open."""
+
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = OFF;
+CREATE TABLE invocations (slot INTEGER PRIMARY KEY, batch INTEGER, may_strike INTEGER);
+CREATE TABLE tries (event_id TEXT);
+CREATE INDEX tries_of ON tries (event_id);
+CREATE TABLE effects (event_id TEXT, batch INTEGER);
+"""
+
+
+class Ledger:
+    """The file, on this side."""
+
+    def __init__(self, path: Path) -> None:
+        """Make it; raises sqlite3.OperationalError if it is there."""
+        self.path = path
+        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._connection.executescript(SCHEMA)
+
+    def announce(self, slot: int, batch: int, may_strike: bool) -> None:
+        """Tell a slot's function which batch it is given, and whether it may die or hang of it."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO invocations VALUES (?, ?, ?)", (slot, batch, may_strike)
+        )
+
+    def effects(self) -> Counter[tuple[str, int]]:
+        """Return how often each event had its effect, by event id and batch."""
+        rows = self._connection.execute("SELECT event_id, batch FROM effects")
+        return Counter((event_id, batch) for event_id, batch in rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()

@@ -1,0 +1,45 @@
+"""Business logic for the soak test only: does to itself what the event's data asks for.
+
+It takes the place of ``service.py`` in the rendered package before that is built. What it does is
+written to an SQLite file outside, which the soak test reads afterwards (``ledger.py``).
+"""
+
+import os
+import signal
+import sqlite3
+import time
+
+from .events import Event
+
+# Without a transaction each statement is on its own; whatever kills this process, it is kept.
+ledger = sqlite3.connect(os.environ["SOAK_LEDGER"], timeout=60, isolation_level=None)
+ledger.execute("PRAGMA synchronous = OFF")
+slot = int(os.environ["SOAK_SLOT"])
+
+
+def process(event_type: str, event: Event) -> None:
+    """Have the effect that can be counted, unless the event's data says that something goes wrong.
+
+    data: ``fails`` (tries that raise, at first), ``takes`` (seconds), ``hangs``, ``dies``
+    (``before`` or ``after`` the effect; like hanging once, and only where the soak test lets it).
+    """
+    data = event.data
+    batch, may_strike = ledger.execute(
+        "SELECT batch, may_strike FROM invocations WHERE slot = ?", (slot,)
+    ).fetchone()
+    if data.keys() & {"fails", "hangs", "dies"}:
+        ledger.execute("INSERT INTO tries VALUES (?)", (event.id,))
+        (tries,) = ledger.execute(
+            "SELECT count(*) FROM tries WHERE event_id = ?", (event.id,)
+        ).fetchone()
+        if tries <= data.get("fails", 0):
+            raise ConnectionError(f"the payload, which must not be logged: {data}")
+        strikes = may_strike and tries == 1
+        if strikes and "hangs" in data:
+            time.sleep(3600)
+        if strikes and data.get("dies") == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(data.get("takes", 0))
+    ledger.execute("INSERT INTO effects VALUES (?, ?)", (event.id, batch))
+    if data.get("dies") == "after" and strikes:
+        os.kill(os.getpid(), signal.SIGKILL)
