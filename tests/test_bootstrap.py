@@ -403,36 +403,6 @@ def test_a_wrong_setting_is_refused(
     assert [message for message in messages if message not in said] == []
 
 
-@pytest.mark.slow
-def test_checkov_finds_nothing_that_no_comment_justifies(tmp_path: Path) -> None:
-    code = shutil.copytree(BOOTSTRAP, tmp_path / "bootstrap")
-    assert checkov(code) == []
-    # It has to find what it is there for.
-    state = code / "state.tf"
-    state.write_text(
-        state.read_text().replace("block_public_acls       = true", "block_public_acls = false")
-    )
-    assert "CKV_AWS_53" in checkov(code)
-
-
-def checkov(folder: Path) -> list[str]:
-    """Return the ids of the checks that Terraform code fails."""
-    version = re.search(r"CHECKOV_VERSION := (\S+)", (SERVICE / "Makefile").read_text())
-    assert version
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "uv", "tool", "run", f"checkov=={version[1]}", "--quiet"),
-            *("--skip-download", "--framework", "terraform", "--output", "json"),
-            *("--directory", str(folder)),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout, done.stderr
-    report = json.loads(done.stdout)
-    return sorted({check["check_id"] for check in report["results"]["failed_checks"]})
-
-
 def test_terraform_fmt_finds_nothing() -> None:
     need("terraform")
     run("terraform", "fmt", "-check", "-diff", BOOTSTRAP, cwd=BOOTSTRAP)
