@@ -31,9 +31,13 @@ import tfvars  # noqa: E402
 from lambda_runtime import LambdaRuntime  # noqa: E402
 from local_aws.event_source import EventSource  # noqa: E402
 from local_aws.server import LocalAws, local_aws  # noqa: E402
+from plan_summary import summarise  # noqa: E402
 from sbom import bill_of_materials  # noqa: E402
 
 SCRIPTS = SERVICE / "scripts"
+
+# Characters of a comment; more gets "body is too long (maximum is 65536 characters)".
+GITHUB_TAKES = 65_536
 
 
 def ended(*command: str | Path, cwd: Path, **environment: str) -> tuple[int, str]:
@@ -337,6 +341,9 @@ class Repository:
                 "GITHUB_SERVER_URL": "https://github.com",
                 "GITHUB_REPOSITORY": "my-company/shop",
                 "GITHUB_RUN_ID": "77",
+                "GITHUB_RUN_NUMBER": "10",
+                "GITHUB_RUN_ATTEMPT": "2",
+                "GITHUB_REF": "refs/heads/main",
                 "GITHUB_WORKFLOW": "order-events",
                 "GITHUB_OUTPUT": str(self.binaries / "output"),
                 **environment,
@@ -410,6 +417,25 @@ def test_nothing_is_built_to_roll_back(repository: Repository) -> None:
     assert repository.changes("workflow_dispatch") == "service=false\n"
 
 
+def test_started_by_hand_from_another_branch_it_says_so(repository: Repository) -> None:
+    branch = {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_REF": "refs/heads/feature/x"}
+    code, text = repository("changes", **branch)
+    assert code == 1
+    assert "::error::Nothing was done: this run was started from feature/x" in text
+    assert "only main may deploy" in text
+
+
+@pytest.mark.parametrize("tool", ["git", "gh"])
+def test_a_missing_tool_is_named(repository: Repository, tmp_path: Path, tool: str) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in {"sh", "git", "gh"} - {tool}:
+        (tools / name).symlink_to(str(shutil.which(name) or repository.binaries / name))
+    code, text = repository("role", "X", "y", ROLE="z", PATH=str(tools))
+    assert (code, text.count("\n")) == (1, 1)
+    assert f"::error::{tool} is missing on this runner: install it" in text
+
+
 README = "https://github.com/my-company/shop/blob/main/services/order-events/README.md#delivery"
 
 
@@ -420,6 +446,94 @@ def test_a_missing_role_is_named_with_its_place_and_the_readme(repository: Repos
     assert f"::error::AWS_DEPLOY_ROLE is not set in {where}" in text
     assert README in text
     assert repository("role", "AWS_DEPLOY_ROLE", where, ROLE="arn:aws:iam::1:role/x") == (0, "")
+
+
+def job(name: str, conclusion: str | None, apply: str | None = None, attempt: int = 1) -> Any:
+    """Return a job as GitHub's API does; `apply` is its step's conclusion, or how far it is."""
+    steps = [{"name": "Set up job", "status": "completed", "conclusion": "success"}]
+    if apply is not None:
+        done = apply not in {"queued", "pending", "in_progress"}
+        status, result = ("completed", apply) if done else (apply, None)
+        steps.append({"name": "Apply", "status": status, "conclusion": result})
+    return {"name": name, "conclusion": conclusion, "run_attempt": attempt, "steps": steps}
+
+
+NOT_YET = {
+    "nothing has changed": [job("Deploy to prod", "skipped"), job("Plan prod", "skipped")],
+    "rejected": [
+        job("Plan prod", "success"),
+        {**job("Deploy to prod", "failure"), "steps": []},
+    ],
+    "waiting for the approval": [
+        job("Plan prod", "success"),
+        {**job("Deploy to prod", None), "steps": []},
+    ],
+    "on its way": [job("Plan prod", "success"), job("Deploy to prod", None, "queued")],
+    "failed before": [job("Plan prod", "success"), job("Deploy to prod", "failure", "skipped")],
+    "in dev only": [job("Deploy to dev", "success", "success"), job("Plan prod", "failure")],
+    "planned in a second attempt": [
+        *(job("Plan prod", "failure"), job("Deploy to prod", "skipped")),
+        *(job("Plan prod", "success", attempt=2), job("Deploy to prod", None, attempt=2)),
+    ],
+}
+DEPLOYED = {
+    "deployed": [job("Plan prod", "success"), job("Deploy to prod", "success", "success")],
+    "tried out in vain": [job("Deploy to prod", "failure", "success")],
+    "half-way": [job("Deploy to prod", "failure", "failure")],
+    "being applied": [job("Deploy to prod", None, "in_progress")],
+    "as it wants it": [job("Plan prod", "success"), job("Deploy to prod", "skipped")],
+    "in an earlier attempt": [
+        job("Deploy to prod", "success", "success"),
+        job("Deploy to prod", None, attempt=2),
+    ],
+}
+
+
+def runs(repository: Repository, newer: list[Any]) -> None:
+    """Let `gh` know of three runs: 9, this one, 10, and 11 with these jobs."""
+    need("jq")
+    found = [{"id": 100 + n, "run_number": n, "head_sha": f"c0ffee{n}"} for n in (11, 10, 9)]
+    (repository.binaries / "runs").write_text(json.dumps({"workflow_runs": found}))
+    (repository.binaries / "jobs").write_text(json.dumps({"jobs": newer}))
+    repository.gh(f"""
+for word; do
+    case "$word" in
+    */actions/workflows/order-events.yml/runs[?]branch=main*event=push*) answer=runs ;;
+    */actions/runs/111/jobs*) answer=jobs ;;
+    esac
+    filter=$word
+done
+jq --raw-output "$filter" "{repository.binaries}/$answer"
+""")
+
+
+@pytest.mark.parametrize("case", DEPLOYED)
+def test_an_older_run_does_not_deploy_over_a_newer_one(repository: Repository, case: str) -> None:
+    runs(repository, DEPLOYED[case])
+    code, text = repository("newest", "prod")
+    assert code == 1
+    assert "::error::Nothing was deployed to prod: run 11 of this workflow is newer" in text
+    assert "has brought prod to commit c0ffee11" in text
+    assert README in text
+
+
+@pytest.mark.parametrize("case", NOT_YET)
+def test_a_newer_run_that_has_not_deployed_holds_up_nobody(
+    repository: Repository, case: str
+) -> None:
+    runs(repository, NOT_YET[case])
+    assert repository("newest", "prod") == (0, "")
+
+
+def test_the_newest_run_deploys_and_asks_for_no_other(repository: Repository) -> None:
+    runs(repository, DEPLOYED["deployed"])
+    assert repository("newest", "prod", GITHUB_RUN_NUMBER="11") == (0, "")
+    assert len(repository.calls()) == 1
+
+
+def test_nothing_is_deployed_where_github_does_not_answer(repository: Repository) -> None:
+    repository.gh("echo 502 >&2; exit 1")
+    assert repository("newest", "prod")[0] == 1
 
 
 def test_a_missing_environment_is_an_error(repository: Repository) -> None:
@@ -470,6 +584,23 @@ def test_the_comment_is_written_once_and_then_updated(repository: Repository) ->
     assert "--method PATCH repos/my-company/shop/issues/comments/123" in repository.calls()[-1]
 
 
+def test_two_plans_as_long_as_can_be_fit_into_one_comment(repository: Repository) -> None:
+    (repository.service / "dist").mkdir()
+    change = {"actions": ["create"], "after": {"name": "ü" * 60}}
+    resource = {"type": "aws_sqs_queue", "address": "x", "change": change}
+    for environment in ("dev", "prod"):
+        plan = {"resource_changes": [resource] * 5000}
+        text = summarise(plan, "ü 🚀\n" * 50_000, "order-events", environment, "https://run")
+        (repository.service / "dist" / f"plan-{environment}.md").write_text(text)
+    body = repository.binaries / "body"
+    repository.gh(f'for w; do case "$w" in body=@*) cp "${{w#body=@}}" "{body}" ;; esac; done')
+    code, said = repository("comment", PULL_REQUEST="5")
+    assert code == 0, said
+    written = body.read_text()
+    assert 50_000 < len(written) <= GITHUB_TAKES
+    assert written.count("the whole plan is [in the run](https://run)") >= 2
+
+
 def test_a_rollback_ends_in_a_pull_request(repository: Repository) -> None:
     setting = "terraform/environments/prod.tfvars"
     repository.commit(f"services/order-events/{setting}")
@@ -481,7 +612,7 @@ def test_a_rollback_ends_in_a_pull_request(repository: Repository) -> None:
     code, text = repository("record", setting, **words)
     assert code == 0, text
     ref, contents, pull_request = repository.calls()[:3]
-    branch = "order-events/rollback-prod-77"
+    branch = "order-events/rollback-prod-77-2"
     assert f"ref=refs/heads/{branch}" in ref
     assert f"repos/my-company/shop/contents/services/order-events/{setting}" in contents
     assert "content=bGl2ZV92ZXJzaW9uID0gIjMiCg==" in contents
@@ -491,7 +622,7 @@ def test_a_rollback_ends_in_a_pull_request(repository: Repository) -> None:
     repository.gh('case "$1" in pr) exit 1 ;; esac')
     code, text = repository("record", setting, **words)
     assert code == 0
-    assert "::warning::The branch order-events/rollback-prod-77 has the setting" in text
+    assert "::warning::The branch order-events/rollback-prod-77-2 has the setting" in text
     assert "Commit it by hand, or the next deployment takes it back" in text
 
 
@@ -713,8 +844,10 @@ def test_from_a_pull_request_to_production_and_back(checkout: Checkout, tmp_path
     make("apply", "ENV=prod")
     assert checkout.live() == "2"
     versions = make("versions", "ENV=prod")
-    for wrong, words in {"9": "There is no version 9", "x;id": "not a whole number"}.items():
-        assert words in refused("rollback", "ENV=prod", f"VERSION={wrong}")
+    said = refused("rollback", "ENV=prod", "VERSION=9")
+    assert "There is no version 9: choose one of the list above." in said
+    assert versions in said
+    assert "not a whole number" in refused("rollback", "ENV=prod", "VERSION=x;id")
     said = refused("rollback", "ENV=prod")
     assert "Which one? make rollback ENV=prod VERSION=n" in said
     assert versions.splitlines()[1] in said

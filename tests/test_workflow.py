@@ -294,11 +294,40 @@ def test_only_one_deployment_to_an_environment_at_a_time(workflow: dict[str, Any
     assert {name: group["group"] for name, group in groups.items()} == {
         "deploy-dev": "${{ github.workflow }}-dev",
         "deploy-prod": "${{ github.workflow }}-prod",
-        "operate": "${{ github.workflow }}-${{ inputs.environment }}",
+        # A rollback waits behind no deployment that nobody approves.
+        "operate": "${{ github.workflow }}-operate-${{ inputs.environment }}",
     }
+    # What keeps it and a deployment apart is the lock of the state.
+    assert workflow["env"]["TF_CLI_ARGS_plan"] == "-lock-timeout=10m"
+    assert workflow["env"]["TF_CLI_ARGS_apply"] == "-lock-timeout=10m"
     assert not any(group["cancel-in-progress"] for group in groups.values())
     # On main the workflow's own group has one run in it, so nothing there is cancelled.
     assert workflow["concurrency"]["group"].endswith("pull_request.number || github.run_id }}")
+
+
+def test_an_older_run_is_refused_before_it_has_any_credentials(workflow: dict[str, Any]) -> None:
+    """github.sh knows the jobs and the step by these names: test_delivery.py says what it does."""
+    for environment in ("dev", "prod"):
+        job = workflow["jobs"][f"deploy-{environment}"]
+        assert job["name"] == f"Deploy to {environment}"
+        names = [step.get("name") or step.get("uses", step.get("run")) for step in job["steps"]]
+        credentials = [i for i, name in enumerate(names) if "configure-aws-credentials" in name]
+        assert names.index("Refuse to go back to an older commit") < credentials[0]
+        (apply,) = [step for step in job["steps"] if step.get("run") == "make apply"]
+        assert apply["name"] == "Apply"
+        assert job["permissions"]["actions"] == "read"
+    assert workflow["jobs"]["plan-prod"]["name"] == "Plan prod"
+
+
+def test_a_job_that_runs_again_may_replace_what_it_left(workflow: dict[str, Any]) -> None:
+    uploads = [
+        step["with"]
+        for job in workflow["jobs"].values()
+        for step in job["steps"]
+        if "upload-artifact" in step.get("uses", "")
+    ]
+    assert len(uploads) == 3
+    assert all(upload["overwrite"] for upload in uploads)
 
 
 def test_rights_are_few_and_given_per_job(workflow: dict[str, Any]) -> None:
@@ -341,5 +370,6 @@ def test_slug_path_and_region_arrive(render: Render) -> None:
     assert path.name == "on.yml"
     parsed = load(path)
     assert parsed["name"] == "on"
-    assert parsed["env"] == {"AWS_REGION": "us-gov-west-1", "SERVICE_PATH": "services/on"}
+    assert parsed["env"]["AWS_REGION"] == "us-gov-west-1"
+    assert parsed["env"]["SERVICE_PATH"] == "services/on"
     assert parsed["defaults"]["run"]["working-directory"] == "services/on"

@@ -5,9 +5,17 @@
 #   github.sh changes                  does this run have to do with the service? Sets the output `service`
 #   github.sh environments             are dev and prod there, and protected?
 #   github.sh role <variable> <where>  is the role there (in ROLE)? Else say which variable is missing
+#   github.sh newest <environment>     refuse to deploy what is older than what a newer run has deployed
 #   github.sh comment                  write the plans, dist/plan-*.md, into one comment of PULL_REQUEST
 #   github.sh record <file>            open a pull request with the changed <file>
 set -eu
+
+for tool in git gh; do
+	command -v "$tool" >/dev/null || {
+		echo "::error::$tool is missing on this runner: install it, see https://git-scm.com and https://cli.github.com"
+		exit 1
+	}
+done
 
 run_url=$GITHUB_SERVER_URL/$GITHUB_REPOSITORY/actions/runs/$GITHUB_RUN_ID
 folder=$(git rev-parse --show-prefix)
@@ -28,7 +36,10 @@ base_commit() {
 
 changes() {
 	base=$(base_commit)
-	if [ "$GITHUB_EVENT_NAME" = workflow_dispatch ]; then
+	if [ "$GITHUB_EVENT_NAME" = workflow_dispatch ] && [ "$GITHUB_REF" != refs/heads/main ]; then
+		echo "::error::Nothing was done: this run was started from ${GITHUB_REF#refs/*/}, and only main may deploy. Choose main under Run workflow."
+		exit 1
+	elif [ "$GITHUB_EVENT_NAME" = workflow_dispatch ]; then
 		echo "Nothing is built: the deployed package stays."
 		changed=false
 	elif [ -z "$base" ] || ! git cat-file -e "$base^{commit}" 2>/dev/null; then
@@ -73,6 +84,30 @@ role() {
 	fi
 }
 
+# Deployments queue up, old runs are started again, and approvals come late: none of it may put an
+# older commit over a newer one. A newer run of main has deployed if it has begun to apply, or if it
+# found prod to be as it wants it.
+newest() {
+	actions=repos/$GITHUB_REPOSITORY/actions
+	newer=$(gh api --paginate "$actions/workflows/$GITHUB_WORKFLOW.yml/runs?branch=main&event=push&per_page=100" \
+		--jq '.workflow_runs[] | select(.run_number > (env.GITHUB_RUN_NUMBER | tonumber)) | "\(.id) \(.run_number) \(.head_sha)"')
+	while read -r id number commit; do
+		[ -n "$id" ] || continue
+		deployed=$(ENVIRONMENT=$1 gh api "$actions/runs/$id/jobs?filter=all&per_page=100" --jq '
+			any(.jobs[] | select(.name == "Deploy to " + env.ENVIRONMENT) | .steps[]?;
+				.name == "Apply" and .status != "queued" and .status != "pending" and .conclusion != "skipped")
+			or any(.jobs | group_by(.run_attempt)[];
+				any(.[]; .name == "Plan " + env.ENVIRONMENT and .conclusion == "success")
+				and any(.[]; .name == "Deploy to " + env.ENVIRONMENT and .conclusion == "skipped"))')
+		if [ "$deployed" = true ]; then
+			echo "::error::Nothing was deployed to $1: run $number of this workflow is newer and has brought $1 to commit $commit. To take that back, see \"Roll back\" in $readme, or revert the commit on main."
+			exit 1
+		fi
+	done <<-END
+		$newer
+	END
+}
+
 comment() {
 	marker="<!-- $GITHUB_WORKFLOW: plans -->"
 	body=$(mktemp)
@@ -104,7 +139,7 @@ record() {
 		return
 	fi
 	path=$folder$1
-	branch=$GITHUB_WORKFLOW/$ACTION-$ENV-$GITHUB_RUN_ID
+	branch=$GITHUB_WORKFLOW/$ACTION-$ENV-$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT
 	title="$GITHUB_WORKFLOW: $ACTION $ENV${VERSION:+ to version $VERSION}"
 	by_hand="Commit it by hand, or the next deployment takes it back: $GITHUB_SERVER_URL/$GITHUB_REPOSITORY/compare/$branch"
 	gh api "repos/$GITHUB_REPOSITORY/git/refs" -f "ref=refs/heads/$branch" -f "sha=$(git rev-parse HEAD)" --silent
