@@ -34,6 +34,21 @@ def repeats(answers: Mapping[str, Any]) -> bool:
     return str(answers["idempotency"]) != "yes"
 
 
+def on_lambda(answers: Mapping[str, Any]) -> bool:
+    """Tell whether Lambda runs the service."""
+    return str(answers["compute"]) == "lambda"
+
+
+def on_fargate(answers: Mapping[str, Any]) -> bool:
+    """Tell whether Fargate runs the service."""
+    return str(answers["compute"]) == "fargate"
+
+
+# Files that take another one's place in some services: path, the other one, and when.
+VARIANTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "requirements-fargate.txt": ("requirements.txt", on_fargate),
+}
+
 # Files of the template that some services don't need: path, and when it is taken out.
 REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     # GitHub and pre-commit read these only at the root of a repository.
@@ -44,10 +59,25 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "terraform/tests/idempotency.tftest.hcl": repeats,
     "tests/e2e/test_idempotency.py": repeats,
     "tests/unit/test_idempotency.py": repeats,
+    # What only a container has.
+    ".dockerignore": on_lambda,
+    "Dockerfile": on_lambda,
+    "tests/unit/test_worker.py": on_lambda,
+    "worker.py": on_lambda,
 }
 
 # What tools leave in a checkout of the template, and cookiecutter copies.
 CACHES = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".terraform"})
+
+
+def choose_variants(answers: Mapping[str, Any], project: Path) -> None:
+    """Leave of the files that stand for one another the one that the answers want."""
+    for path, (other, is_wanted) in VARIANTS.items():
+        with contextlib.suppress(OSError):
+            if is_wanted(answers):
+                (project / path).replace(project / other)
+            else:
+                (project / path).unlink()
 
 
 def remove_unneeded(answers: Mapping[str, Any], project: Path) -> list[str]:
@@ -170,6 +200,7 @@ def main() -> int:
     repository = find_repository(project)
 
     notes = []
+    choose_variants(answers, project)
     removed = remove_unneeded(answers, project)
     if removed:
         notes.append(f"Left out for these answers: {', '.join(removed)}.")

@@ -1,7 +1,8 @@
 """Refreshes the lock files: the template's own, and those that the rendered service starts with.
 
 The service's locks must do for every Python version that can be answered, so they are resolved for
-the oldest one upwards (`uv pip compile --universal`).
+the oldest one upwards (`uv pip compile --universal`). Lambda and Fargate have different ones for
+run time, since Lambda has boto3; what developing needs is the same.
 """
 
 import json
@@ -37,17 +38,34 @@ def lock(project: Path, target: Path, *options: str) -> None:
 
 
 def main() -> None:
-    """Lock the template, then the service of the default answers."""
+    """Lock the template, then the service of the default answers, for Lambda and for Fargate."""
     lock(TEMPLATE / "pyproject.toml", TEMPLATE / "requirements-dev.txt", "--group", "dev")
-    with tempfile.TemporaryDirectory() as folder:
-        service = cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=folder)
-        project = Path(service) / "pyproject.toml"
-        text = project.read_text(encoding="utf-8")
-        project.write_text(
-            re.sub(r"(?m)^requires-python = .*$", f'requires-python = ">={OLDEST}"', text)
-        )
-        lock(project, SERVICE / "requirements.txt")
-        lock(project, SERVICE / "requirements-dev.txt", "--group", f"{project}:dev")
+    for compute, target in (
+        ("lambda", SERVICE / "requirements.txt"),
+        ("fargate", SERVICE / "requirements-fargate.txt"),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            project = render(folder, compute)
+            lock(project, target)
+            if compute == "lambda":
+                lock(project, SERVICE / "requirements-dev.txt", "--group", f"{project}:dev")
+
+
+def render(folder: str, compute: str) -> Path:
+    """Render the service into a folder; return its pyproject.toml, for all Python versions."""
+    service = cookiecutter(
+        str(TEMPLATE),
+        no_input=True,
+        default_config=True,
+        output_dir=folder,
+        extra_context={"compute": compute},
+    )
+    project = Path(service) / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    project.write_text(
+        re.sub(r"(?m)^requires-python = .*$", f'requires-python = ">={OLDEST}"', text)
+    )
+    return project
 
 
 if __name__ == "__main__":

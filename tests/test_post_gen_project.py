@@ -33,6 +33,22 @@ def test_what_is_taken_out_is_in_the_template() -> None:
     assert [path for path in paths if not (SERVICE / path).is_file()] == []
 
 
+def test_a_file_that_takes_anothers_place_and_the_other_are_in_the_template() -> None:
+    for path, (other, _) in hook.VARIANTS.items():
+        assert (SERVICE / path).is_file()
+        assert (SERVICE / other).is_file()
+
+
+def test_one_of_the_files_that_stand_for_one_another_is_left(tmp_path: Path) -> None:
+    names = ("requirements.txt", "requirements-fargate.txt")
+    for compute, expected in (("lambda", names[0]), ("fargate", names[1])):
+        for name in names:
+            (tmp_path / name).write_text(name)
+        hook.choose_variants({**DEFAULTS, "compute": compute}, tmp_path)
+        assert [path.read_text() for path in tmp_path.iterdir()] == [expected]
+        assert (tmp_path / names[0]).exists()
+
+
 def test_files_that_only_work_at_the_root_are_taken_out_of_a_monorepo(tmp_path: Path) -> None:
     (tmp_path / ".github").mkdir()
     files = [tmp_path / ".github" / "dependabot.yml", tmp_path / ".pre-commit-config.yaml"]

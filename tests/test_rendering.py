@@ -43,7 +43,14 @@ ONLY_WITH = {
     "terraform/tests/idempotency.tftest.hcl": ("idempotency", "yes"),
     "tests/e2e/test_idempotency.py": ("idempotency", "yes"),
     "tests/unit/test_idempotency.py": ("idempotency", "yes"),
+    ".dockerignore": ("compute", "fargate"),
+    "Dockerfile": ("compute", "fargate"),
+    "tests/unit/test_worker.py": ("compute", "fargate"),
+    "worker.py": ("compute", "fargate"),
 }
+
+# Files that take the place of another one in some services.
+VARIANTS = {"requirements-fargate.txt"}
 
 
 def listed_files() -> set[str]:
@@ -56,7 +63,7 @@ def expected_files(answers: dict[str, str]) -> set[str]:
     package = slug.replace("-", "_")
     return {
         path.replace("<slug>", slug).replace("<package>", package)
-        for path in listed_files() - unwanted
+        for path in listed_files() - unwanted - VARIANTS
     }
 
 
