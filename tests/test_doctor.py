@@ -1,0 +1,278 @@
+"""scripts/doctor.py of the rendered service, on machines of fakes and before moto's AWS."""
+
+import os
+import pty
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from conftest import Render, need, run
+from moto.server import ThreadedMotoServer
+
+ACCOUNT = "123456789012"
+TOPIC = f"arn:aws:sns:us-east-1:{ACCOUNT}:events-dev"
+TERRAFORM = """#!/bin/sh
+echo '{"terraform_version": "1.11.4"}'
+"""
+
+
+class Machine:
+    """A service, and the commands that its machine has beside those of /usr/bin and /bin."""
+
+    def __init__(self, service: Path, folder: Path) -> None:
+        self.service = service
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        self.environment = {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self.command("python3.13", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        self.command("terraform", TERRAFORM)
+        (service / ".venv").mkdir()
+        (service / ".venv" / "installed").touch()
+
+    def command(self, name: str, text: str = "#!/bin/sh\n") -> None:
+        path = self.bin / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def doctor(self, *options: str, environment: str = "dev") -> tuple[int, dict[str, str], str]:
+        """Run the doctor; return its exit code, the state of each thing, and all that it said."""
+        done = subprocess.run(
+            [sys.executable, *options, "scripts/doctor.py", environment],
+            cwd=self.service,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stderr == ""
+        assert "Traceback" not in done.stdout
+        lines = re.findall(r"(?m)^  (ok|missing|unknown) +(.+?)(?:  |$)", done.stdout)
+        return done.returncode, {name: state for state, name in lines}, done.stdout
+
+
+@pytest.fixture
+def machine(fresh: Render, tmp_path: Path) -> Machine:
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    return Machine(fresh(terraform_state_bucket="the-state"), folder)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Run moto's server; return its address."""
+    running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def aws(machine: Machine, server: str) -> Machine:
+    """Give the machine credentials, and the account a bucket and a topic."""
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    machine.environment |= {"AWS_ENDPOINT_URL": server, **keys}
+    session = boto3.Session("testing", "testing", region_name="us-east-1")
+    session.client("s3", endpoint_url=server).create_bucket(Bucket="the-state")
+    session.client("sns", endpoint_url=server).create_topic(Name="events-dev")
+    return machine
+
+
+def put(path: Path, text: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def test_where_all_is_there_it_says_so(aws: Machine) -> None:
+    code, states, said = aws.doctor()
+    assert code == 0, said
+    things = {"Python 3.13", ".venv", "Terraform", "region", "credentials", "state bucket"}
+    assert states == dict.fromkeys({*things, "SNS topic"}, "ok")
+    assert f"account {ACCOUNT}" in said
+    assert TOPIC in said
+    assert said.endswith("Nothing is missing.\n")
+
+
+def test_an_empty_machine_is_told_everything_at_once(machine: Machine) -> None:
+    (machine.service / ".venv" / "installed").unlink()
+    (machine.bin / "terraform").unlink()
+    (machine.bin / "python3.13").write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    replace(machine.service / "terraform/environments/dev.s3.tfbackend", '"the-state"', '""')
+    (machine.service / ".python-version").write_text("3.99\n", encoding="utf-8")
+    code, states, said = machine.doctor()
+    assert code == 1
+    missing = {name for name, state in states.items() if state == "missing"}
+    assert missing == {"Python 3.99", ".venv", "Terraform", "credentials", "state bucket"}
+    assert "pyenv install 3.99" in said
+    assert "Run `make install`." in said
+    assert "Install version 1.11.4" in said
+    assert "No AWS credentials" in said
+    assert "Write its name into terraform/environments/dev.s3.tfbackend." in said
+    assert said.endswith("Missing: 5.\n")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_uv_is_named_and_installs_nothing(machine: Machine) -> None:
+    log = machine.bin.parent / "log"
+    machine.command(
+        "uv", f'#!/bin/sh\necho "$1 $2 $UV_PYTHON_DOWNLOADS $UV_OFFLINE" >> {log}\nexit 1\n'
+    )
+    (machine.service / ".python-version").write_text("3.99\n", encoding="utf-8")
+    _, states, said = machine.doctor()
+    assert states["Python 3.99"] == "ok"
+    assert "`make install` lets uv get it" in said
+    assert all(line.endswith(" never 1") for line in log.read_text("utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("terraform", "state", "said"),
+    [
+        ("echo '{\"terraform_version\": \"1.10.5\"}'", "missing", "1.10.5, but it must be >= 1.11"),
+        ("echo '{\"terraform_version\": \"1.12.0\"}'", "ok", "1.12.0; the workflow has 1.11.4"),
+        ("echo broken; exit 1", "missing", "`terraform version` fails: broken"),
+    ],
+)
+def test_terraforms_version_is_compared(
+    machine: Machine, terraform: str, state: str, said: str
+) -> None:
+    machine.command("terraform", f"#!/bin/sh\n{terraform}\n")
+    _, states, text = machine.doctor()
+    assert states["Terraform"] == state
+    assert said in text
+
+
+def test_an_environment_older_than_its_lock_is_missing(machine: Machine) -> None:
+    os.utime(machine.service / ".venv" / "installed", (0, 0))
+    _, states, said = machine.doctor()
+    assert states[".venv"] == "missing"
+    assert "older than what it is made of" in said
+
+
+def test_the_wrong_account_is_named(aws: Machine) -> None:
+    tfvars = aws.service / "terraform/environments/dev.tfvars"
+    put(tfvars, '\nallowed_account_ids = [\n  "210987654321",\n]\n')
+    code, states, said = aws.doctor()
+    assert (code, states["credentials"], states["state bucket"]) == (1, "missing", "unknown")
+    assert f"of account {ACCOUNT}, but dev is in 210987654321" in said
+
+
+def test_a_bucket_and_a_topic_that_are_not_there_are_named(aws: Machine) -> None:
+    replace(aws.service / "terraform/environments/dev.s3.tfbackend", "the-state", "no-such-bucket")
+    put(aws.service / "terraform/environments/dev.tfvars", '\nsns_topic_name = "no-such-topic"\n')
+    code, states, said = aws.doctor()
+    assert (code, states["state bucket"], states["SNS topic"]) == (1, "missing", "missing")
+    assert "there is no no-such-bucket" in said
+    assert f"there is no arn:aws:sns:us-east-1:{ACCOUNT}:no-such-topic" in said
+    assert "sns_topic_name in terraform/environments/dev.tfvars" in said
+
+
+def test_each_environment_has_its_own_topic(aws: Machine) -> None:
+    _, states, said = aws.doctor(environment="prod")
+    assert states["SNS topic"] == "missing"
+    assert ":events-prod" in said
+
+
+def test_without_boto3_it_says_what_to_do(aws: Machine) -> None:
+    _, states, said = aws.doctor("-S")
+    assert states["credentials"] == "unknown"
+    assert "boto3 is not here" in said
+
+
+def test_an_aws_that_does_not_answer_is_told(aws: Machine) -> None:
+    aws.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1"
+    code, states, said = aws.doctor()
+    assert (code, states["credentials"]) == (1, "missing")
+    assert "AWS can't be reached" in said
+
+
+def test_a_broken_file_is_told(machine: Machine) -> None:
+    (machine.service / ".python-version").unlink()
+    code, states, _ = machine.doctor()
+    assert code == 1
+    assert states[".venv"] == "unknown"
+
+
+def test_on_fargate_docker_and_skopeo_are_needed(machine: Machine) -> None:
+    (machine.service / "Dockerfile").touch()
+    machine.environment["PATH"] = f"{machine.bin}:{tools(machine)}"
+    _, states, _ = machine.doctor()
+    assert (states["Docker"], states["skopeo"]) == ("missing", "missing")
+    machine.command("docker", '#!/bin/sh\n[ "$1" = info ] || [ "$1" = buildx ]\n')
+    machine.command("skopeo", "#!/bin/sh\necho skopeo version 1.18.0\n")
+    _, states, _ = machine.doctor()
+    assert (states["Docker"], states["skopeo"]) == ("ok", "ok")
+    machine.command("docker", '#!/bin/sh\n[ "$1" = info ]\n')
+    assert "without buildx" in machine.doctor()[2]
+    machine.command("docker", '#!/bin/sh\n[ "$1" = buildx ]\n')
+    assert "its daemon does not answer" in machine.doctor()[2]
+
+
+def tools(machine: Machine) -> Path:
+    """Return a folder with what find_python.sh needs, and neither Docker nor skopeo."""
+    folder = machine.bin.parent / "tools"
+    folder.mkdir()
+    for name in ("sh", "sed", "echo"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return folder
+
+
+def test_a_service_on_lambda_needs_no_docker(machine: Machine) -> None:
+    assert "Docker" not in machine.doctor()[1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colours_are_for_terminals(
+    machine: Machine, variables: dict[str, str], coloured: bool
+) -> None:
+    environment = {**machine.environment, "TERM": "xterm", **variables}
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "scripts/doctor.py", "dev"]
+    with subprocess.Popen(
+        command, cwd=machine.service, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    ):
+        os.close(theirs)
+        said = b""
+        try:
+            while part := os.read(ours, 4096):
+                said += part
+        except OSError:  # how Linux says that the other side is closed
+            pass
+    os.close(ours)
+    assert (b"\033[" in said) is coloured
+    assert b"\033[" not in machine.doctor()[2].encode()
+
+
+def test_make_runs_it_without_an_installed_environment(fresh: Render) -> None:
+    need("make")
+    service = fresh()
+    done = subprocess.run(["make", "doctor"], cwd=service, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Run `make install`." in done.stdout
+    assert not list(service.rglob("__pycache__"))
+
+
+def test_the_list_of_targets_is_aligned_and_can_be_completed(render: Render) -> None:
+    need("make")
+    text = run("make", cwd=render()).stdout
+    rows = re.findall(r"(?m)^  (\S+)( +)\S", text)
+    assert len({len(name + gap) for name, gap in rows}) == 1
+    assert all(re.fullmatch(r"[a-z][a-z0-9-]*", name) for name, _ in rows)
