@@ -143,8 +143,8 @@ def test_uv_is_named_and_installs_nothing(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("terraform", "state", "said"),
     [
-        ("echo '{\"terraform_version\": \"1.10.5\"}'", "missing", "1.10.5, but it must be >= 1.11"),
-        ("echo '{\"terraform_version\": \"1.12.0\"}'", "ok", "1.12.0; the workflow has 1.11.4"),
+        ('echo \'{"terraform_version": "1.10.5"}\'', "missing", "1.10.5, but it must be >= 1.11"),
+        ('echo \'{"terraform_version": "1.12.0"}\'', "ok", "1.12.0; the workflow has 1.11.4"),
         ("echo broken; exit 1", "missing", "`terraform version` fails: broken"),
     ],
 )
