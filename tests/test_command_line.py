@@ -320,3 +320,36 @@ def test_a_reader_that_is_gone(work: Path, home: Path) -> None:
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
     assert (work / "order-events" / "handler.py").is_file()
+
+
+def test_the_replay_file_renders_the_same_service_again(work: Path, home: Path) -> None:
+    """Also where the template has learned a question since: that one is asked."""
+    answers = {
+        "project_name": "Größe & Co",
+        "description": 'It\'s "quoted" \\ $(id)',
+        "owner": "shop",
+    }
+    assert cookiecutter(work, home, **answers, project_slug="sizes").returncode == 0
+    replayed = home / ".cookiecutter_replay" / f"{TEMPLATE.name}.json"
+    kept = json.loads(replayed.read_text(encoding="utf-8"))
+    del kept["cookiecutter"]["idempotency"]
+    older = home / "older.json"
+    older.write_text(json.dumps(kept), encoding="utf-8")
+    first = files_of(work / "sizes")
+
+    for file in (replayed, older):
+        again = work / file.stem
+        again.mkdir()
+        command = [*COOKIECUTTER, str(TEMPLATE), "--replay-file", str(file), "-o", str(again)]
+        done = subprocess.run(
+            command, cwd=work, env=environment(home), capture_output=True, text=True, input="\n"
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("only once" in done.stdout) is (file is older)
+        assert files_of(again / "sizes") == first
+
+
+def files_of(service: Path) -> dict[Path, bytes]:
+    """Return the files of a service with what is in them."""
+    paths = (path for path in service.rglob("*") if path.is_file())
+    return {path.relative_to(service): path.read_bytes() for path in paths}
