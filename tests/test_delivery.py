@@ -200,7 +200,7 @@ def test_the_bill_of_materials_lists_what_is_in_the_package(tmp_path: Path) -> N
             "Error: Error acquiring the state lock\n  ID:        abc-123\n  Who:       me@laptop",
             [
                 '"Lock Info" above says by whom (Who)',
-                "force-unlock abc-123",
+                "TF_DATA_DIR=.terraform/prod terraform -chdir=terraform force-unlock abc-123",
                 "nothing unlocks by itself",
             ],
         ),

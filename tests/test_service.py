@@ -1,6 +1,7 @@
 """The rendered service at work: its own make targets, as a developer would run them."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -56,12 +57,12 @@ def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
     assert "went through" in done.stdout
 
 
-def refused(*command: str, cwd: Path) -> str:
+def refused(*command: str, cwd: Path, **environment: str) -> str:
     """Run a command that must fail; return what it printed."""
     done = subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -74,6 +75,20 @@ def test_an_unknown_environment_is_refused(service: Path) -> None:
     assert "ENV=staging: there are two environments, dev and prod." in refused(
         "make", "plan", "ENV=staging", cwd=service
     )
+
+
+@pytest.mark.parametrize("target", ["init", "plan", "validate", "e2e"])
+def test_a_missing_terraform_is_named_in_one_line(
+    service: Path, tmp_path: Path, target: str
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("sh", "make", "cat", "find", "uname", "dirname", "touch", "mkdir", "rm", "grep"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    said = refused("make", target, cwd=service, PATH=str(tools))
+    (line,) = [line for line in said.splitlines() if "make" not in line]
+    version = (service / ".terraform-version").read_text().strip()
+    assert line.startswith(f"Terraform is missing: install version {version}, see https://")
 
 
 def test_init_without_a_state_bucket_says_where_to_set_it(service: Path) -> None:

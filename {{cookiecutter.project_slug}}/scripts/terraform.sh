@@ -20,7 +20,7 @@ if grep -q 'Error acquiring the state lock' "$errors"; then
 
 		The state of $environment is locked. "Lock Info" above says by whom (Who), since when (Created) and for
 		what (Operation). Wait for it to end, or ask them. Only if you know that it is dead:
-		  TF_DATA_DIR=terraform/.terraform/$environment terraform -chdir=terraform force-unlock $id
+		  TF_DATA_DIR=.terraform/$environment terraform -chdir=terraform force-unlock $id
 		Nothing was changed, and nothing unlocks by itself.
 	END
 elif grep -q 'Saved plan is stale' "$errors"; then
