@@ -42,6 +42,7 @@ PROGRAMS = {
     "cat",
     "cd",
     "cookiecutter",
+    "cp",
     "cruft",
     "echo",
     "for",
