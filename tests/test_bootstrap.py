@@ -281,6 +281,34 @@ def test_a_deploy_role_has_no_way_to_more(applied: dict[str, Any], roles: dict[s
 
 
 @pytest.mark.slow
+def test_the_table_of_processed_events_can_be_made_and_used(
+    applied: dict[str, Any], roles: dict[str, Role], aws: LocalAws
+) -> None:
+    """What idempotency=yes adds: its own table, of its own environment."""
+    code = (SERVICE / "terraform" / "idempotency.tf").read_text(encoding="utf-8")
+    used = set(re.findall(r"dynamodb:\w+", code))
+    assert "dynamodb:PutItem" in used
+    iam = aws.client("iam")
+    for environment, other in (("dev", "prod"), ("prod", "dev")):
+        table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/order-events-{environment}-idempotency"
+        deploy = roles[f"github-deploy-{environment}"]
+        for action in ("CreateTable", "UpdateTimeToLive", "UpdateContinuousBackups", "DeleteTable"):
+            assert deploy.may(f"dynamodb:{action}", table)
+            assert not roles[f"github-deploy-{other}"].may(f"dynamodb:{action}", table)
+        assert not any(deploy.may(action, table) for action in used)
+        boundary = iam.get_policy_version(
+            PolicyArn=applied["permissions_boundaries"][environment], VersionId="v1"
+        )["PolicyVersion"]["Document"]
+        allowed = {
+            action
+            for statement in statements(boundary)
+            if any(fnmatch.fnmatchcase(table, arn) for arn in listed(statement["Resource"]))
+            for action in listed(statement["Action"])
+        }
+        assert used - allowed == set()
+
+
+@pytest.mark.slow
 def test_the_bucket_is_versioned_encrypted_private_and_forgets_plans(
     applied: dict[str, Any], aws: LocalAws
 ) -> None:

@@ -61,6 +61,17 @@ def test_files_that_only_work_at_the_root_are_taken_out_of_a_monorepo(tmp_path: 
     assert hook.remove_unneeded(MONOREPO, tmp_path) == []
 
 
+def test_what_idempotency_needs_is_taken_out_of_a_service_without_it(tmp_path: Path) -> None:
+    for answer in ("yes", "no"):
+        package = tmp_path / answer / "orders"
+        package.mkdir(parents=True)
+        (package / "idempotency.py").touch()
+        answers = {**DEFAULTS, "package_name": "orders", "idempotency": answer}
+        removed = hook.remove_unneeded(answers, package.parent)
+        assert (package / "idempotency.py").exists() is (answer == "yes")
+        assert ("orders/idempotency.py" in removed) is (answer == "no")
+
+
 def test_caches_are_taken_out(tmp_path: Path) -> None:
     for folder in (
         "__pycache__",
