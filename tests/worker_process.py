@@ -1,0 +1,108 @@
+"""A worker as ECS runs it: a process of its own, with the queue of a local AWS."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Generous: only a failure takes that long.
+DEADLINE = 120
+
+SETTINGS = {
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "BATCH_SIZE": "1",
+    "POLLERS": "1",
+    "VISIBILITY_TIMEOUT": "300",
+    "TIMEOUT": "300",
+    "STOP_TIMEOUT": "30",
+    "SERVICE": "order-events",
+    "ENVIRONMENT": "order-events-dev",
+    "EVENT_TYPES": "order.created",
+    "LOG_LEVEL": "INFO",
+    "POWERTOOLS_SERVICE_NAME": "order-events",
+    "POWERTOOLS_METRICS_NAMESPACE": "order-events",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    """Wait for a condition; return its value.
+
+    :raises TimeoutError: it isn't met in time (seconds).
+    """
+    ends = time.monotonic() + deadline
+    while not (value := condition()):
+        if time.monotonic() > ends:
+            raise TimeoutError(f"After {deadline:g} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+class Process:
+    """A worker that runs, and what it logs."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        self.environment = {**os.environ, **SETTINGS, **environment, "TMPDIR": str(log.parent)}
+        self.command = [sys.executable, "-P", str(folder / "worker.py")]
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                self.command, env=self.environment, cwd=log.parent, stdout=output, stderr=output
+            )
+
+    def lines(self, message: str = "") -> list[dict[str, Any]]:
+        """Return the lines of its log that have this message; those that are whole so far."""
+        text = self.log.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+        return [line for line in lines if message in str(line.get("message"))]
+
+    def until_logged(self, message: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until there are so many lines with a message; return them."""
+        what = f"no {message!r} in its log"
+        try:
+            found: list[dict[str, Any]] = until(
+                lambda: (lines := self.lines(message))[count - 1 :] and lines, what
+            )
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}:\n{self.log.read_text(encoding='utf-8')}") from None
+        return found
+
+    def health(self) -> int:
+        """Return the exit code of the container's health check."""
+        return subprocess.run(
+            [*self.command, "health"], env=self.environment, capture_output=True
+        ).returncode
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; return the exit code."""
+        self.popen.send_signal(number)
+        return self.popen.wait(DEADLINE)
+
+
+@contextmanager
+def worker(folder: Path, log: Path, **environment: str) -> Iterator[Process]:
+    """Run the worker.py in a folder; it is killed at the end if it still runs.
+
+    :param log: the file for what it writes; its own temporary files lie beside it.
+    """
+    process = Process(folder, environment, log)
+    try:
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+
+
+def put_together(service: Path, folder: Path, handler: str) -> Path:
+    """Put a rendered service's worker beside another handler; return the folder."""
+    folder.mkdir()
+    shutil.copy(service / "worker.py", folder)
+    (folder / "handler.py").write_text(handler, encoding="utf-8")
+    return folder
