@@ -64,6 +64,26 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "Dockerfile": on_lambda,
     "tests/unit/test_worker.py": on_lambda,
     "worker.py": on_lambda,
+    # What only one of the two computes has.
+    "terraform/iam_lambda.tf": on_fargate,
+    "terraform/lambda.tf": on_fargate,
+    "terraform/monitoring_lambda.tf": on_fargate,
+    "terraform/outputs_lambda.tf": on_fargate,
+    "terraform/tests/lambda.tftest.hcl": on_fargate,
+    "terraform/tests/mocks/lambda.tfmock.hcl": on_fargate,
+    "terraform/tests/refused_lambda.tftest.hcl": on_fargate,
+    "terraform/variables_lambda.tf": on_fargate,
+    "terraform/autoscaling.tf": on_lambda,
+    "terraform/ecr.tf": on_lambda,
+    "terraform/ecs.tf": on_lambda,
+    "terraform/iam_fargate.tf": on_lambda,
+    "terraform/monitoring_fargate.tf": on_lambda,
+    "terraform/network.tf": on_lambda,
+    "terraform/outputs_fargate.tf": on_lambda,
+    "terraform/tests/fargate.tftest.hcl": on_lambda,
+    "terraform/tests/mocks/fargate.tfmock.hcl": on_lambda,
+    "terraform/tests/refused_fargate.tftest.hcl": on_lambda,
+    "terraform/variables_fargate.tf": on_lambda,
 }
 
 # What tools leave in a checkout of the template, and cookiecutter copies.

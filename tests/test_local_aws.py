@@ -106,6 +106,48 @@ def lambda_event_source_mapping_of_an_alias(client: Client) -> bool:
     return bool(made["FunctionArn"] == read["FunctionArn"] == alias)
 
 
+def make_ecs_service(client: Client) -> str:
+    """Make an ECS service on Fargate Spot; return the id that Application Auto Scaling has for it."""
+    ecs = client("ecs")
+    ecs.create_cluster(clusterName="cluster")
+    container = {"name": "worker", "image": "worker", "memory": 512}
+    ecs.register_task_definition(family="service", containerDefinitions=[container])
+    ecs.create_service(
+        cluster="cluster",
+        serviceName="service",
+        taskDefinition="service",
+        desiredCount=0,
+        capacityProviderStrategy=[{"capacityProvider": "FARGATE_SPOT", "weight": 1}],
+        availabilityZoneRebalancing="DISABLED",
+    )
+    return "service/cluster/service"
+
+
+def ecs_service_settings(client: Client) -> bool:
+    make_ecs_service(client)
+    (made,) = client("ecs").describe_services(cluster="cluster", services=["service"])["services"]
+    (strategy,) = made.get("capacityProviderStrategy", [{}])
+    return bool(
+        strategy.get("capacityProvider") == "FARGATE_SPOT"
+        and "launchType" not in made
+        and made.get("availabilityZoneRebalancing") == "DISABLED"
+    )
+
+
+def application_autoscaling_tags(client: Client) -> bool:
+    scaling = client("application-autoscaling")
+    target = {
+        "ServiceNamespace": "ecs",
+        "ResourceId": make_ecs_service(client),
+        "ScalableDimension": "ecs:service:DesiredCount",
+    }
+    arn = scaling.register_scalable_target(
+        **target, MinCapacity=0, MaxCapacity=1, Tags={"Owner": "me"}
+    )["ScalableTargetARN"]
+    scaling.register_scalable_target(**target, MaxCapacity=2)
+    return bool(scaling.list_tags_for_resource(ResourceARN=arn)["Tags"] == {"Owner": "me"})
+
+
 PROBES: dict[str, Callable[[Client], bool]] = {
     probe.__name__: probe
     for probe in (
@@ -114,6 +156,8 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         sqs_redrive_policy_is_compact,
         lambda_logging_config,
         lambda_event_source_mapping_of_an_alias,
+        ecs_service_settings,
+        application_autoscaling_tags,
     )
 }
 

@@ -9,7 +9,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.awslambda.models import LambdaBackend, LambdaFunction
+from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.sqs.models import Queue, SQSBackend
 
 
@@ -23,6 +25,15 @@ def replaces(owner: type, method: str) -> Callable[[Callable[..., Any]], None]:
             return replacement(original, *arguments, **keywords)
 
         setattr(owner, method, call)
+
+    return put
+
+
+def adds(owner: type, method: str) -> Callable[[Callable[..., Any]], None]:
+    """Put the decorated function where there is no method of this name."""
+
+    def put(added: Callable[..., Any]) -> None:
+        setattr(owner, method, added)
 
     return put
 
@@ -99,12 +110,53 @@ def lambda_event_source_mapping_of_an_alias() -> None:
         return mapping
 
 
+def ecs_service_settings() -> None:
+    """A service has what it was made with: its capacity providers, so no launch type, and whether
+    its tasks are moved between availability zones; ENABLED, if nothing was said.
+    """
+
+    @replaces(EC2ContainerServiceResponse, "create_service")
+    def create_service(original: Any, response: Any) -> Any:
+        result = original(response)
+        service = response.ecs_backend.describe_services(
+            response._get_param("cluster"), [response._get_param("serviceName")]
+        )[0][0]
+        service.capacity_provider_strategy = response._get_param("capacityProviderStrategy")
+        if service.capacity_provider_strategy:
+            service.launch_type = None
+        rebalancing = response._get_param("availabilityZoneRebalancing")
+        service.availability_zone_rebalancing = rebalancing or "ENABLED"
+        return result
+
+
+def application_autoscaling_tags() -> None:
+    """RegisterScalableTarget gives a scalable target tags, which ListTagsForResource lists."""
+
+    @replaces(ApplicationAutoScalingResponse, "register_scalable_target")
+    def register_scalable_target(original: Any, response: Any) -> str:
+        result: str = original(response)
+        for target in response.applicationautoscaling_backend.describe_scalable_targets(
+            response._get_param("ServiceNamespace"), [response._get_param("ResourceId")], None
+        ):
+            target.tags = response._get_param("Tags") or getattr(target, "tags", {})
+        return result
+
+    @adds(ApplicationAutoScalingResponse, "list_tags_for_resource")
+    def list_tags_for_resource(response: Any) -> str:
+        backend = response.applicationautoscaling_backend
+        targets = [target for by_id in backend.targets.values() for target in by_id.values()]
+        arn = response._get_param("ResourceARN")
+        return json.dumps({"Tags": next(t.tags for t in targets if t.arn == arn)})
+
+
 PATCHES = (
     sqs_redrive_allow_policy,
     sqs_policy_is_kept,
     sqs_redrive_policy_is_compact,
     lambda_logging_config,
     lambda_event_source_mapping_of_an_alias,
+    ecs_service_settings,
+    application_autoscaling_tags,
 )
 
 

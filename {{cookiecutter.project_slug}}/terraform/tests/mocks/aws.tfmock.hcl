@@ -6,15 +6,6 @@ mock_resource "aws_cloudwatch_log_group" {
 mock_resource "aws_iam_role" {
   defaults = { arn = "arn:aws:iam::123456789012:role/services/this-one" }
 }
-mock_resource "aws_lambda_function" {
-  defaults = {
-    arn     = "arn:aws:lambda:us-east-1:123456789012:function:this-one"
-    version = "7"
-  }
-}
-mock_resource "aws_lambda_alias" {
-  defaults = { arn = "arn:aws:lambda:us-east-1:123456789012:function:this-one:live" }
-}
 mock_resource "aws_dynamodb_table" {
   defaults = { arn = "arn:aws:dynamodb:us-east-1:123456789012:table/this-one" }
 }

@@ -1,0 +1,179 @@
+locals {
+  log_group_name     = "/ecs/${local.name}"
+  visibility_timeout = var.visibility_timeout_seconds
+
+  # The cluster's name is the last part of its ARN.
+  cluster_arn  = var.cluster_arn != null ? var.cluster_arn : aws_ecs_cluster.this[0].arn
+  cluster_name = element(split("/", local.cluster_arn), 1)
+
+  # A given cluster has to know the capacity provider too.
+  capacity_provider = var.fargate_spot ? "FARGATE_SPOT" : "FARGATE"
+}
+
+# A cluster is a name: it costs nothing by itself.
+resource "aws_ecs_cluster" "this" {
+  #checkov:skip=CKV_AWS_65:Container Insights costs money per metric; what the alarms, the dashboard and the scaling need comes for free.
+  count = var.cluster_arn == null ? 1 : 0
+
+  name = local.name
+
+  setting {
+    name  = "containerInsights"
+    value = "disabled"
+  }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "this" {
+  count = var.cluster_arn == null ? 1 : 0
+
+  cluster_name       = aws_ecs_cluster.this[0].name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT"]
+}
+
+resource "aws_ecs_task_definition" "this" {
+  family                   = local.name
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.cpu
+  memory                   = var.memory
+  task_role_arn            = aws_iam_role.function.arn
+  execution_role_arn       = aws_iam_role.execution.arn
+
+  # Every release is a revision of its own, to come back to: earlier ones stay, and cost nothing.
+  skip_destroy = true
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = upper(var.architecture)
+  }
+
+  # The only place that can be written to. It is gone with the task.
+  volume {
+    name = "tmp"
+  }
+
+  container_definitions = jsonencode([
+    {
+      name      = "worker"
+      image     = "${aws_ecr_repository.this.repository_url}@${coalesce(var.image_digest, "unknown")}"
+      essential = true
+
+      environment = [
+        for name, value in merge(local.environment_variables, local.worker_variables) : { name = name, value = value }
+      ]
+
+      readonlyRootFilesystem = true
+      mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
+
+      # The worker reaps what its pollers leave behind, but a process of a library's may be orphaned.
+      linuxParameters = { initProcessEnabled = true }
+
+      healthCheck = {
+        command     = ["CMD", "python", "worker.py", "health"]
+        interval    = 30
+        timeout     = 10
+        retries     = 3
+        startPeriod = 60
+      }
+
+      # Seconds from SIGTERM to SIGKILL, for the worker to finish or give back what it has in hand.
+      stopTimeout = var.stop_timeout
+
+      logConfiguration = {
+        logDriver = "awslogs"
+        options = {
+          "awslogs-group"         = aws_cloudwatch_log_group.function.name
+          "awslogs-region"        = var.aws_region
+          "awslogs-stream-prefix" = "task"
+          # While the log can't be delivered, work goes on.
+          "mode"            = "non-blocking"
+          "max-buffer-size" = "25m"
+        }
+      }
+    },
+  ])
+
+  lifecycle {
+    precondition {
+      condition     = var.image_digest != null
+      error_message = "image_digest is not set, so there is nothing to run: make image builds the image, and make plan hands its digest over."
+    }
+  }
+}
+
+locals {
+  worker_variables = {
+    QUEUE_URL          = aws_sqs_queue.main.url
+    BATCH_SIZE         = tostring(var.batch_size)
+    POLLERS            = tostring(var.pollers)
+    VISIBILITY_TIMEOUT = tostring(local.visibility_timeout)
+    TIMEOUT            = tostring(var.timeout)
+    STOP_TIMEOUT       = tostring(var.stop_timeout)
+    AWS_DEFAULT_REGION = var.aws_region
+  }
+
+  # What is in place: this release, or an earlier one.
+  live_task_definition = (
+    var.live_version == null
+    ? aws_ecs_task_definition.this.arn
+    : "${aws_ecs_task_definition.this.arn_without_revision}:${var.live_version}"
+  )
+}
+
+resource "aws_ecs_service" "this" {
+  name            = local.name
+  cluster         = local.cluster_arn
+  task_definition = local.live_task_definition
+  propagate_tags  = "SERVICE"
+
+  # How many tasks run is for the autoscaling to decide: see autoscaling.tf.
+  desired_count = local.min_capacity
+
+  capacity_provider_strategy {
+    capacity_provider = local.capacity_provider
+    weight            = 1
+  }
+
+  # Without it a change of fargate_spot would replace the service. It does nothing in other plans: a
+  # deployment comes only with a change.
+  force_new_deployment = true
+
+  network_configuration {
+    subnets          = var.subnet_ids
+    security_groups  = local.security_group_ids
+    assign_public_ip = var.assign_public_ip
+  }
+
+  # New tasks come before old ones go; who has a message in hand is protected until it is done.
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+  availability_zone_rebalancing      = "DISABLED" # it would stop tasks; they come and go with the backlog anyway
+
+  # A release whose tasks do not start is taken back, and fails the apply.
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  # Not waited for where a single batch may take longer than the wait: its task stays until it is done.
+  # The release is taken back all the same; make status shows it. With no task running there is
+  # nothing to wait for: make smoke starts one.
+  wait_for_steady_state = var.timeout <= 1800
+
+  timeouts {
+    create = "35m"
+    update = "35m"
+    delete = "35m"
+  }
+
+  lifecycle {
+    ignore_changes = [desired_count]
+  }
+
+  # Tasks can do what their roles allow from their first second on.
+  depends_on = [
+    aws_ecs_cluster_capacity_providers.this,
+    aws_iam_role_policy.execution,
+    aws_iam_role_policy.function,
+  ]
+}

@@ -1,0 +1,33 @@
+# Tasks call AWS's services and whatever the business logic calls, by HTTPS; nobody calls them. The way
+# out is the subnets': a NAT gateway or VPC endpoints (both cost money by the hour, and are not made
+# here), or assign_public_ip in public subnets.
+
+locals {
+  own_security_group = length(var.security_group_ids) == 0
+  security_group_ids = local.own_security_group ? aws_security_group.this[*].id : var.security_group_ids
+}
+
+data "aws_subnet" "first" {
+  count = local.own_security_group ? min(1, length(var.subnet_ids)) : 0
+
+  id = var.subnet_ids[0]
+}
+
+resource "aws_security_group" "this" {
+  count = local.own_security_group ? 1 : 0
+
+  name        = local.name
+  description = "Tasks of ${local.name}: out by HTTPS, nothing in."
+  vpc_id      = data.aws_subnet.first[0].vpc_id
+}
+
+resource "aws_vpc_security_group_egress_rule" "https" {
+  count = local.own_security_group ? 1 : 0
+
+  security_group_id = aws_security_group.this[0].id
+  description       = "AWS's services"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
+}

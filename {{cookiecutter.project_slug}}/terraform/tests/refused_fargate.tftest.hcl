@@ -1,0 +1,138 @@
+# What is refused of the tasks' settings, each with a sentence that names the variable.
+# These run without AWS: make validate
+
+mock_provider "aws" {
+  mock_data "aws_sns_topic" {
+    defaults = { arn = "arn:aws:sns:us-east-1:123456789012:found-by-name" }
+  }
+}
+
+variables {
+  aws_region   = "us-east-1"
+  architecture = "arm64"
+  subnet_ids   = ["subnet-1"]
+  image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+}
+
+run "no_subnets" {
+  command = plan
+
+  variables {
+    subnet_ids = []
+  }
+
+  expect_failures = [var.subnet_ids]
+}
+
+run "no_image" {
+  command = plan
+
+  variables {
+    image_digest = null
+  }
+
+  expect_failures = [aws_ecs_task_definition.this]
+}
+
+run "numbers_that_are_too_small" {
+  command = plan
+
+  variables {
+    cpu                        = 128
+    timeout                    = 0
+    visibility_timeout_seconds = 10
+    stop_timeout               = 5
+    batch_size                 = 0
+    pollers                    = 0
+    min_capacity               = -1
+    backlog_per_task           = 0
+  }
+
+  expect_failures = [
+    var.cpu,
+    var.timeout,
+    var.visibility_timeout_seconds,
+    var.stop_timeout,
+    var.batch_size,
+    var.pollers,
+    var.min_capacity,
+    var.backlog_per_task,
+  ]
+}
+
+run "numbers_that_are_too_large" {
+  command = plan
+
+  variables {
+    timeout                    = 42601 # SQS's twelve hours, less a margin
+    visibility_timeout_seconds = 43201
+    stop_timeout               = 121
+    batch_size                 = 11
+    pollers                    = 65
+    max_capacity               = 5001
+  }
+
+  expect_failures = [
+    var.timeout,
+    var.visibility_timeout_seconds,
+    var.stop_timeout,
+    var.batch_size,
+    var.pollers,
+    var.max_capacity,
+  ]
+}
+
+run "values_that_aws_does_not_have" {
+  command = plan
+
+  variables {
+    subnet_ids         = ["vpc-1"]
+    security_group_ids = ["default"]
+    cluster_arn        = "arn:aws:ecs:eu-central-1:123456789012:cluster/in-another-region"
+    image_digest       = "latest"
+    live_version       = "this-one:7"
+    max_capacity       = 0
+  }
+
+  expect_failures = [
+    var.subnet_ids,
+    var.security_group_ids,
+    var.cluster_arn,
+    var.image_digest,
+    var.live_version,
+    var.max_capacity,
+  ]
+}
+
+run "memory_that_does_not_go_with_cpu" {
+  command = plan
+
+  variables {
+    cpu    = 1024
+    memory = 1024
+  }
+
+  expect_failures = [var.memory]
+}
+
+run "memory_between_two_steps" {
+  command = plan
+
+  variables {
+    cpu    = 8192
+    memory = 17408
+  }
+
+  expect_failures = [var.memory]
+}
+
+run "fewest_tasks_that_are_more_than_the_most" {
+  command = plan
+
+  variables {
+    min_capacity = 3
+    max_capacity = 2
+  }
+
+  expect_failures = [var.max_capacity]
+}
