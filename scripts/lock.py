@@ -33,6 +33,7 @@ def lock(project: Path, target: Path, *options: str) -> None:
             *("--custom-compile-command", "make lock", "--output-file", target),
             *(project, *options),
         ],
+        cwd=project.parent,  # whose pyproject.toml may name an index: docs/adapting.md
         check=True,
     )
 
