@@ -25,8 +25,8 @@ test-fast: .venv/installed ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \
 		tests/test_plan_summary.py tests/test_find_python.py tests/test_terraform_cli_config.py
 
-soak: .venv/installed ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3"
-	PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS)
+soak: .venv/installed ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes
+	PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY))
 	HOSTILE_EXAMPLES=3 $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_hostile_answers.py tests/test_hostile_events.py
 
 bench: .venv/installed ## Compare with what people use today (about ten minutes)

@@ -108,6 +108,18 @@ def test_a_broken_handler_is_found_out(
     assert sum(row["acknowledged unprocessed"] for row in result.rows.values()) == len(names)
 
 
+@pytest.mark.slow
+def test_with_idempotency_each_event_has_its_effect_once(tmp_path: Path) -> None:
+    """All faults, duplicates and processes killed between effect and acknowledgement included."""
+    service = render(tmp_path, idempotency="yes")
+    messages = mix(seed=4, count=150)
+    with queues_only(service, build(service)) as chain:
+        traffic = carry(chain, messages, tmp_path, deadline=DEADLINE, say=print)
+    result = account(messages, traffic, chain.max_receive_count, once=True)
+    print(result.table())
+    assert result.problems() == ""
+
+
 def test_a_run_that_takes_too_long_says_which_messages_are_missing(
     chain: Chain, tmp_path: Path
 ) -> None:

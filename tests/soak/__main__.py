@@ -18,6 +18,7 @@ def main() -> int:
     """Print a table per seed; return 1 if a message is not accounted for."""
     parser = argparse.ArgumentParser(prog="soak")
     parser.add_argument("--messages", type=int, default=10_000, help="per seed")
+    parser.add_argument("--idempotency", choices=("no", "yes"), default="no", help="the answer")
     parser.add_argument("seeds", type=int, nargs="*", help="one more is taken at random")
     options = parser.parse_args()
     others = [number for number in range(10**6) if number not in options.seeds]
@@ -27,7 +28,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
         work = Path(temporary)
         try:
-            with deployed(render(work), say) as chain:
+            with deployed(render(work, idempotency=options.idempotency), say) as chain:
                 for seed in seeds:
                     print(f"\nSeed {seed}: {options.messages:,} messages", flush=True)
                     folder = work / f"seed-{seed}"
@@ -35,7 +36,8 @@ def main() -> int:
                     messages = mix(seed, options.messages)
                     deadline = 120 + options.messages * DEADLINE_PER_MESSAGE
                     traffic = carry(chain, messages, folder, deadline=deadline, say=say)
-                    result = account(messages, traffic, chain.max_receive_count)
+                    once = options.idempotency == "yes"
+                    result = account(messages, traffic, chain.max_receive_count, once=once)
                     batches = ", ".join(f"{n} {what}" for what, n in traffic.batches.most_common())
                     print(f"\n{result.table()}\n")
                     print(f"{traffic.seconds:.0f} s. Batches: {batches}.")

@@ -164,7 +164,7 @@ def queues_only(service: Path, package: Path) -> Iterator[Chain]:
         settings = {
             "MaximumMessageSize": str(LIMIT),
             "RedrivePolicy": json.dumps(redrive),
-            "VisibilityTimeout": "60",
+            "VisibilityTimeout": "10",  # longer than any batch can take
         }
         queue = sqs.create_queue(QueueName="main", Attributes=settings)["QueueUrl"]
         wanted = {"event_type": ["order.created", {"prefix": "refund."}]}
@@ -175,6 +175,15 @@ def queues_only(service: Path, package: Path) -> Iterator[Chain]:
             Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps(wanted)},
         )
         lines = (service / "local.env").read_text(encoding="utf-8").splitlines()
+        variables = dict(line.split("=", 1) for line in lines)
+        if "IDEMPOTENCY_TABLE" in variables:
+            variables["IDEMPOTENCY_TABLE"] = "events"
+            aws.client("dynamodb").create_table(
+                TableName="events",
+                BillingMode="PAY_PER_REQUEST",
+                AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+                KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            )
         yield Chain(
             aws=aws,
             topic_arn=topic,
@@ -185,12 +194,12 @@ def queues_only(service: Path, package: Path) -> Iterator[Chain]:
             function={
                 "FunctionName": "order-events-local",
                 "Handler": "handler.handler",
-                "Environment": {"Variables": dict(line.split("=", 1) for line in lines)},
-                "Timeout": 10,
+                "Environment": {"Variables": variables},
+                "Timeout": 6,
                 "MemorySize": 512,
             },
             mapping={
-                "BatchSize": 20,
+                "BatchSize": 10,
                 "MaximumBatchingWindowInSeconds": 0,
                 "ScalingConfig": {"MaximumConcurrency": 2},
             },
