@@ -36,7 +36,7 @@ from .messages import (
 
 # Messages that are published and not yet done with: the local AWS goes through all of a queue for
 # each receive.
-BACKLOG = 200
+BACKLOG = 400
 
 # Seconds after which a message that failed comes back. AWS waits for the queue's visibility
 # time-out: six times the function's and more. That it is tried again, counted and dead-lettered is
@@ -47,6 +47,7 @@ HAND_BACK = 1
 # that no message ends in the dead-letter queue for its neighbours' faults alone.
 YOUNG = 2
 
+POLL_EVERY = 0.1  # seconds, where the queue has no more
 SAY_EVERY = 10  # seconds
 
 
@@ -205,7 +206,7 @@ class _Run:
         self.unpublished = deque(messages)
         self.published = self.open = 0
         self.waiting: list[dict[str, Any]] = []  # received, not yet in a batch
-        self.window_ends = 0.0
+        self.window_ends = self.poll_at = 0.0
         self.working: dict[Future[Invocation], tuple[_Slot, Batch]] = {}
         self.struck: set[str] = set()  # messages whose fault at the event source is over
         self.numbers = 0
@@ -239,7 +240,7 @@ class _Run:
             empty = empty + 1 if depth(self.sqs, self.chain.queue_url) == 0 else 0
             if empty == 3:
                 break
-            time.sleep(0.05)
+            time.sleep(POLL_EVERY)
         self.traffic.dead_letters = self._names(self.chain.dead_letter_queue_url)
         self.traffic.undelivered = self._names(self.chain.undelivered_queue_url)
 
@@ -320,9 +321,12 @@ class _Run:
         """Receive what one batch may still take, as soon as there is a function for it."""
         size = self.chain.mapping["BatchSize"]
         room = min(RECEIVE_LIMIT, size - len(self.waiting))
-        if not self.free or room <= 0:
+        now = time.monotonic()
+        if not self.free or room <= 0 or now < self.poll_at:
             return
         received = self.source.receive(room)
+        if len(received) < room:
+            self.poll_at = now + POLL_EVERY
         if received and not self.waiting:
             window = self.chain.mapping["MaximumBatchingWindowInSeconds"]
             self.window_ends = time.monotonic() + window
