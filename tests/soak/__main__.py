@@ -46,6 +46,9 @@ def main() -> int:
         except (DeploymentError, DeadlineError) as error:
             print(error, file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            return 130
     return 0 if good else 1
 
 
