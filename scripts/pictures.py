@@ -29,7 +29,7 @@ import draw
 
 TEMPLATE = Path(__file__).parents[1]
 PICTURES = TEMPLATE / "docs" / "pictures"
-WIDTH = 100  # characters
+WIDTH = 104  # characters
 
 # What differs from machine to machine and from run to run, and what is shown in its place.
 DIFFERENT = (

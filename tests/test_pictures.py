@@ -23,7 +23,7 @@ def texts(svg: str) -> Iterator[str]:
 
 def words(text: str) -> list[str]:
     """Return the words of a text but those with a digit: versions, hashes and counts may differ."""
-    return [word for word in text.split() if not re.search(r"\d", word)]
+    return [word for word in text.split() if re.fullmatch(r"\D*\w\D*", word)]
 
 
 def kept(name: str) -> str:
@@ -47,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> pictures.Service:
     return pictures.Service(tmp_path_factory.mktemp("pictures"))
 
 
-# The demo takes minutes and tests do what it does, so only its steps are compared, below.
+# The demo takes minutes, and test_service.py does what it does: that calls in_demo, below.
 @pytest.mark.parametrize("name", sorted({*pictures.MADE_BY} - {"demo"}))
 @pytest.mark.slow
 def test_a_picture_shows_what_is_printed_now(service: pictures.Service, name: str) -> None:
@@ -66,6 +66,22 @@ def test_the_picture_of_the_demo_has_the_steps_of_its_script() -> None:
         step = words(line.replace("$version", "3.13"))
         assert any(shown[at : at + len(step)] == step for at in range(len(shown))), (
             f"docs/pictures/demo.svg is behind: {line!r}. Run: make pictures ONLY=demo"
+        )
+
+
+def in_demo(step: int, printed: str) -> None:
+    """Compare what the picture shows of a step of the demo with what make printed for it.
+
+    test_service.py, which runs those targets anyway, calls this.
+    """
+    script = words((TEMPLATE / "scripts" / "demo.sh").read_text(encoding="utf-8").replace('"', " "))
+    shown = re.split(r"==> \d+\. ", " ".join(texts(kept("demo"))))[step].partition("==>")[0]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    if gone := {*words(shown)} - {*words(plain)} - {*script}:
+        pytest.fail(
+            f"docs/pictures/demo.svg is behind: make does not print {sorted(gone)} any more. "
+            "Run: make pictures ONLY=demo",
+            pytrace=False,
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Render, need, run
+from test_pictures import in_demo
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +22,7 @@ def service(render: Render) -> Path:
 
 
 def test_its_checks_and_unit_tests_pass(service: Path) -> None:
-    run("make", "lint", "typecheck", "test", cwd=service)
+    in_demo(3, run("make", "lint", "typecheck", "test", cwd=service).stdout)
 
 
 def test_nothing_changes_when_it_is_formatted(service: Path) -> None:
@@ -53,8 +54,10 @@ def test_terraform_is_valid_and_its_tests_pass(service: Path) -> None:
 
 def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
     need("terraform")
-    done = run("make", "package", "e2e", cwd=service)
+    in_demo(4, run("make", "package", cwd=service).stdout)
+    done = run("make", "e2e", cwd=service)
     assert "went through" in done.stdout
+    in_demo(5, done.stdout)
 
 
 def refused(*command: str, cwd: Path, **environment: str) -> str:
