@@ -221,9 +221,7 @@ def main() -> int:
 
     notes = []
     choose_variants(answers, project)
-    removed = remove_unneeded(answers, project)
-    if removed:
-        notes.append(f"Left out for these answers: {', '.join(removed)}.")
+    remove_unneeded(answers, project)
     remove_caches(project)
     if in_monorepo(answers) and repository is not None:
         notes.append(copy_workflow(answers["project_slug"], project, repository))
