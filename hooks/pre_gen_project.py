@@ -417,13 +417,14 @@ def made_at(folder: Path) -> float:
 def new_folders(slug: str, output_folder: Path) -> list[Path]:
     """Return the folders that cookiecutter has just made, the deepest first.
 
-    They are all made in one moment. Call this before anything reads them.
+    They are all made in one moment, which a busy machine may stretch. Call this before anything reads
+    them.
     """
     folders = folders_of(slug, output_folder)
     newest = max(map(made_at, folders), default=0)
 
     def is_new(folder: Path) -> bool:
-        return abs(made_at(folder) - newest) < 0.01
+        return abs(made_at(folder) - newest) < 0.2
 
     above = itertools.takewhile(is_new, (output_folder, *output_folder.parents))
     return [*filter(is_new, folders), *above]
