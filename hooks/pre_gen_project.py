@@ -417,8 +417,8 @@ def made_at(folder: Path) -> float:
 def new_folders(slug: str, output_folder: Path) -> list[Path]:
     """Return the folders that cookiecutter has just made, the deepest first.
 
-    They are all made in one moment, which a busy machine may stretch. Call this before anything reads
-    them.
+    They are all made in one moment, if the machine is not too busy. Call this before anything
+    reads them.
     """
     folders = folders_of(slug, output_folder)
     newest = max(map(made_at, folders), default=0)
