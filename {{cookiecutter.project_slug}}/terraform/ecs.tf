@@ -175,5 +175,8 @@ resource "aws_ecs_service" "this" {
     aws_ecs_cluster_capacity_providers.this,
     aws_iam_role_policy.execution,
     aws_iam_role_policy.function,
+{% if cookiecutter.idempotency == "yes" %}
+    aws_iam_role_policy.idempotency,
+{% endif %}
   ]
 }
