@@ -226,7 +226,7 @@ def conflicts(repository: Path) -> set[str]:
 def terraform_is_valid(service: Path) -> None:
     """Check Terraform's format and validity; its tests, which take long, are test_service.py's."""
     need("terraform")
-    config = run(".venv/bin/python", "scripts/terraform_cli_config.py", cwd=service).stdout.strip()
+    config = run(sys.executable, "scripts/terraform_cli_config.py", cwd=service).stdout.strip()
     run("terraform", "fmt", "-check", "-recursive", "terraform", cwd=service)
     for command in (("init", "-input=false", "-backend=false"), ("validate",)):
         line = ("terraform", "-chdir=terraform", *command)
@@ -323,6 +323,7 @@ def test_a_service_moves_to_the_other_compute_with_its_edits(made: Make) -> None
     assert all(kept(service.path).values()), kept(service.path)
     context = json.loads((service.path / ".cruft.json").read_text(encoding="utf-8"))["context"]
     assert context["cookiecutter"]["compute"] == "fargate"
+    terraform_is_valid(service.path)
 
 
 def test_a_service_that_cookiecutter_rendered_is_linked(template: Path, tmp_path: Path) -> None:
@@ -371,3 +372,29 @@ def test_every_file_that_updates_leave_alone_is_there(
 ) -> None:
     service = render(**answers)
     assert {name for name in skip(service) if not (service / name).is_file()} == set()
+
+
+def test_the_version_to_update_from_is_the_last_release_or_the_previous_commit(
+    tmp_path: Path,
+) -> None:
+    git("init", "--quiet", cwd=tmp_path)
+    file = tmp_path / "file"
+
+    def change(text: str) -> str:
+        file.write_text(text, encoding="utf-8")
+        commit(tmp_path, text)
+        return git("rev-parse", "HEAD", cwd=tmp_path)
+
+    first = change("first")
+    assert earlier(tmp_path) is None, "there is no previous commit, as in a shallow clone"
+    second = change("second")
+    assert earlier(tmp_path) == first
+    file.write_text("not committed", encoding="utf-8")
+    assert earlier(tmp_path) == second
+    change("third")
+    git("tag", "0.1.0", first, cwd=tmp_path)
+    assert earlier(tmp_path) == "0.1.0"
+    git("tag", "0.2.0", cwd=tmp_path)
+    assert earlier(tmp_path) == "0.1.0", "the newest release is what lies here"
+    change("fourth")
+    assert earlier(tmp_path) == "0.2.0"

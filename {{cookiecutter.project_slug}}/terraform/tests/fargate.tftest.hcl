@@ -112,12 +112,15 @@ run "roles" {
     error_message = "The code's role and ECS's own are two."
   }
   assert {
-    condition = [for s in jsondecode(aws_iam_role_policy.function.policy).Statement : [s.Action, s.Resource]] == [
-      [["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], aws_sqs_queue.main.arn],
-      [["sqs:ChangeMessageVisibility"], aws_sqs_queue.main.arn],
-      [["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"], "arn:aws:ecs:us-east-1:123456789012:task/own/*"],
-    ]
-    error_message = "The role's policy holds what the service does and nothing else. Add a new permission here too."
+    condition = [for s in jsondecode(aws_iam_role_policy.function.policy).Statement : [s.Action, s.Resource]] == concat(
+      [
+        [["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], aws_sqs_queue.main.arn],
+        [["sqs:ChangeMessageVisibility"], aws_sqs_queue.main.arn],
+        [["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"], "arn:aws:ecs:us-east-1:123456789012:task/own/*"],
+      ],
+      [for s in local.added_permissions : [s.Action, s.Resource]],
+    )
+    error_message = "The role's policy holds what every service does, what service.tf adds, and nothing else."
   }
   assert {
     condition = [for s in jsondecode(aws_iam_role_policy.execution.policy).Statement : [s.Action, s.Resource]] == [
