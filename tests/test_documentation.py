@@ -407,3 +407,20 @@ def test_no_page_is_too_long_to_be_read() -> None:
             if (lines := len(page.read_text(encoding="utf-8").splitlines())) > 120
         ]
     )
+
+
+@pytest.mark.parametrize("compute", QUESTIONS["compute"])
+def test_every_alarm_is_documented(render: Render, compute: str) -> None:
+    """An alarm links to its section of the runbook; README.md and docs/operating.md list it."""
+    service = render(**SERVICES[compute])
+    code = "".join(path.read_text() for path in sorted(service.glob("terraform/monitoring*.tf")))
+    alarms = {
+        *re.findall(r"\$\{var\.runbook_url\}#([a-z-]+)\"", code),
+        *re.findall(r"^    ([a-z-]+) = \{\n      description", code, re.MULTILINE),
+    }
+    assert len(alarms) > 5
+    readme = (service / "README.md").read_text(encoding="utf-8")
+    listed = {*re.findall(r"^\| `([a-z-]+)` \| ", readme.partition("## Watch")[2], re.MULTILINE)}
+    assert listed == alarms
+    assert alarms <= anchors(service / "RUNBOOK.md")
+    assert alarms <= {*re.findall(r"`([a-z-]+)`", (TEMPLATE / "docs/operating.md").read_text())}
