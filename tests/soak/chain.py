@@ -36,7 +36,7 @@ from .messages import (
 
 # Messages that are published and not yet done with: the local AWS goes through all of a queue for
 # each receive.
-BACKLOG = 400
+BACKLOG = 200
 
 # Seconds after which a message that failed comes back. AWS waits for the queue's visibility
 # time-out: six times the function's and more. That it is tried again, counted and dead-lettered is
