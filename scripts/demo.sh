@@ -11,6 +11,15 @@ say() {
 	printf '\n==> %s\n' "$*"
 }
 
+# What runs ends with the demo, however that is ended.
+running=
+step() {
+	make -C "$service" --no-print-directory "$@" &
+	running=$!
+	wait "$running"
+}
+trap 'kill "$running" 2>/dev/null && wait "$running"; exit 130' INT TERM HUP
+
 python=$(sh '{{cookiecutter.project_slug}}/scripts/find_python.sh' 3.13 3.12 3.11)
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
@@ -26,13 +35,13 @@ mkdir -p "$demo"
 ls "$service"
 
 say "2. Installing its locked dependencies: make install"
-make -C "$service" --no-print-directory install
+step install
 
 say "3. Running its checks and unit tests: make lint typecheck test"
-make -C "$service" --no-print-directory lint typecheck test
+step lint typecheck test
 
 say "4. Building the package for Lambda: make package"
-make -C "$service" --no-print-directory package
+step package
 
 if ! command -v terraform >/dev/null; then
 	say "5. Not deployed: Terraform is missing."
@@ -41,6 +50,6 @@ if ! command -v terraform >/dev/null; then
 fi
 
 say "5. Deploying it to a local AWS and publishing messages to its topic: make e2e (about two minutes)"
-make -C "$service" --no-print-directory e2e
+step e2e
 
 say "Done. The service lies in $service; \`make\` there prints what it can do."

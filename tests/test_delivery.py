@@ -190,7 +190,7 @@ def test_the_bill_of_materials_lists_what_is_in_the_package(tmp_path: Path) -> N
     ]
 
 
-##### scripts/terraform.sh
+##### scripts/terraform.py
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_an_error_of_terraforms_says_what_to_do(
     tmp_path: Path, says: str, advice: list[str]
 ) -> None:
     terraform = program(tmp_path, "terraform", f"echo out; cat >&2 <<'END'\n{says}\nEND\nexit 3")
-    code, text = ended("sh", SCRIPTS / "terraform.sh", "prod", terraform, cwd=tmp_path)
+    code, text = ended(sys.executable, SCRIPTS / "terraform.py", "prod", terraform, cwd=tmp_path)
     assert code == 3
     assert text.startswith(f"out\n{says}\n")
     rest = " ".join(text.removeprefix(f"out\n{says}\n").split())
@@ -222,10 +222,8 @@ def test_an_error_of_terraforms_says_what_to_do(
 
 
 def test_what_goes_well_is_passed_on(tmp_path: Path) -> None:
-    code, text = ended(
-        *("sh", SCRIPTS / "terraform.sh", "prod", "sh", "-c", "echo 'state lock' >&2; echo x"),
-        cwd=tmp_path,
-    )
+    shell = ("sh", "-c", "echo 'state lock' >&2; echo x")
+    code, text = ended(sys.executable, SCRIPTS / "terraform.py", "prod", *shell, cwd=tmp_path)
     assert (code, sorted(text.split("\n"))) == (0, ["", "state lock", "x"])
 
 

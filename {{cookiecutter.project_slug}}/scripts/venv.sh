@@ -6,12 +6,21 @@
 # pip installs uv, and uv the rest: ten times as fast as pip alone.
 set -eu
 
+# What runs ends with this script, however that is ended: nothing goes on in .venv unseen.
+running=
+step() {
+	"$@" &
+	running=$!
+	wait "$running"
+}
+trap 'kill "$running" 2>/dev/null && wait "$running"; exit 130' INT TERM HUP
+
 requirements=$1
 shift
 python=$(sh "$(dirname "$0")/find_python.sh" "$@")
 echo "Making .venv from $requirements with $python"
-"$python" -m venv --clear .venv
+step "$python" -m venv --clear .venv
 awk '/^[^ #]/ { wanted = /^uv==/ } wanted' "$requirements" > .venv/uv.txt
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
-VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet --require-hashes --requirement "$requirements"
+step .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
+step env VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet --require-hashes --requirement "$requirements"
 touch .venv/installed

@@ -5,10 +5,10 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lambda_runtime import LambdaRuntime
 from tests.local_aws.server import LocalAws, local_aws
 
 ROOT = Path(__file__).parents[2]
+PLUGIN_CACHE = ROOT / "terraform" / ".terraform" / "plugin-cache"
 
 # The state stays in the copy. A request that the local AWS can't answer fails soon: with the
 # provider's own 25 attempts it would seem to hang.
@@ -47,13 +48,21 @@ VARIABLES: dict[str, object] = {
     "subnet_ids": [],
 }
 
+ENDS = (signal.SIGTERM, signal.SIGHUP)
+
 Say = Callable[[str], None]
 
 
 def pytest_configure() -> None:
     """Take everything down when the terminal is closed or the process is told to end, too."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+
+    def end(*_: object) -> None:
+        for number in ENDS:  # make passes on what the whole group has got: once will do
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in ENDS:
+        signal.signal(number, end)
 
 
 @pytest.fixture(scope="session")
@@ -85,21 +94,20 @@ class Terraform:
         :returns: what it wrote to stdout.
         """
         command = ["terraform", f"-chdir={self.folder}", *arguments]
+        in_own_group = [sys.executable, ROOT / "scripts" / "terraform.py", "the local AWS"]
         output, errors = self.folder / "stdout.txt", self.folder / "stderr.txt"
         with output.open("w") as stdout, errors.open("w") as stderr:
             process = subprocess.Popen(
-                command,
+                [*in_own_group, *command],
                 env=terraform_environment(),
                 stdin=subprocess.PIPE,
                 stdout=stdout,
                 stderr=stderr,
-                start_new_session=True,  # so that it ends with its providers, however this one ends
             )
             try:
                 self._wait(process, stdin, output)
             finally:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                process.terminate()  # it ends by itself then, with its providers
                 process.wait()
         text = output.read_text(encoding="utf-8")
         if process.returncode not in codes:
@@ -130,11 +138,9 @@ def terraform_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in ("TF_DATA_DIR", "TF_WORKSPACE") and not name.startswith("TF_CLI_ARGS")
     }
-    cache = ROOT / "terraform" / ".terraform" / "plugin-cache"
-    cache.mkdir(parents=True, exist_ok=True)
     return {
         # A provider that is downloaded is downloaded once. The lock file is that of a copy.
-        "TF_PLUGIN_CACHE_DIR": str(cache),
+        "TF_PLUGIN_CACHE_DIR": str(PLUGIN_CACHE),
         "TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE": "true",
         **environment,
         "TF_CLI_ARGS": "-no-color",
@@ -169,9 +175,22 @@ def terraform(package: Path, say: Say) -> Iterator[Terraform]:
         (folder / "e2e.tfvars.json").write_text(json.dumps(variables), encoding="utf-8")
         run = Terraform(folder, say)
         say("terraform init")
-        run("init")
+        initialise(run)
         run("workspace", "new", "dev")
         yield run
+
+
+def initialise(terraform: Terraform) -> None:
+    """Run `terraform init`. Where it was interrupted before, the provider that it left in the cache
+    may be half a one, and Terraform would take it for whole.
+    """
+    filling = PLUGIN_CACHE.with_name("plugin-cache-is-being-filled")
+    if filling.exists():
+        shutil.rmtree(PLUGIN_CACHE, ignore_errors=True)
+    PLUGIN_CACHE.mkdir(parents=True, exist_ok=True)
+    filling.touch()
+    terraform("init")
+    filling.unlink()
 
 
 @dataclass(frozen=True)
