@@ -68,14 +68,9 @@ def run(environment: str, command: list[str], lifeline: int) -> int:
             process.send_signal(signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    errors = ""
-    assert process.stderr is not None  # noqa: S101
-    for line in process.stderr:
-        errors += line
-        tell(line)
-    code = process.wait()
-    if code:
-        tell(advice(environment, errors))
+    _, errors = process.communicate()
+    code = process.returncode
+    tell(explain(environment, errors) if code else errors)
     return code if code >= 0 else 128 - code
 
 
@@ -88,28 +83,32 @@ def tell(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def advice(environment: str, errors: str) -> str:
-    """Return what to do about Terraform's errors; nothing where they say it themselves."""
+def explain(environment: str, errors: str) -> str:
+    """Return Terraform's errors, with what to do about them where they don't say it themselves."""
+    if re.search("No valid credential sources|failed to refresh cached credentials", errors):
+        return "No AWS credentials: sign in, for example with `aws sso login`, or set AWS_PROFILE.\n"
+    if re.search("ExpiredToken|InvalidClientTokenId|SSOTokenProvider|token has expired", errors):
+        return f"{errors}\nYour AWS sign-in has expired or is not accepted: sign in again.\n"
     if "Error acquiring the state lock" in errors:
         # S3's own error above it names a RequestID and a HostID.
         found = re.search(r"(?<![A-Za-z])ID: *([A-Za-z0-9-]+)", errors)
-        return f"""
+        return f"""{errors}
 The state of {environment} is locked. "Lock Info" above says by whom (Who), since when (Created) and for
 what (Operation). Wait for it to end, or ask them. Only if you know that it is dead:
   TF_DATA_DIR=.terraform/{environment} terraform -chdir=terraform force-unlock {found[1] if found else "ID"}
 Nothing was changed, and nothing unlocks by itself.
 """
     if "Saved plan is stale" in errors:
-        return f"""
+        return f"""{errors}
 {environment} has changed since this plan was made, so it is not applied: plan again and read it
 (make plan ENV={environment}; in the workflow, run all jobs again).
 """
     if "Inconsistent dependency lock file" in errors:
-        return """
+        return f"""{errors}
 terraform/.terraform.lock.hcl does not fit the providers that the code asks for: run `make lock` and
 commit it.
 """
-    return ""
+    return errors
 
 
 if __name__ == "__main__":
