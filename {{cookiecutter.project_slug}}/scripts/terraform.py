@@ -3,10 +3,10 @@
     python scripts/terraform.py <environment> <command> [argument …]
 
 However this process is ended, by Ctrl-C, `kill` or `kill -9`, to it alone or to make and all below,
-Terraform is interrupted once: then it stops at the next safe point, writes down what it has done and
-unlocks the state. A second Ctrl-C reaches it too; Terraform then stops at once. That takes a process
-group of Terraform's own: in make's it would get a signal twice, from the terminal and from make, and
-of `kill -9` it would die with the state locked.
+Terraform is interrupted once: then it stops at the next safe point, writes down what it has done
+and unlocks the state. A second Ctrl-C reaches it too; Terraform then stops at once. That takes a
+process group of Terraform's own: in make's it would get a signal twice, from the terminal and from
+make, and of `kill -9` it would die with the state locked.
 
 Exit code: the command's.
 """
@@ -86,29 +86,33 @@ def tell(text: str) -> None:
 def explain(environment: str, errors: str) -> str:
     """Return Terraform's errors, with what to do about them where they don't say it themselves."""
     if re.search("No valid credential sources|failed to refresh cached credentials", errors):
-        return "No AWS credentials: sign in, for example with `aws sso login`, or set AWS_PROFILE.\n"
+        return (
+            "No AWS credentials: sign in, for example with `aws sso login`, or set AWS_PROFILE.\n"
+        )
+    advice = ""
     if re.search("ExpiredToken|InvalidClientTokenId|SSOTokenProvider|token has expired", errors):
-        return f"{errors}\nYour AWS sign-in has expired or is not accepted: sign in again.\n"
-    if "Error acquiring the state lock" in errors:
+        advice = "Your AWS sign-in has expired or is not accepted: sign in again."
+    elif "Error acquiring the state lock" in errors:
         # S3's own error above it names a RequestID and a HostID.
         found = re.search(r"(?<![A-Za-z])ID: *([A-Za-z0-9-]+)", errors)
-        return f"""{errors}
-The state of {environment} is locked. "Lock Info" above says by whom (Who), since when (Created) and for
-what (Operation). Wait for it to end, or ask them. Only if you know that it is dead:
-  TF_DATA_DIR=.terraform/{environment} terraform -chdir=terraform force-unlock {found[1] if found else "ID"}
-Nothing was changed, and nothing unlocks by itself.
-"""
-    if "Saved plan is stale" in errors:
-        return f"""{errors}
-{environment} has changed since this plan was made, so it is not applied: plan again and read it
-(make plan ENV={environment}; in the workflow, run all jobs again).
-"""
-    if "Inconsistent dependency lock file" in errors:
-        return f"""{errors}
-terraform/.terraform.lock.hcl does not fit the providers that the code asks for: run `make lock` and
-commit it.
-"""
-    return errors
+        unlock = f"terraform -chdir=terraform force-unlock {found[1] if found else 'ID'}"
+        advice = (
+            f'The state of {environment} is locked. "Lock Info" above says by whom (Who), since '
+            "when (Created)\nand for what (Operation). Wait for it to end, or ask them. Only if "
+            f"you know that it is dead:\n  TF_DATA_DIR=.terraform/{environment} {unlock}\n"
+            "Nothing was changed, and nothing unlocks by itself."
+        )
+    elif "Saved plan is stale" in errors:
+        advice = (
+            f"{environment} has changed since this plan was made, so it is not applied: plan again "
+            f"and read it\n(make plan ENV={environment}; in the workflow, run all jobs again)."
+        )
+    elif "Inconsistent dependency lock file" in errors:
+        advice = (
+            "terraform/.terraform.lock.hcl does not fit the providers that the code asks for: run "
+            "`make lock`\nand commit it."
+        )
+    return f"{errors}\n{advice}\n" if advice else errors
 
 
 if __name__ == "__main__":

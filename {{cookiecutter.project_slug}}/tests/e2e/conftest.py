@@ -94,11 +94,11 @@ class Terraform:
         :returns: what it wrote to stdout.
         """
         command = ["terraform", f"-chdir={self.folder}", *arguments]
-        in_own_group = [sys.executable, ROOT / "scripts" / "terraform.py", "the local AWS"]
+        script = [sys.executable, str(ROOT / "scripts" / "terraform.py"), "the local AWS"]
         output, errors = self.folder / "stdout.txt", self.folder / "stderr.txt"
         with output.open("w") as stdout, errors.open("w") as stderr:
             process = subprocess.Popen(
-                [*in_own_group, *command],
+                [*script, *command],
                 env=terraform_environment(),
                 stdin=subprocess.PIPE,
                 stdout=stdout,
