@@ -36,7 +36,7 @@ SCRIPTS = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}" / "scripts
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SCRIPTS))
 import operate  # noqa: E402
-from operations import function, logs, queues  # noqa: E402
+from operations import ecs, function, logs, queues, smoke  # noqa: E402
 from operations.service import explain  # noqa: E402
 
 ACCOUNT = "123456789012"
@@ -251,7 +251,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
     monkeypatch.setattr(queues, "RETRY_SECONDS", 0)
-    for module in (queues, logs, function):
+    for module in (queues, logs, smoke, ecs):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
 
 
@@ -1047,7 +1047,7 @@ def worker(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Callable[[dic
                 assert isinstance(envelope["Message"], str)
                 deployed.log({"message_id": message["MessageId"], **line}, ago=0)
 
-        monkeypatch.setattr("operations.function.time.sleep", sleep)
+        monkeypatch.setattr("operations.smoke.time.sleep", sleep)
 
     return work
 
@@ -1077,7 +1077,7 @@ def test_smoke_fails_when_nothing_comes_through(
     deployed.log({"level": "INFO", "message": "Smoke test received", "message_id": "another"})
     now = time.time
     clock = iter(range(0, 1000, 40))
-    monkeypatch.setattr("operations.function.time.time", lambda: now() + next(clock))
+    monkeypatch.setattr("operations.smoke.time.time", lambda: now() + next(clock))
     said = deployed.refused("smoke", "--timeout", "60")
     assert f"The log /aws/lambda/{NAME} does not show the smoke test" in said
     assert "1 messages waiting and 0 in flight" in said

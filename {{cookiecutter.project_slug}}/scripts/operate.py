@@ -17,8 +17,10 @@ from typing import NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations import function, logs, queues, topic
+from operations import ecs, function, logs, queues, topic
 from operations.service import OperateError, Service, explain, read_service
+from operations.smoke import smoke
+from operations.status import status
 
 
 def _between(low: float, high: float) -> Callable[[str], float]:
@@ -63,9 +65,9 @@ def _arguments() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    commands.add_parser("status", help="one screen: function, queues, alarms, last errors")
+    commands.add_parser("status", help="one screen: what runs, queues, alarms, last errors")
 
-    command = commands.add_parser("logs", help="follow the function's log")
+    command = commands.add_parser("logs", help="follow the log")
     command.add_argument("--since", type=_between(0, 43200), default=10, help="minutes; 10")
     command.add_argument("--once", action="store_true", help="print what is there, and stop")
 
@@ -95,8 +97,10 @@ def _arguments() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "smoke", help="send a harmless message and wait for it in the log"
     )
-    command.add_argument("--package", type=Path, help="zip that must be what is deployed")
-    command.add_argument("--timeout", type=_between(1, 3600), default=120, help="seconds; 120")
+    command.add_argument("--package", type=Path, help="zip or image that must be what is deployed")
+    command.add_argument(
+        "--timeout", type=_between(1, 3600), help="seconds; 120 on Lambda, 900 on Fargate"
+    )
 
     command = commands.add_parser("versions", help="list the published versions")
     command.add_argument("--check", type=_whole(1, 10**9), help="a version that must be there")
@@ -105,9 +109,10 @@ def _arguments() -> argparse.ArgumentParser:
 
 def _run(service: Service, options: argparse.Namespace) -> bool:
     """Run the command; returns whether it did all that it should."""
+    compute = ecs if service.cluster_name else function
     match options.command:
         case "status":
-            return function.status(service)
+            return status(service, compute.SECTIONS)
         case "logs":
             logs.follow(service, options.since, options.once)
         case "publish":
@@ -121,7 +126,7 @@ def _run(service: Service, options: argparse.Namespace) -> bool:
         case "dlq-peek":
             queues.peek(service, service.dead_letter_queue_url, options.max, options.save)
         case "undelivered-peek":
-            # They never reached the function, so its log can't say why.
+            # They never reached the handler, so the log can't say why.
             url = service.undelivered_queue_url
             queues.peek(service, url, options.max, options.save, why=False)
         case "dlq-redrive" if options.cancel:
@@ -133,9 +138,10 @@ def _run(service: Service, options: argparse.Namespace) -> bool:
         case "replay":
             queues.replay(service, options.file)
         case "smoke":
-            function.smoke(service, options.package, options.timeout)
+            compute.check(service, options.package)
+            smoke(service, options.timeout or compute.SMOKE_SECONDS)
         case "versions":
-            function.versions(service, options.check)
+            compute.versions(service, options.check)
     return True
 
 

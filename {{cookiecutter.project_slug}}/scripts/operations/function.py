@@ -1,30 +1,19 @@
-"""The function: how it is, which versions it has, and whether a message gets through to it."""
+"""A Lambda function: how it is, which versions it has, and whether it can work."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from operations import logs, queues
-from operations.service import OperateError, Service, explain
+from operations.service import OperateError, Service
 
 # The alias that the queue feeds.
 LIVE = "live"
-# The event type that the handler acknowledges without business effect.
-SMOKE_TEST = "smoke_test"
-POLL_SECONDS = 2.0
-# Minutes and lines of `status`.
-ERRORS_SINCE = 60
-ERRORS_SHOWN = 5
-AGE_SINCE = 15
+# Seconds that a smoke test waits for its message at most.
+SMOKE_SECONDS = 120
 
 
 def _live(service: Service) -> dict[str, Any]:
@@ -91,14 +80,10 @@ def versions(service: Service, check: int | None = None) -> None:
         raise OperateError(f"There is no version {check}: choose one of the list above.")
 
 
-def smoke(service: Service, package: Path | None, timeout: float) -> None:
-    """Check a deployment: the right code, the queue connected, and a message that gets through.
-
-    The message goes to the service's own queue, in the envelope that SNS would put around it, so no
-    other subscriber of the topic sees it. The handler acknowledges it without business effect.
+def check(service: Service, package: Path | None) -> None:
+    """Make sure that the right code is deployed, that it can run, and that the queue feeds it.
 
     :param package: the zip that must be what is deployed; not compared without.
-    :param timeout: seconds to wait for the log to show it.
     :raises OperateError: one of these is not so.
     """
     live = _live(service)
@@ -115,40 +100,6 @@ def smoke(service: Service, package: Path | None, timeout: float) -> None:
             )
         print(f"Package: {package} is what {LIVE}, version {live['Version']}, runs.")
     _require_healthy(service, live)
-
-    text = {
-        "Type": "Notification",
-        "TopicArn": service.topic_arn,
-        "Message": "{}",
-        "MessageAttributes": {"event_type": {"Type": "String", "Value": SMOKE_TEST}},
-    }
-    begin = time.time()
-    message_id = service.client("sqs").send_message(
-        QueueUrl=service.queue_url, MessageBody=json.dumps(text)
-    )["MessageId"]
-    print(
-        f"Sent smoke test {message_id} to {service.queue_name}; waiting for it in the log.",
-        flush=True,
-    )
-    while True:
-        lines = logs.about_messages(service, [message_id], begin - logs.LATE_SECONDS)
-        errors = [line for line in lines[message_id] if logs.is_error(line)]
-        if errors:
-            raise OperateError(
-                f"{service.function_name} failed on the smoke test: {logs.describe(errors[0])}"
-            )
-        if lines[message_id]:
-            break
-        if time.time() - begin > timeout:
-            count = queues.depth(service, service.queue_url)
-            raise OperateError(
-                f"The log {service.log_group_name} does not show the smoke test {message_id} after "
-                f"{timeout:g} s. {service.queue_name} has {count['waiting']} messages waiting and "
-                f"{count['in_flight']} in flight: see `make status` and `make logs`. "
-                "(It is logged at level INFO: with a higher LOG_LEVEL it does not show.)"
-            )
-        time.sleep(POLL_SECONDS)
-    print(f"Processed after {time.time() - begin:.0f} s: {service.function_name} works.")
 
 
 def _require_healthy(service: Service, live: dict[str, Any]) -> None:
@@ -176,33 +127,6 @@ def _require_healthy(service: Service, live: dict[str, Any]) -> None:
     print(f"Event source mapping: Enabled, {service.queue_name} feeds the function.")
 
 
-def status(service: Service) -> bool:
-    """Print how the service is, on one screen.
-
-    What can't be found out is said in its place; the rest is shown all the same.
-
-    :returns: whether all could be found out.
-    """
-    print(f"{service.function_name} in {service.region}, account {service.account}, times in UTC")
-    sections: tuple[tuple[str, Callable[[Service], list[str]]], ...] = (
-        ("function", _function_status),
-        ("feed", _mapping_status),
-        ("queue", _queue_status),
-        ("dead letters", _dead_letter_status),
-        ("undelivered", _undelivered_status),
-        ("alarms", _alarm_status),
-        ("last errors", _error_status),
-    )
-    complete = True
-    for title, section in sections:
-        try:
-            rows = section(service)
-        except (BotoCoreError, ClientError) as error:
-            rows, complete = [f"unknown: {explain(error)}"], False
-        print(f"{title + ':':<14}" + f"\n{'':14}".join(rows), flush=True)
-    return complete
-
-
 def _function_status(service: Service) -> list[str]:
     live = _live(service)
     return [
@@ -228,64 +152,4 @@ def _mapping_status(service: Service) -> list[str]:
     return [text]
 
 
-def _queue_status(service: Service) -> list[str]:
-    count = queues.depth(service, service.queue_url)
-    # CloudWatch, not SQS, knows the age; it has no figure while the queue is empty.
-    points = service.client("cloudwatch").get_metric_statistics(
-        Namespace="AWS/SQS",
-        MetricName="ApproximateAgeOfOldestMessage",
-        Dimensions=[{"Name": "QueueName", "Value": service.queue_name}],
-        StartTime=datetime.now(UTC) - timedelta(minutes=AGE_SINCE),
-        EndTime=datetime.now(UTC),
-        Period=60,
-        Statistics=["Maximum"],
-    )["Datapoints"]
-    text = f"{count['waiting']} waiting, {count['in_flight']} in flight"
-    text += f", {count['delayed']} delayed" if count["delayed"] else ""
-    if points:
-        latest = max(points, key=lambda point: point["Timestamp"])
-        text += f", the oldest {queues.duration(latest['Maximum'])} old"
-        text += f" ({latest['Timestamp'].astimezone(UTC):%H:%M}Z)"
-    elif count["waiting"] or count["in_flight"]:
-        text += f", age of the oldest unknown: no figure in the last {AGE_SINCE} min"
-    return [text]
-
-
-def _dead_letter_status(service: Service) -> list[str]:
-    return _repair_status(service, service.dead_letter_queue_url, "dlq-peek")
-
-
-def _undelivered_status(service: Service) -> list[str]:
-    return _repair_status(service, service.undelivered_queue_url, "undelivered-peek")
-
-
-def _repair_status(service: Service, queue_url: str, target: str) -> list[str]:
-    count = queues.depth(service, queue_url)
-    total = count["waiting"] + count["in_flight"]
-    return [f"{total} in the queue: `make {target}` shows them" if total else "none"]
-
-
-def _alarm_status(service: Service) -> list[str]:
-    pages = (
-        service.client("cloudwatch")
-        .get_paginator("describe_alarms")
-        .paginate(AlarmNamePrefix=f"{service.function_name}-")
-    )
-    alarms = [
-        alarm
-        for page in pages
-        for alarm in page.get("MetricAlarms", []) + page.get("CompositeAlarms", [])
-    ]
-    firing = [
-        f"{alarm['AlarmName']} since "
-        f"{logs.clock(alarm['StateUpdatedTimestamp'].timestamp() * 1000)}: "
-        f"{alarm.get('StateReason', '')}"
-        for alarm in alarms
-        if alarm["StateValue"] == "ALARM"
-    ]
-    return firing or [f"none of {len(alarms)} fires"]
-
-
-def _error_status(service: Service) -> list[str]:
-    errors = logs.latest_errors(service, ERRORS_SINCE, ERRORS_SHOWN)
-    return errors or [f"none in the last {ERRORS_SINCE} min"]
+SECTIONS = (("function", _function_status), ("feed", _mapping_status))

@@ -1,4 +1,4 @@
-"""The function's log: follow it, find one message in it, list the latest errors."""
+"""The log: follow it, find one message in it, list the latest errors."""
 
 from __future__ import annotations
 

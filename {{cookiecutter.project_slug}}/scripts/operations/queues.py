@@ -165,7 +165,7 @@ def peek(
 
     :param most: how many to show at most.
     :param save: a new file for the messages with their bodies, one JSON object a line.
-    :param why: look in the function's log for why each one failed.
+    :param why: look in the log for why each one failed.
     :raises OperateError: the queue is empty, or the file can't be written.
     """
     name = name_of(queue_url)
@@ -245,8 +245,8 @@ def _why(lines: list[dict[str, Any]]) -> str:
     errors = [line for line in lines if logs.is_error(line)]
     if not errors:
         return (
-            "the log has no error of this message. The function may have run out of time or "
-            "memory, or not have started: see `make logs` around the time it was sent."
+            "the log has no error of this message. Its processing may have run out of time or "
+            "memory, or not have begun: see `make logs` around the time it was sent."
         )
     last = errors[-1]
     known = {"at", "message_id", "event_type", "correlation_id"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,11 @@ class OperateError(Exception):
 
 @dataclass(frozen=True)
 class Service:
-    """One deployed service: the names that Terraform's outputs give it."""
+    """One deployed service: the names that Terraform's outputs give it.
+
+    On Lambda, function_name and function_arn are a function's, and the last three are empty; on
+    Fargate they are an ECS service's.
+    """
 
     function_name: str
     function_arn: str
@@ -72,6 +76,9 @@ class Service:
     dead_letter_queue_arn: str
     undelivered_queue_url: str
     subscription_arn: str
+    cluster_name: str = ""
+    task_definition_family: str = ""
+    repository_url: str = ""
     _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -109,7 +116,7 @@ class Service:
 
 
 # The outputs that are read; Terraform has more.
-OUTPUTS = tuple(output.name for output in fields(Service) if output.init)
+OUTPUTS = tuple(output for output in fields(Service) if output.init)
 
 
 def read_service(source: str) -> Service:
@@ -137,15 +144,15 @@ def read_service(source: str) -> Service:
         raise OperateError(
             "Nothing is deployed in this environment: run `make plan`, then `make apply`."
         )
-    missing = [name for name in OUTPUTS if not values.get(name)]
+    missing = [o.name for o in OUTPUTS if o.default is MISSING and not values.get(o.name)]
     if missing:
         raise OperateError(
             f"{where}: no value for {', '.join(missing)}. "
             "Run `make plan`, then `make apply`, to bring the outputs up to date."
         )
-    if values["function_arn"].count(":") < 6 or values["subscription_arn"].count(":") != 6:
+    if values["function_arn"].count(":") < 5 or values["subscription_arn"].count(":") != 6:
         raise OperateError(f"{where}: function_arn or subscription_arn is not an ARN.")
-    return Service(**{name: values[name] for name in OUTPUTS})
+    return Service(**{o.name: values[o.name] for o in OUTPUTS if o.name in values})
 
 
 def explain(error: BotoCoreError | ClientError) -> str:
