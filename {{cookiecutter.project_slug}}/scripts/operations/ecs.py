@@ -254,5 +254,5 @@ def _stopped(task: Answer) -> str:
 SECTIONS = (
     ("service", _service_status),
     ("feed", _scaling_status),
-    ("stopped tasks", _stopped_status),
+    ("stopped", _stopped_status),
 )
