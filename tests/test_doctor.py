@@ -15,6 +15,7 @@ import pytest
 from conftest import Render, need, run
 from moto.server import ThreadedMotoServer
 
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ACCOUNT = "123456789012"
 TOPIC = f"arn:aws:sns:us-east-1:{ACCOUNT}:events-dev"
 TERRAFORM = """#!/bin/sh
@@ -23,21 +24,23 @@ echo '{"terraform_version": "1.11.4"}'
 
 
 class Machine:
-    """A service, and the commands that its machine has beside those of /usr/bin and /bin."""
+    """A service, and a machine that has few commands beside a Python and a Terraform."""
 
     def __init__(self, service: Path, folder: Path) -> None:
         self.service = service
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.environment = {
-            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "PATH": str(self.bin),
             "HOME": str(folder),
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self.command("python3.13", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        for name in ("sh", "sed"):
+            (self.bin / name).symlink_to(str(shutil.which(name)))
+        self.command(f"python{VERSION}", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         self.command("terraform", TERRAFORM)
         (service / ".venv").mkdir()
         (service / ".venv" / "installed").touch()
@@ -66,7 +69,8 @@ class Machine:
 def machine(fresh: Render, tmp_path: Path) -> Machine:
     folder = tmp_path / "machine"
     folder.mkdir()
-    return Machine(fresh(terraform_state_bucket="the-state"), folder)
+    service = fresh(terraform_state_bucket="the-state", python_version=VERSION)
+    return Machine(service, folder)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +101,7 @@ def put(path: Path, text: str) -> None:
 def test_where_all_is_there_it_says_so(aws: Machine) -> None:
     code, states, said = aws.doctor()
     assert code == 0, said
-    things = {"Python 3.13", ".venv", "Terraform", "region", "credentials", "state bucket"}
+    things = {f"Python {VERSION}", ".venv", "Terraform", "region", "credentials", "state bucket"}
     assert states == dict.fromkeys({*things, "SNS topic"}, "ok")
     assert f"account {ACCOUNT}" in said
     assert TOPIC in said
@@ -107,7 +111,7 @@ def test_where_all_is_there_it_says_so(aws: Machine) -> None:
 def test_an_empty_machine_is_told_everything_at_once(machine: Machine) -> None:
     (machine.service / ".venv" / "installed").unlink()
     (machine.bin / "terraform").unlink()
-    (machine.bin / "python3.13").write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    (machine.bin / f"python{VERSION}").unlink()
     replace(machine.service / "terraform/environments/dev.s3.tfbackend", '"the-state"', '""')
     (machine.service / ".python-version").write_text("3.99\n", encoding="utf-8")
     code, states, said = machine.doctor()
@@ -210,7 +214,6 @@ def test_a_broken_file_is_told(machine: Machine) -> None:
 
 def test_on_fargate_docker_and_skopeo_are_needed(machine: Machine) -> None:
     (machine.service / "Dockerfile").touch()
-    machine.environment["PATH"] = f"{machine.bin}:{tools(machine)}"
     _, states, _ = machine.doctor()
     assert (states["Docker"], states["skopeo"]) == ("missing", "missing")
     machine.command("docker", '#!/bin/sh\n[ "$1" = info ] || [ "$1" = buildx ]\n')
@@ -221,15 +224,6 @@ def test_on_fargate_docker_and_skopeo_are_needed(machine: Machine) -> None:
     assert "without buildx" in machine.doctor()[2]
     machine.command("docker", '#!/bin/sh\n[ "$1" = buildx ]\n')
     assert "its daemon does not answer" in machine.doctor()[2]
-
-
-def tools(machine: Machine) -> Path:
-    """Return a folder with what find_python.sh needs, and neither Docker nor skopeo."""
-    folder = machine.bin.parent / "tools"
-    folder.mkdir()
-    for name in ("sh", "sed", "echo"):
-        (folder / name).symlink_to(str(shutil.which(name)))
-    return folder
 
 
 def test_a_service_on_lambda_needs_no_docker(machine: Machine) -> None:

@@ -81,7 +81,7 @@ def put_before(template: Path) -> None:
     """
     if version := earlier(TEMPLATE):
         archive = template.parent / "before.tar"
-        git("archive", "--output", archive, version, cwd=TEMPLATE)
+        run("git", "archive", "--output", archive, version, cwd=TEMPLATE)
         run("tar", "-xf", archive, "-C", template, cwd=template)
     else:
         print("Git knows no earlier version here (a shallow clone?), so it is made of the present.")
@@ -90,8 +90,8 @@ def put_before(template: Path) -> None:
 
 
 def put_now(template: Path) -> None:
-    listed = git("ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=TEMPLATE)
-    for name in filter(None, listed.split("\0")):
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TEMPLATE)
+    for name in listed.stdout.splitlines():
         if (TEMPLATE / name).exists():
             (template / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TEMPLATE / name, template / name)
