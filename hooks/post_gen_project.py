@@ -47,6 +47,7 @@ def on_fargate(answers: Mapping[str, Any]) -> bool:
 # Files that take another one's place in some services: path, the other one, and when.
 VARIANTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "requirements-fargate.txt": ("requirements.txt", on_fargate),
+    "tests/e2e/compute_fargate.py": ("tests/e2e/compute.py", on_fargate),
 }
 
 # Files of the template that some services don't need: path, and when it is taken out.
@@ -62,9 +63,11 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     # What only a container has.
     ".dockerignore": on_lambda,
     "Dockerfile": on_lambda,
+    "tests/e2e/test_container.py": on_lambda,
     "tests/unit/test_worker.py": on_lambda,
     "worker.py": on_lambda,
     # What only one of the two computes has.
+    "tests/e2e/test_package.py": on_fargate,
     "terraform/iam_lambda.tf": on_fargate,
     "terraform/lambda.tf": on_fargate,
     "terraform/monitoring_lambda.tf": on_fargate,

@@ -107,7 +107,7 @@ def lambda_event_source_mapping_of_an_alias(client: Client) -> bool:
 
 
 def make_ecs_service(client: Client) -> str:
-    """Make an ECS service on Fargate Spot; return the id that Application Auto Scaling has for it."""
+    """Make an ECS service on Fargate Spot; return its id for Application Auto Scaling."""
     ecs = client("ecs")
     ecs.create_cluster(clusterName="cluster")
     container = {"name": "worker", "image": "worker", "memory": 512}

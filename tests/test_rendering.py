@@ -45,6 +45,8 @@ ONLY_WITH = {
     "tests/unit/test_idempotency.py": ("idempotency", "yes"),
     ".dockerignore": ("compute", "fargate"),
     "Dockerfile": ("compute", "fargate"),
+    "tests/e2e/test_container.py": ("compute", "fargate"),
+    "tests/e2e/test_package.py": ("compute", "lambda"),
     "tests/unit/test_worker.py": ("compute", "fargate"),
     "worker.py": ("compute", "fargate"),
     "terraform/iam_lambda.tf": ("compute", "lambda"),
@@ -69,7 +71,7 @@ ONLY_WITH = {
 }
 
 # Files that take the place of another one in some services.
-VARIANTS = {"requirements-fargate.txt"}
+VARIANTS = {"requirements-fargate.txt", "tests/e2e/compute_fargate.py"}
 
 
 def listed_files() -> set[str]:

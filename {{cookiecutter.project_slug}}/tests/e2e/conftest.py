@@ -8,17 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lambda_runtime import LambdaRuntime
+from tests.e2e import compute
+from tests.e2e.deployment import ROOT, Deployment, Say, WorkOff
 from tests.local_aws.server import LocalAws, local_aws
 
-ROOT = Path(__file__).parents[2]
 PLUGIN_CACHE = ROOT / "terraform" / ".terraform" / "plugin-cache"
 
 # The state stays in the copy. A request that the local AWS can't answer fails soon: with the
@@ -33,24 +32,7 @@ provider "aws" {
 }
 """
 
-# Instead of dev's values: what is in a real AWS account only, and the event source, which the tests
-# are themselves.
-VARIABLES: dict[str, object] = {
-    "allowed_account_ids": [],
-    "artifact_bucket": None,
-    "event_source_mapping_enabled": False,
-    "layers": [],
-    "live_version": None,
-    "log_destination_arn": None,
-    "permissions_boundary": None,
-    "security_group_ids": [],
-    "sns_topic_arn": None,
-    "subnet_ids": [],
-}
-
 ENDS = (signal.SIGTERM, signal.SIGHUP)
-
-Say = Callable[[str], None]
 
 
 def pytest_configure() -> None:
@@ -150,13 +132,7 @@ def terraform_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def package() -> Path:
-    """Return the package that is deployed, `make package`'s."""
-    return built("PACKAGE")
-
-
-@pytest.fixture(scope="session")
-def terraform(package: Path, say: Say) -> Iterator[Terraform]:
+def terraform(say: Say) -> Iterator[Terraform]:
     """Initialise a copy of terraform/, with its state beside it."""
     if shutil.which("terraform") is None:
         reason = "Terraform is missing: https://developer.hashicorp.com/terraform/install"
@@ -171,8 +147,7 @@ def terraform(package: Path, say: Say) -> Iterator[Terraform]:
             ignore=shutil.ignore_patterns(".terraform", "*.tfplan", "*.tfstate*", "*.auto.tfvars*"),
         )
         (folder / "e2e_override.tf").write_text(OVERRIDE, encoding="utf-8")
-        variables = {**VARIABLES, "package_file": str(package)}
-        (folder / "e2e.tfvars.json").write_text(json.dumps(variables), encoding="utf-8")
+        write_values(folder)
         run = Terraform(folder, say)
         say("terraform init")
         initialise(run)
@@ -193,22 +168,13 @@ def initialise(terraform: Terraform) -> None:
     filling.unlink()
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """What Terraform made, as the local AWS tells it.
-
-    outputs are Terraform's; function and mapping are Lambda's GetFunctionConfiguration and
-    ListEventSourceMappings.
-    """
-
-    aws: LocalAws
-    topic_name: str
-    outputs: dict[str, str]
-    function: dict[str, Any]
-    mapping: dict[str, Any]
+VALUES = "e2e.tfvars.json"
+VAR_FILES = ("-var-file=environments/dev.tfvars", f"-var-file={VALUES}")
 
 
-VAR_FILES = ("-var-file=environments/dev.tfvars", "-var-file=e2e.tfvars.json")
+def write_values(folder: Path, aws: LocalAws | None = None) -> None:
+    """Write the values that stand in for dev's."""
+    (folder / VALUES).write_text(json.dumps(compute.variables(aws)), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -219,45 +185,16 @@ def deployment(terraform: Terraform, say: Say) -> Iterator[Deployment]:
     with local_aws(region) as aws:
         say(f"local AWS for {region} at {aws.url}; SNS topic {topic_name}")
         aws.client("sns").create_topic(Name=topic_name)
+        write_values(terraform.folder, aws)
         say("terraform apply in workspace dev")
         terraform("apply", "-auto-approve", *VAR_FILES)
         made = json.loads(terraform("output", "-json"))
         outputs = {name: output["value"] for name, output in made.items()}
-        lambda_ = aws.client("lambda")
-        (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=outputs["queue_arn"])[
-            "EventSourceMappings"
-        ]
-        function = lambda_.get_function_configuration(FunctionName=mapping["FunctionArn"])
-        yield Deployment(aws, topic_name, outputs, function, mapping)
+        yield Deployment(aws, topic_name, outputs, compute.environment_of(aws, outputs))
 
 
 @pytest.fixture(scope="session")
-def runtime(deployment: Deployment, say: Say) -> Iterator[LambdaRuntime]:
-    """Run the packaged function as it is deployed, in a process of its own."""
-    package = built("RUNTIME_PACKAGE")
-    if package != built("PACKAGE"):
-        say(f"{package.name} is what runs: the same code, with this machine's wheels")
-    function = deployment.function
-    with LambdaRuntime(
-        package,
-        handler=function["Handler"],
-        environment={
-            **function["Environment"]["Variables"],
-            "AWS_ENDPOINT_URL": deployment.aws.url,
-        },
-        timeout=function["Timeout"],
-        memory_size=function["MemorySize"],
-        function_name=function["FunctionName"],
-        region=deployment.aws.region,
-    ) as running:
-        yield running
-
-
-def built(variable: str) -> Path:
-    """Return the package that a variable of make's names."""
-    package = Path(os.environ.get(variable, "dist/lambda.zip"))
-    if not package.is_absolute():
-        package = ROOT / package
-    if not package.is_file():
-        pytest.fail(f"There is no {package}: run `make e2e`, which builds it.", pytrace=False)
-    return package
+def work_off(deployment: Deployment, say: Say) -> Iterator[WorkOff]:
+    """Run what was deployed; return what waits until it has worked off the queue."""
+    with compute.running(deployment, say) as wait:
+        yield wait
