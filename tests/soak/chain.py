@@ -487,7 +487,7 @@ def ended(error: dict[str, Any]) -> str:
     kind, text = error["errorType"], error["errorMessage"]
     if kind == "Sandbox.Timedout":
         return TIMED_OUT
-    if kind == "Runtime.ExitError" and text.endswith("signal: killed"):
+    if kind == "Runtime.ExitError" and "signal: killed" in text:
         return KILLED
     return IMPORT_ERROR if kind == "Runtime.ImportModuleError" else f"{kind}: {text}"
 
