@@ -250,7 +250,7 @@ def help(service: Service) -> str:
 def demo(service: Service) -> str:
     """The template's make demo, from rendering to the message that went through, shortened."""
     shown = clean(terminal("make", "demo", cwd=TEMPLATE, home=service.home), TEMPLATE)
-    shown = "\x1b[1m$ make demo\x1b[0m\n\n" + shorten(shown, 8)
+    shown = "\x1b[1m$ make demo\x1b[0m\n\n" + shorten(shown, 11)
     return draw.terminal("demo", demo.__doc__ or "", shown, WIDTH)
 
 
