@@ -64,6 +64,7 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     ".dockerignore": on_lambda,
     "Dockerfile": on_lambda,
     "tests/e2e/test_container.py": on_lambda,
+    "scripts/image.py": on_lambda,
     "tests/unit/test_worker.py": on_lambda,
     "worker.py": on_lambda,
     # What only one of the two computes has.

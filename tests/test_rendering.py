@@ -47,6 +47,7 @@ ONLY_WITH = {
     "Dockerfile": ("compute", "fargate"),
     "tests/e2e/test_container.py": ("compute", "fargate"),
     "tests/e2e/test_package.py": ("compute", "lambda"),
+    "scripts/image.py": ("compute", "fargate"),
     "tests/unit/test_worker.py": ("compute", "fargate"),
     "worker.py": ("compute", "fargate"),
     "terraform/iam_lambda.tf": ("compute", "lambda"),

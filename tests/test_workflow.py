@@ -50,6 +50,19 @@ def workflow(render: Render) -> dict[str, Any]:
     return load(workflow_of(render()))
 
 
+def test_both_computes_have_the_same_workflow_but_for_what_is_built(render: Render) -> None:
+    texts = {
+        compute: workflow_of(render(compute=compute)).read_text(encoding="utf-8")
+        for compute in ("lambda", "fargate")
+    }
+    built = {"lambda": "  ARTIFACT: lambda.zip\n", "fargate": "  ARTIFACT: image.tar\n"}
+    assert texts["fargate"] == texts["lambda"].replace(built["lambda"], built["fargate"])
+    for compute, line in built.items():
+        assert line in texts[compute]
+        makefile = (render(compute=compute) / "Makefile").read_text(encoding="utf-8")
+        assert f"\ndist/{line.split()[1]}: " in makefile
+
+
 def load(path: Path) -> dict[str, Any]:
     parsed: dict[Any, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     parsed["on"] = parsed.pop(True)  # YAML 1.1 takes the word for a Boolean

@@ -5,8 +5,8 @@ resource "aws_ecr_repository" "this" {
   name                 = local.name
   image_tag_mutability = "IMMUTABLE"
 
-  # With an image in it, it can't be destroyed: `make destroy` says so before anything is gone.
-  force_delete = false
+  # What can be rolled back to goes with the service only where the messages may go too.
+  force_delete = !var.deletion_protection
 
   image_scanning_configuration {
     scan_on_push = true

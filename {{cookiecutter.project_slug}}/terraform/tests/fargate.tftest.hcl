@@ -95,8 +95,8 @@ run "service" {
     error_message = "Nothing but HTTPS may go out."
   }
   assert {
-    condition     = aws_ecr_repository.this.image_tag_mutability == "IMMUTABLE" && aws_ecr_repository.this.image_scanning_configuration[0].scan_on_push && !aws_ecr_repository.this.force_delete
-    error_message = "Images must not be replaced or lost, and must be scanned."
+    condition     = aws_ecr_repository.this.image_tag_mutability == "IMMUTABLE" && aws_ecr_repository.this.image_scanning_configuration[0].scan_on_push
+    error_message = "Images must not be replaced, and must be scanned."
   }
 }
 
@@ -196,13 +196,14 @@ run "at_least_one_task" {
   }
 }
 
-run "paused" {
+run "paused_rolled_back_and_protected" {
   command = plan
 
   variables {
-    min_capacity = 1
-    paused       = true
-    live_version = "3"
+    min_capacity        = 1
+    paused              = true
+    live_version        = "3"
+    deletion_protection = true
   }
 
   assert {
@@ -212,6 +213,10 @@ run "paused" {
   assert {
     condition     = aws_ecs_service.this.task_definition == "arn:aws:ecs:us-east-1:123456789012:task-definition/this-one:3"
     error_message = "live_version must decide which revision is in place."
+  }
+  assert {
+    condition     = !aws_ecr_repository.this.force_delete
+    error_message = "deletion_protection must keep the images that can be rolled back to."
   }
 }
 
