@@ -259,7 +259,9 @@ def test_a_deploy_role_has_no_way_to_more(applied: dict[str, Any], roles: dict[s
                     assert condition == {"iam:PermissionsBoundary": boundary}
                 if action == "iam:PassRole":
                     to = statement["Condition"]["StringEquals"]["iam:PassedToService"]
-                    assert set(to) == {"lambda.amazonaws.com", "logs.amazonaws.com"}
+                    assert set(to) == {
+                        f"{x}.amazonaws.com" for x in ("ecs-tasks", "lambda", "logs")
+                    }
                 if action.startswith("iam:"):
                     assert not any(
                         fnmatch.fnmatchcase(own, r) for r in listed(statement["Resource"])
@@ -278,6 +280,46 @@ def test_a_deploy_role_has_no_way_to_more(applied: dict[str, Any], roles: dict[s
         assert role.may("lambda:UpdateFunctionCode", f"{function}-{environment}")
         assert not role.may("lambda:UpdateFunctionCode", f"{function}-{other}")
         assert not role.may("lambda:UpdateFunctionCode", f"{function}-2-{environment}")
+
+
+@pytest.mark.slow
+def test_a_service_on_fargate_can_be_deployed_and_run(
+    applied: dict[str, Any], roles: dict[str, Role], aws: LocalAws
+) -> None:
+    """What compute=fargate adds, each for its own service and environment only."""
+    iam = aws.client("iam")
+    for environment, other in (("dev", "prod"), ("prod", "dev")):
+        deploy = roles[f"github-deploy-{environment}"]
+        for service, action, place in (
+            ("ecs", "UpdateService", "service/shared/order-events-{}"),
+            ("ecs", "PutClusterCapacityProviders", "cluster/order-events-{}"),
+            ("ecs", "RegisterTaskDefinition", "task-definition/order-events-{}:*"),
+            ("ecr", "PutImage", "repository/order-events-{}"),
+            ("logs", "PutRetentionPolicy", "log-group:/ecs/order-events-{}"),
+            ("cloudwatch", "PutMetricAlarm", "alarm:scaling-order-events-{}-to-zero"),
+        ):
+            arn = f"arn:aws:{service}:{REGION}:{ACCOUNT}:{place}"
+            assert deploy.may(f"{service}:{action}", arn.format(environment)), arn
+            assert not deploy.may(f"{service}:{action}", arn.format(other)), arn
+            stranger = arn.format(environment).replace("order-events", "other")
+            assert not deploy.may(f"{service}:{action}", stranger), arn
+        # Where AWS knows no names, tags or the kind of thing limit it.
+        for statement in deploy.permissions:
+            for action in listed(statement["Action"]):
+                if statement["Resource"] == ["*"] and action.startswith(
+                    ("ec2:Create", "ecs:Create")
+                ):
+                    assert set(statement["Condition"]) == {"StringEquals", "StringLike"}, action
+                if action == "iam:CreateServiceLinkedRole":
+                    assert all(":role/aws-service-role/ecs." in r for r in statement["Resource"])
+        document = iam.get_policy_version(
+            PolicyArn=applied["permissions_boundaries"][environment], VersionId="v1"
+        )["PolicyVersion"]["Document"]
+        bounded = {action for s in statements(document) for action in listed(s["Action"])}
+        code = (SERVICE / "terraform" / "iam_fargate.tf").read_text(encoding="utf-8")
+        used = set(re.findall(r'"((?:ecr|ecs|logs|sqs):\w+)"', code))
+        assert len(used) == 9
+        assert used - bounded == set()
 
 
 @pytest.mark.slow

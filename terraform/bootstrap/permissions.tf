@@ -22,12 +22,26 @@ locals {
         for suffix in ["", "-dlq", "-undelivered"] :
         "arn:${local.partition}:sqs:${local.here}:${service}-${environment}${suffix}"
       ]])
-      log_groups = flatten([for service in var.services : [
-        "arn:${local.partition}:logs:${local.here}:log-group:/aws/lambda/${service}-${environment}",
-        "arn:${local.partition}:logs:${local.here}:log-group:/aws/lambda/${service}-${environment}:*",
+      log_groups = flatten([for service in var.services : [for place in ["aws/lambda", "ecs"] : [
+        "arn:${local.partition}:logs:${local.here}:log-group:/${place}/${service}-${environment}",
+        "arn:${local.partition}:logs:${local.here}:log-group:/${place}/${service}-${environment}:*",
+      ]]])
+      alarms = flatten([for service in var.services : [
+        for prefix in ["", "scaling-"] :
+        "arn:${local.partition}:cloudwatch:${local.here}:alarm:${prefix}${service}-${environment}-*"
       ]])
-      alarms = [for service in var.services :
-        "arn:${local.partition}:cloudwatch:${local.here}:alarm:${service}-${environment}-*"
+      # Of services on Fargate. The cluster may be one that several share.
+      clusters = [for service in var.services :
+        "arn:${local.partition}:ecs:${local.here}:cluster/${service}-${environment}"
+      ]
+      ecs_services = [for service in var.services :
+        "arn:${local.partition}:ecs:${local.here}:service/*/${service}-${environment}"
+      ]
+      task_definitions = [for service in var.services :
+        "arn:${local.partition}:ecs:${local.here}:task-definition/${service}-${environment}:*"
+      ]
+      repositories = [for service in var.services :
+        "arn:${local.partition}:ecr:${local.here}:repository/${service}-${environment}"
       ]
       dashboards = [for service in var.services :
         "arn:${local.partition}:cloudwatch::${local.account}:dashboard/${service}-${environment}"
@@ -77,6 +91,28 @@ locals {
             "iam:ListRoleTags",
           ]
           Resource = resource.roles
+        },
+      ]
+      containers = [
+        {
+          Sid    = "ServicesImages"
+          Effect = "Allow"
+          Action = [
+            "ecs:DescribeClusters", "ecs:DescribeServices", "ecs:ListTagsForResource",
+            "ecr:DescribeRepositories", "ecr:GetLifecyclePolicy", "ecr:ListTagsForResource",
+          ]
+          Resource = concat(resource.clusters, resource.ecs_services, resource.repositories)
+        },
+        {
+          Sid    = "WithoutResource"
+          Effect = "Allow"
+          Action = [
+            "application-autoscaling:DescribeScalableTargets", "application-autoscaling:DescribeScalingPolicies",
+            "application-autoscaling:ListTagsForResource",
+            "ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
+            "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions",
+          ]
+          Resource = ["*"] # AWS has no resource level here, or the ids are random
         },
       ]
       data = [
@@ -200,8 +236,107 @@ locals {
           Action   = ["iam:PassRole"]
           Resource = resource.roles
           Condition = {
-            StringEquals = { "iam:PassedToService" = ["lambda.amazonaws.com", "logs.amazonaws.com"] }
+            StringEquals = { "iam:PassedToService" = ["ecs-tasks.amazonaws.com", "lambda.amazonaws.com", "logs.amazonaws.com"] }
           }
+        },
+      ]
+      containers = [
+        {
+          Sid    = "ServicesImages"
+          Effect = "Allow"
+          Action = [
+            "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders",
+            "ecs:RegisterTaskDefinition", "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster",
+            "ecs:UpdateService",
+            "ecr:CreateRepository", "ecr:DeleteLifecyclePolicy", "ecr:DeleteRepository", "ecr:PutImageScanningConfiguration",
+            "ecr:PutImageTagMutability", "ecr:PutLifecyclePolicy", "ecr:TagResource", "ecr:UntagResource",
+            # to push
+            "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:GetDownloadUrlForLayer",
+            "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
+          ]
+          Resource = concat(resource.clusters, resource.ecs_services, resource.task_definitions, resource.repositories)
+        },
+        {
+          Sid      = "SignInToRegistry"
+          Effect   = "Allow"
+          Action   = ["ecr:GetAuthorizationToken"]
+          Resource = ["*"] # AWS has no resource level here
+        },
+        {
+          # AWS knows no resource before it is there: its tags limit it.
+          Sid      = "MakeTagged"
+          Effect   = "Allow"
+          Action   = ["ec2:AuthorizeSecurityGroupEgress", "ec2:CreateSecurityGroup", "ecs:CreateCluster"]
+          Resource = ["*"]
+          Condition = {
+            StringEquals = { "aws:RequestTag/Environment" = environment }
+            StringLike   = { "aws:RequestTag/Service" = var.services }
+          }
+        },
+        {
+          Sid      = "InVpc"
+          Effect   = "Allow"
+          Action   = ["ec2:CreateSecurityGroup"]
+          Resource = ["arn:${local.partition}:ec2:${local.here}:vpc/*"]
+        },
+        {
+          # Tags are given to what is being made: with others' security groups this does nothing.
+          Sid      = "TagWhatIsMade"
+          Effect   = "Allow"
+          Action   = ["ec2:CreateTags"]
+          Resource = ["arn:${local.partition}:ec2:${local.here}:security-group*/*"]
+          Condition = {
+            StringEquals = { "ec2:CreateAction" = ["AuthorizeSecurityGroupEgress", "CreateSecurityGroup"] }
+          }
+        },
+        {
+          Sid    = "OwnSecurityGroups"
+          Effect = "Allow"
+          Action = [
+            "ec2:AuthorizeSecurityGroupEgress", "ec2:CreateTags", "ec2:DeleteSecurityGroup", "ec2:DeleteTags",
+            "ec2:ModifySecurityGroupRules", "ec2:RevokeSecurityGroupEgress",
+          ]
+          Resource = ["arn:${local.partition}:ec2:${local.here}:security-group*/*"]
+          Condition = {
+            StringEquals = { "aws:ResourceTag/Environment" = environment }
+            StringLike   = { "aws:ResourceTag/Service" = var.services }
+          }
+        },
+        {
+          # The ids of scalable targets are random. What scales is limited to ECS services.
+          Sid    = "Scaling"
+          Effect = "Allow"
+          Action = [
+            "application-autoscaling:DeleteScalingPolicy", "application-autoscaling:DeregisterScalableTarget",
+            "application-autoscaling:PutScalingPolicy", "application-autoscaling:RegisterScalableTarget",
+          ]
+          Resource = ["arn:${local.partition}:application-autoscaling:${local.here}:scalable-target/*"]
+          Condition = {
+            StringEquals = { "application-autoscaling:service-namespace" = "ecs" }
+          }
+        },
+        {
+          Sid      = "ScalingTags"
+          Effect   = "Allow"
+          Action   = ["application-autoscaling:TagResource", "application-autoscaling:UntagResource"]
+          Resource = ["arn:${local.partition}:application-autoscaling:${local.here}:scalable-target/*"]
+        },
+        {
+          # Target tracking makes its own alarms, in the name of whoever asks for it.
+          Sid      = "TargetTracking"
+          Effect   = "Allow"
+          Action   = ["cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm"]
+          Resource = ["arn:${local.partition}:cloudwatch:${local.here}:alarm:TargetTracking-service/*"]
+        },
+        {
+          # Once in an account: the roles in which ECS and its scaling work. AWS says what they may do.
+          Sid    = "ServiceLinkedRoles"
+          Effect = "Allow"
+          Action = ["iam:CreateServiceLinkedRole"]
+          Resource = [
+            "arn:${local.partition}:iam::${local.account}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS",
+            "arn:${local.partition}:iam::${local.account}:role/aws-service-role/ecs.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_ECSService",
+          ]
         },
       ]
       data = [
@@ -294,13 +429,17 @@ locals {
             Effect = "Allow"
             Action = [
               "logs:CreateLogStream", "logs:PutLogEvents",
-              "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
+              "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
               "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem",
+              "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
             ]
-            Resource = concat(resource.log_groups, resource.queues, resource.tables)
+            Resource = concat(
+              resource.log_groups, resource.queues, resource.tables, resource.repositories,
+            )
           },
           {
-            # Traces and network interfaces have no resource level; the log may go to any stream.
+            # Traces, network interfaces and the registry's sign-in have no resource level; the log may go
+            # to any stream; a task says of itself that it is at work, in whichever cluster it is.
             Sid    = "WithoutResource"
             Effect = "Allow"
             Action = [
@@ -308,6 +447,7 @@ locals {
               "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
               "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
               "firehose:PutRecord", "firehose:PutRecordBatch", "kinesis:PutRecord", "kinesis:PutRecords",
+              "ecr:GetAuthorizationToken", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection",
             ]
             Resource = ["*"]
           },
