@@ -10,6 +10,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE, Render, need, run
+from conftest import SERVICE, TEMPLATE, Render, need, run
+from moto.core.responses import BaseResponse
 
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
@@ -176,9 +178,9 @@ def an_index_of_two_images(file: Path) -> None:
     ("fault", "words"),
     [
         (no_archive, "run `make image`"),
-        (another_kind_of_archive, "is not an OCI archive with one image"),
-        (half_an_archive, "is not an OCI archive with one image"),
-        (an_index_of_two_images, "is not an OCI archive with one image"),
+        (another_kind_of_archive, "is not the image that `make image` builds"),
+        (half_an_archive, "is not the image that `make image` builds"),
+        (an_index_of_two_images, "is not the image that `make image` builds"),
     ],
 )
 def test_what_is_no_image_is_refused(
@@ -263,18 +265,22 @@ class Checkout:
 
     folder: Path
     aws: LocalAws
+    # What Terraform and the scripts asked of AWS, as IAM's actions.
+    asked: set[str]
 
     def make(self, *arguments: str, ok: bool = True, **environment: str) -> str:
         """Run a target that must succeed, or must not; return what it printed."""
-        done = subprocess.run(
-            ["make", "--no-print-directory", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BaseResponse, "call_action", recorded(self.asked))
+            done = subprocess.run(
+                ["make", "--no-print-directory", *arguments],
+                cwd=self.folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         assert (done.returncode == 0) is ok, f"make {' '.join(arguments)}:\n{done.stdout}"
         return done.stdout
 
@@ -305,6 +311,23 @@ class Checkout:
         return int(target["MaxCapacity"])
 
 
+def recorded(actions: set[str]) -> Callable[[BaseResponse], Any]:
+    """Return moto's way to answer a call, which writes down what is called."""
+    original = BaseResponse.call_action
+
+    def call_action(response: BaseResponse) -> Any:
+        actions.add(f"{response.service_name}:{response._get_action()}")
+        return original(response)
+
+    return call_action
+
+
+def granted() -> set[str]:
+    """Return the actions in the bootstrap's policies."""
+    text = (TEMPLATE / "terraform" / "bootstrap" / "permissions.tf").read_text(encoding="utf-8")
+    return set(re.findall(r'"([a-z0-9-]+:[A-Z]\w+)"', text))
+
+
 @pytest.fixture(scope="module")
 def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     need("terraform")
@@ -330,7 +353,7 @@ def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         subnets = [found["SubnetId"] for found in aws.client("ec2").describe_subnets()["Subnets"]]
         settings = folder / "terraform" / "environments" / "dev.tfvars"
         settings.write_text(f"{settings.read_text()}\nsubnet_ids = {json.dumps(subnets[:2])}\n")
-        yield Checkout(folder, aws)
+        yield Checkout(folder, aws, set())
 
 
 @pytest.mark.slow
@@ -342,15 +365,12 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     ecr = checkout.aws.client("ecr")
 
     # The package job builds the image once; other jobs get the file alone.
-    make("dist/image.tar", "sbom")
-    assert "dist/image.tar' is up to date" in make("dist/image.tar")
-    digest = image.digest(archive)
-    (checkout.folder / "dist" / "lambda.zip").rename(checkout.folder / "dist" / "kept.zip")
+    make("dist/image.tar")
+    first = image.image_digest(archive)
+    (checkout.folder / "dist" / "lambda.zip").unlink()
     package = {"PACKAGE_SHA256": hashlib.sha256(archive.read_bytes()).hexdigest()}
 
-    # Without a repository nothing can be applied; it is made once, and nothing else with it.
-    make("plan", **package)
-    assert "run `make registry` for this environment" in refused("apply", **package)
+    # The repository is made before all else, and nothing else with it.
     make("registry")
     assert ecr.describe_repositories()["repositories"][0]["imageTagMutability"] == "IMMUTABLE"
     assert checkout.aws.client("ecs").list_clusters()["clusterArns"] == []
@@ -361,36 +381,32 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     assert "is not the package that was planned" in refused("apply")
     assert "is not the package with SHA-256" in refused("plan", **package)
     archive.write_bytes(content)
-    said = make("apply", **package)
-    assert f"Copied the image {digest}" in said
+    assert f"Copied the image {first}" in make("apply", **package)
     assert checkout.live() == "1"
-    assert checkout.image("1") == f"{REGISTRY}/order-events-dev@{digest}"
+    assert checkout.image("1") == f"{REGISTRY}/order-events-dev@{first}"
     make("plan", **package)
     assert "**Nothing changes.**" in checkout.summary()
-    assert f"has the image {digest} already" in make("push")
+    assert f"has the image {first} already" in make("push")
 
     # The next release: another image, another revision.
-    (checkout.folder / "dist" / "kept.zip").unlink()
     with (checkout.folder / "order_events" / "service.py").open("a") as file:
         file.write("\nCHANGED = True\n")
     make("plan")
     make("apply")
-    second = image.digest(archive)
-    assert second != digest
+    second = image.image_digest(archive)
+    assert second != first
     assert checkout.live() == "2"
     assert checkout.image("2") == f"{REGISTRY}/order-events-dev@{second}"
     assert len(ecr.list_images(repositoryName="order-events-dev")["imageIds"]) == 2
 
     # Back to the first, whatever lies in dist/; and that is what the next plan finds.
-    archive.unlink()
+    archive.write_bytes(b"something else")
     make("rollback", "VERSION=1")
     assert checkout.live() == "1"
-    assert '\nlive_version = "1"\n' in settings.read_text()
-    make("plan")
-    assert "**Nothing changes.**" in checkout.summary()
-    make("rollback", "VERSION=latest")
-    assert checkout.live() == "2"
-    assert settings.read_text() == before
+    assert (
+        settings.read_text()
+        == f'{before}\n# Written by make, to be committed.\nlive_version = "1"\n'
+    )
 
     # Pause and resume go the same way.
     make("pause")
@@ -398,9 +414,13 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     assert "\npaused = true\n" in settings.read_text()
     make("resume")
     assert checkout.most_tasks() == 10
-    assert settings.read_text() == before
+    archive.unlink()
     make("plan")
     assert "**Nothing changes.**" in checkout.summary()
+
+    # The roles of the bootstrap allow all that was asked for: moto itself does not mind.
+    assert {"ecs:RegisterTaskDefinition", "ecr:CreateRepository"} <= checkout.asked
+    assert checkout.asked - granted() - {"sts:GetCallerIdentity"} == set()
 
 
 def test_a_machine_without_docker_is_told_so(fresh: Render, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations.service import CLIENT_CONFIG, explain
+from operations.ecs import image_digest
+from operations.service import CLIENT_CONFIG, OperateError, explain
 
 REPOSITORY = re.compile(
     r"(?P<registry>(?P<account>[0-9]{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.[a-z.]+)"
@@ -31,39 +31,15 @@ REPOSITORY = re.compile(
 )
 
 
-class ImageError(Exception):
-    """Why not to go on; the text is all that is shown."""
-
-
-def digest(archive: Path) -> str:
-    """Return the digest of the one image in an OCI archive, ``sha256:…``.
-
-    :raises ImageError: there is no such file, or it holds something else.
-    """
-    try:
-        with tarfile.open(archive) as tar:
-            file = tar.extractfile("index.json")
-            (image,) = json.load(file)["manifests"] if file else []
-            found = str(image["digest"])
-            tar.getmember(f"blobs/{found.replace(':', '/')}")
-    except FileNotFoundError:
-        raise ImageError(f"There is no {archive}: run `make image`.") from None
-    except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
-        raise ImageError(
-            f"{archive} is not an OCI archive with one image, as `make image` writes it: {error!r}"
-        ) from None
-    return found
-
-
 def is_there(ecr: Any, repository: str, image: str) -> bool:
     """Tell whether the repository has the image with this digest.
 
-    :raises ImageError: there is no such repository.
+    :raises OperateError: there is no such repository.
     """
     try:
         found = ecr.batch_get_image(repositoryName=repository, imageIds=[{"imageDigest": image}])
     except ecr.exceptions.RepositoryNotFoundException:
-        raise ImageError(
+        raise OperateError(
             f"There is no ECR repository {repository}: run `make registry` for this environment, "
             "then `make plan` again."
         ) from None
@@ -76,21 +52,21 @@ def push(archive: Path, repository: str) -> None:
     Its tag is its digest, since tags can't be moved there.
 
     :param repository: the repository's URI, from Terraform.
-    :raises ImageError: it can't be copied, or isn't there afterwards.
+    :raises OperateError: it can't be copied, or isn't there afterwards.
     """
     parts = REPOSITORY.fullmatch(repository)
     if parts is None:
-        raise ImageError(
+        raise OperateError(
             f"{repository or 'Nothing'} is not an ECR repository: run `make registry` for this "
             "environment, then `make plan` again."
         )
-    image = digest(archive)
+    image = image_digest(archive)
     ecr = boto3.client("ecr", region_name=parts["region"], config=CLIENT_CONFIG)
     if is_there(ecr, parts["name"], image):
         print(f"{parts['name']} has the image {image} already.")
         return
     if shutil.which("skopeo") is None:
-        raise ImageError(
+        raise OperateError(
             "skopeo is missing: install it, for example with apt-get or brew, see "
             "https://github.com/containers/skopeo/blob/main/install.md"
         )
@@ -105,9 +81,9 @@ def push(archive: Path, repository: str) -> None:
         command.append(f"docker://{repository}:{image.removeprefix('sha256:')}")
         code = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
     if code:
-        raise ImageError(f"skopeo could not copy {archive} to {repository}: see above.")
+        raise OperateError(f"skopeo could not copy {archive} to {repository}: see above.")
     if not is_there(ecr, parts["name"], image):
-        raise ImageError(
+        raise OperateError(
             f"skopeo copied {archive}, but {repository} has no image with the digest {image}."
         )
     print(f"Copied the image {image} to {parts['name']}.")
@@ -124,10 +100,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "digest":
-            print(digest(options.archive))
+            print(image_digest(options.archive))
         else:
             push(options.archive, options.repository)
-    except ImageError as error:
+    except OperateError as error:
         print(error, file=sys.stderr)
         return 1
     except (BotoCoreError, ClientError) as error:

@@ -88,6 +88,8 @@ def image_digest(archive: Path) -> str:
             file = tar.extractfile("index.json")
             (image,) = json.load(file)["manifests"] if file else []
             return str(image["digest"])
+    except FileNotFoundError:
+        raise OperateError(f"There is no {archive}: run `make image`.") from None
     except OSError as error:
         raise OperateError(f"{archive}: can't read the image: {error.strerror or error}") from None
     except (tarfile.TarError, ValueError, KeyError, TypeError):
