@@ -223,7 +223,7 @@ def test_a_pull_request_reads_and_comes_near_no_saved_plan(roles: dict[str, Role
     assert not any(role.may("s3:GetObject", other) for role in (pull_request, main, deploy))
 
 
-READ_ONLY = re.compile(r"[a-z0-9]+:(Get|List|Describe)[A-Za-z]+")
+READ_ONLY = re.compile(r"[a-z0-9-]+:(Get|List|Describe)[A-Za-z]+")
 # What holds data of people or secrets, or hands out credentials.
 PRIVATE = {"logs:GetLogEvents", "dynamodb:GetItem", "sqs:ReceiveMessage", "logs:FilterLogEvents"}
 
