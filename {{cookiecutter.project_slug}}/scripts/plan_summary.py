@@ -17,11 +17,19 @@ LIMIT = 30_000
 
 # What people call the resources of a service. Others go by Terraform's own name.
 NAMES = {
+    "aws_appautoscaling_policy": "Scaling policy",
+    "aws_appautoscaling_target": "Scaling of the number of tasks",
     "aws_cloudwatch_dashboard": "CloudWatch dashboard",
     "aws_cloudwatch_log_group": "Log group",
     "aws_cloudwatch_log_subscription_filter": "Log subscription",
     "aws_cloudwatch_metric_alarm": "CloudWatch alarm",
     "aws_dynamodb_table": "DynamoDB table",
+    "aws_ecr_lifecycle_policy": "How long images are kept",
+    "aws_ecr_repository": "ECR repository",
+    "aws_ecs_cluster": "ECS cluster",
+    "aws_ecs_cluster_capacity_providers": "Capacity providers of the ECS cluster",
+    "aws_ecs_service": "ECS service",
+    "aws_ecs_task_definition": "Task definition (a new revision; earlier ones stay)",
     "aws_iam_role": "IAM role",
     "aws_iam_role_policy": "IAM policy of a role",
     "aws_lambda_alias": "Lambda alias",
@@ -29,11 +37,13 @@ NAMES = {
     "aws_lambda_function": "Lambda function",
     "aws_lambda_permission": "Lambda permission",
     "aws_s3_object": "Package in S3",
+    "aws_security_group": "Security group",
     "aws_sns_topic_subscription": "Subscription to the topic",
     "aws_sqs_queue": "SQS queue",
     "aws_sqs_queue_policy": "SQS queue policy",
     "aws_sqs_queue_redrive_allow_policy": "Redrive allow policy of a queue",
     "aws_sqs_queue_redrive_policy": "Redrive policy of a queue",
+    "aws_vpc_security_group_egress_rule": "What a security group lets out",
 }
 # Attributes that name a resource in AWS, the best first.
 NAMED_BY = ("alarm_name", "dashboard_name", "name", "function_name")
