@@ -36,4 +36,4 @@ def test_an_event_that_comes_again_is_processed_once(
     (item,) = [item for item in items if item["id"]["S"] == skipped[0]["idempotency_key"]]
     assert item["status"]["S"] == "COMPLETED"
     assert "comes-again" not in json.dumps(items)
-    say(f"an event that was delivered six times was processed once, by {table}")
+    say(f"an event that was delivered 6 times was processed once, by {table}")
