@@ -173,9 +173,9 @@ def clean(shown: str, *places: Path) -> str:
 
 def shorten(shown: str, last: int) -> str:
     """Leave of each step of the demo its heading and the last lines."""
-    steps = re.split(r"(?m)^(?===> )", shown)
+    _before, *steps = re.split(r"(?m)^(?===> )", shown)
     short = []
-    for step in filter(str.strip, steps):
+    for step in steps:
         heading, *lines = step.rstrip().splitlines()
         short += ["", f"\x1b[1m{heading}\x1b[0m", *(["…"] if len(lines) > last else [])]
         short += lines[-last:]
