@@ -38,9 +38,14 @@ from .messages import (
 # each receive.
 BACKLOG = 200
 
+# Seconds for which a message is hidden while it is worked on: for as long as it takes on a busy
+# machine, where to start a process alone can take longer than the queue's visibility time-out.
+HIDDEN = 3600
+
 # Seconds after which a message that failed comes back. AWS waits for the queue's visibility
 # time-out: six times the function's and more. That it is tried again, counted and dead-lettered is
-# the same. After a function was killed or timed out we do as AWS does: who would hand it back?
+# the same. After a function was killed or timed out that time-out is waited for here, too: who
+# would hand the messages back?
 HAND_BACK = 1
 
 # A whole batch is lost only while each of its messages has this many tries at most (of five), so
@@ -202,6 +207,10 @@ class _Run:
             batch_size=chain.mapping["BatchSize"],
             report_batch_item_failures=True,
         )
+        queue = self.sqs.get_queue_attributes(
+            QueueUrl=chain.queue_url, AttributeNames=["VisibilityTimeout"]
+        )
+        self.visibility_timeout = int(queue["Attributes"]["VisibilityTimeout"])
         self.known = {message.name: message for message in messages}
         self.unpublished = deque(messages)
         self.published = self.open = 0
@@ -324,7 +333,7 @@ class _Run:
         now = time.monotonic()
         if not self.free or room <= 0 or now < self.poll_at:
             return
-        received = self.source.receive(room)
+        received = self.source.receive(room, VisibilityTimeout=HIDDEN)
         if len(received) < room:
             self.poll_at = now + POLL_EVERY
         if received and not self.waiting:
@@ -376,7 +385,7 @@ class _Run:
         """Hand a batch to a free function."""
         number, messages = batch
         if befalls == THROTTLED:
-            self._lose(batch, "throttled", hand_back=True)
+            self._lose(batch, "throttled", HAND_BACK)
             return
         slot = self.free.popleft()
         self.ledger.announce(slot.number, number, may_strike)
@@ -392,7 +401,8 @@ class _Run:
             if reason in (KILLED, TIMED_OUT):
                 # The first of them did it; the function never came to the others.
                 self.struck |= set([name_of(m) for m in messages if self._strikes(m)][:1])
-            self._lose(batch, reason, hand_back=reason not in (KILLED, TIMED_OUT))
+            waits = reason in (KILLED, TIMED_OUT)
+            self._lose(batch, reason, self.visibility_timeout if waits else HAND_BACK)
             return
         self.traffic.batches["returned"] += 1
         failed = failures(outcome, [m["MessageId"] for m in messages], True)
@@ -414,26 +424,25 @@ class _Run:
                 self.open -= 1
             self.traffic.deliveries[name].append(Delivery(name, number, count, verdict, reason))
         self._delete(done)
-        self._hand_back(back)
+        self._hand_back(back, HAND_BACK)
 
-    def _lose(self, batch: Batch, reason: str, *, hand_back: bool) -> None:
-        """Leave a whole batch in the queue."""
+    def _lose(self, batch: Batch, reason: str, hidden: int) -> None:
+        """Leave a whole batch in the queue, hidden for some more seconds."""
         number, messages = batch
         self.traffic.batches[reason] += 1
         for message in messages:
             name, count = name_of(message), count_of(message)
             self.open -= count >= self.chain.max_receive_count
             self.traffic.deliveries[name].append(Delivery(name, number, count, "lost", reason))
-        if hand_back:
-            self._hand_back(messages)
+        self._hand_back(messages, hidden)
 
     def _delete(self, messages: list[dict[str, Any]]) -> None:
         for entries in _by_ten(messages):
             answer = self.sqs.delete_message_batch(QueueUrl=self.chain.queue_url, Entries=entries)
             assert not answer.get("Failed"), answer["Failed"]
 
-    def _hand_back(self, messages: list[dict[str, Any]]) -> None:
-        for entries in _by_ten(messages, VisibilityTimeout=HAND_BACK):
+    def _hand_back(self, messages: list[dict[str, Any]], hidden: int) -> None:
+        for entries in _by_ten(messages, VisibilityTimeout=hidden):
             answer = self.sqs.change_message_visibility_batch(
                 QueueUrl=self.chain.queue_url, Entries=entries
             )

@@ -117,8 +117,11 @@ class EventSource:
                 self.sqs.change_message_visibility(**receipt, VisibilityTimeout=0)
         return Batch(records, outcome, failed)
 
-    def receive(self, count: int, wait: int = 0) -> list[dict[str, Any]]:
-        """Receive up to so many messages; fewer if the queue has no more."""
+    def receive(self, count: int, wait: int = 0, **more: Any) -> list[dict[str, Any]]:
+        """Receive up to so many messages; fewer if the queue has no more.
+
+        more are further parameters of ReceiveMessage.
+        """
         messages: list[dict[str, Any]] = []
         while len(messages) < count:
             received = self.sqs.receive_message(
@@ -127,6 +130,7 @@ class EventSource:
                 WaitTimeSeconds=0 if messages else wait,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
+                **more,
             ).get("Messages", [])
             if not received:
                 break
