@@ -63,6 +63,17 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     tempfile.tempdir = before
 
 
+def lend_environment(folder: Path) -> None:
+    """Give a folder with a Makefile this process's virtual environment; make sees it as installed.
+
+    Only links lie there, so that nothing the folder's make does can harm the environment itself.
+    """
+    (folder / ".venv").mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
+    (folder / ".venv" / "installed").touch()
+
+
 @pytest.fixture(scope="session")
 def render(cookies_session: Cookies) -> Render:
     """Render the template with some answers, once a session: the same answers, the same folder."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, Render, need
+from conftest import SERVICE, Render, lend_environment, need
 from moto.sqs.models import sqs_backends
 from test_operate import ACCOUNT, ATTRIBUTES, NAME, REGION, client, deploy, move_tasks  # noqa: F401
 
@@ -69,10 +70,8 @@ def installed(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = render(
         python_version="{}.{}".format(*sys.version_info), terraform_state_bucket="my-company-state"
     )
-    if not (folder / ".venv").exists():
-        (folder / ".venv").symlink_to(sys.prefix)
-    for file in ("requirements-dev.txt", ".python-version"):
-        os.utime(folder / file, (0, 0))  # older than the environment
+    folder = Path(shutil.copytree(folder, tmp_path_factory.mktemp("operated") / folder.name))
+    lend_environment(folder)
     return folder
 
 
