@@ -246,8 +246,7 @@ locals {
           Effect = "Allow"
           Action = [
             "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders",
-            "ecs:RegisterTaskDefinition", "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster",
-            "ecs:UpdateService",
+            "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster", "ecs:UpdateService",
             "ecr:CreateRepository", "ecr:DeleteLifecyclePolicy", "ecr:DeleteRepository", "ecr:PutImageScanningConfiguration",
             "ecr:PutImageTagMutability", "ecr:PutLifecyclePolicy", "ecr:TagResource", "ecr:UntagResource",
             # to push
@@ -266,7 +265,7 @@ locals {
           # AWS knows no resource before it is there: its tags limit it.
           Sid      = "MakeTagged"
           Effect   = "Allow"
-          Action   = ["ec2:AuthorizeSecurityGroupEgress", "ec2:CreateSecurityGroup", "ecs:CreateCluster"]
+          Action   = ["ec2:CreateSecurityGroup", "ecs:CreateCluster", "ecs:RegisterTaskDefinition"]
           Resource = ["*"]
           Condition = {
             StringEquals = { "aws:RequestTag/Environment" = environment }
@@ -274,10 +273,11 @@ locals {
           }
         },
         {
+          # AWS asks about the VPC of a new security group too, and about a new rule beside its group.
           Sid      = "InVpc"
           Effect   = "Allow"
-          Action   = ["ec2:CreateSecurityGroup"]
-          Resource = ["arn:${local.partition}:ec2:${local.here}:vpc/*"]
+          Action   = ["ec2:AuthorizeSecurityGroupEgress", "ec2:CreateSecurityGroup"]
+          Resource = [for kind in ["security-group-rule", "vpc"] : "arn:${local.partition}:ec2:${local.here}:${kind}/*"]
         },
         {
           # Tags are given to what is being made: with others' security groups this does nothing.
