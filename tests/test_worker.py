@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import SERVICE, Render
-from worker_process import put_together, until, worker
+from worker_process import one_at_a_time, put_together, until, worker
 
 sys.path.insert(0, str(SERVICE / "tests"))
 from local_aws.server import LocalAws, local_aws
@@ -53,6 +53,7 @@ def handler(event, context):
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
+    one_at_a_time()
     with local_aws("eu-central-1") as running:
         yield running
 

@@ -1,16 +1,24 @@
 """A worker as ECS runs it: a process of its own, with the queue of a local AWS."""
 
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from conftest import SERVICE
+from moto.sqs.models import SQSBackend
+
+sys.path.insert(0, str(SERVICE / "tests"))
+from local_aws.patches import replaces
 
 # Generous: only a failure takes that long.
 DEADLINE = 120
@@ -43,6 +51,39 @@ def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -
             raise TimeoutError(f"After {deadline:g} s: {what}")
         time.sleep(0.05)
     return value
+
+
+@functools.cache
+def one_at_a_time() -> None:
+    """Let the local AWS's SQS do one thing after the other.
+
+    Several pollers at once are more than moto was made for: it gives a message to two of them, or
+    loses one on its way to the dead-letter queue. SQS does neither.
+    """
+    lock = threading.RLock()
+
+    def locked(original: Any, *arguments: Any, **keywords: Any) -> Any:
+        with lock:
+            return original(*arguments, **keywords)
+
+    for name in (
+        *("send_message", "send_message_batch", "delete_message", "delete_message_batch"),
+        *("change_message_visibility", "change_message_visibility_batch"),
+        *("get_queue_attributes", "purge_queue"),
+    ):
+        replaces(SQSBackend, name)(locked)
+
+    @replaces(SQSBackend, "receive_message")
+    def receive_message(
+        original: Any, backend: Any, queue: str, count: int, wait: int, *more: Any
+    ) -> Any:
+        ends = time.monotonic() + wait
+        while True:
+            with lock:
+                found = original(backend, queue, count, 0, *more)
+            if found or time.monotonic() >= ends:
+                return found
+            time.sleep(0.05)
 
 
 class Process:

@@ -516,6 +516,20 @@ def test_work_goes_on_without_protection(
     ]
 
 
+def test_work_goes_on_when_protection_can_t_be_given_up(
+    agent: tuple[str, list[Any], list[Any]], clock: list[float]
+) -> None:
+    url, asked, answers = agent
+    protection = Protection(url)
+    with protection:
+        clock[0] += worker.RELEASE_AFTER + 1
+    answers += [["nonsense"]]
+    protection.tick()
+    clock[0] += worker.REST
+    assert asked == [ON, OFF]
+    assert not protection.resting()
+
+
 def test_without_an_agent_there_is_no_protection(logged: Log) -> None:
     for uri, lines in (("", 0), ("http://127.0.0.1:1", 1)):
         protection = Protection(uri)
