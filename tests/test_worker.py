@@ -267,7 +267,7 @@ def test_without_a_network_the_worker_goes_on(folder: Path, queue: Queue, log: P
     with worker(folder, log, **queue.environment, AWS_ENDPOINT_URL=nowhere) as process:
         (line,) = process.until_logged("The queue can't be read")
         assert line["reason"] == "EndpointConnectionError"
-        assert process.health() == 0
+        until(lambda: process.health() == 0, "it is not healthy")
         assert process.stop() == 0
 
 
