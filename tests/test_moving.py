@@ -1,0 +1,238 @@
+"""A service moves from Lambda to Fargate and back, with messages in flight; and the fault mix.
+
+The same answers are rendered twice, and applied by Terraform one after the other, to one state in
+one local AWS: as the service's README says that it is done.
+"""
+
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SERVICE, need, run
+from soak.chain import depth
+from soak.deployment import OVERRIDE, VERSION, render, terraform
+from soak.fargate import WORKER_FAULTS, Queues, carry
+from soak.ledger import Ledger
+from soak.messages import TOPIC, Message, mix
+from worker_process import one_at_a_time, until, worker
+
+sys.path.insert(0, str(SERVICE / "scripts"))
+sys.path.insert(0, str(SERVICE / "tests"))
+from lambda_runtime import LambdaRuntime
+from local_aws.event_source import EventSource
+from local_aws.server import LocalAws, local_aws
+
+pytestmark = pytest.mark.slow
+
+REGION = "us-east-1"
+DEADLINE = 600  # generous: only a failure takes that long
+DIGEST = "sha256:" + "0" * 64
+
+# What the move takes away, to be read in the service's README: a resource of this type that is
+# neither in place nor changed in place afterwards.
+TO_FARGATE = {
+    "aws_cloudwatch_log_group",
+    "aws_cloudwatch_metric_alarm",
+    "aws_lambda_alias",
+    "aws_lambda_event_source_mapping",
+    "aws_lambda_function",
+}
+
+
+@dataclass
+class Moving:
+    """Both variants of the service, their state, and what the local AWS knows of them."""
+
+    aws: LocalAws
+    lambda_: Path
+    fargate: Path
+    package: Path
+    ledger: Ledger
+    folder: Path
+
+    def apply(self, service: Path) -> tuple[dict[str, str], set[str]]:
+        """Plan and apply; return the outputs, and the types of what the plan destroys."""
+        values = "-var-file=environments/dev.tfvars", "-var-file=moving.tfvars.json"
+        terraform(service, print, "plan", "-out=moving.tfplan", *values)
+        plan = json.loads(terraform(service, print, "show", "-json", "moving.tfplan"))
+        destroyed = {
+            change["type"]
+            for change in plan["resource_changes"]
+            if "delete" in change["change"]["actions"]
+        }
+        terraform(service, print, "apply", "moving.tfplan")
+        outputs = json.loads(terraform(service, print, "output", "-json"))
+        return {name: output["value"] for name, output in outputs.items()}, destroyed
+
+    def hand_over(self, source: Path, target: Path) -> None:
+        """Take the state along: where it is in S3, it is there already."""
+        folder = target / "terraform" / "terraform.tfstate.d"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source / "terraform" / "terraform.tfstate.d", folder)
+
+    def soak_environment(self) -> dict[str, str]:
+        return {"SOAK_LEDGER": str(self.ledger.path), "SOAK_SLOT": "0"}
+
+    def work_off_by_lambda(self, queues: Queues, batches: int | None = None) -> None:
+        """Let Lambda take so many batches, or all there are."""
+        sqs = queues.sqs
+        (mapping,) = self.aws.client("lambda").list_event_source_mappings(
+            EventSourceArn=queues.outputs["queue_arn"]
+        )["EventSourceMappings"]
+        function = self.aws.client("lambda").get_function_configuration(
+            FunctionName=mapping["FunctionArn"]
+        )
+        with LambdaRuntime(
+            self.package,
+            handler=function["Handler"],
+            environment={**function["Environment"]["Variables"], **self.soak_environment()},
+            timeout=function["Timeout"],
+            memory_size=512,
+        ) as runtime:
+            source = EventSource(
+                sqs, queues.url, runtime, batch_size=5, report_batch_item_failures=True
+            )
+            source.run(
+                lambda done: len(done) == batches if batches else depth(sqs, queues.url) == 0,
+                timeout=DEADLINE,
+            )
+
+    def environment_of_the_task(self, outputs: dict[str, str]) -> dict[str, str]:
+        """Return the environment of the container that the ECS service has, and the ledger's."""
+        ecs = self.aws.client("ecs")
+        (service,) = ecs.describe_services(
+            cluster=outputs["cluster_name"], services=[outputs["function_name"]]
+        )["services"]
+        task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])
+        (container,) = task["taskDefinition"]["containerDefinitions"]
+        given = {variable["name"]: variable["value"] for variable in container["environment"]}
+        return {**given, **self.soak_environment()}
+
+    def effects(self) -> dict[str, int]:
+        """Return how often each event was processed."""
+        return {event_id: count for (event_id, _), count in self.ledger.effects().items()}
+
+
+@pytest.fixture
+def moving(tmp_path: Path) -> Iterator[Moving]:
+    """Render both, build the package that both run, and start a local AWS."""
+    need("terraform")
+    services = {}
+    for compute in ("lambda", "fargate"):
+        (tmp_path / compute).mkdir()
+        services[compute] = service = render(tmp_path / compute, compute=compute)
+        (service / "terraform" / "moving_override.tf").write_text(OVERRIDE)
+    fargate = services["fargate"]
+    package = fargate / "dist" / "lambda.zip"
+    run(
+        *(sys.executable, "scripts/package.py", "--platform", "host", "--architecture", "arm64"),
+        *("--python-version", VERSION, "--output", package),
+        *("handler.py", "worker.py", "order_events"),
+        cwd=fargate,
+    )
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(tmp_path / "app")
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    one_at_a_time()
+    with local_aws(REGION) as aws:
+        aws.client("sns").create_topic(Name="events-dev")
+        subnets = aws.client("ec2").describe_subnets()["Subnets"]
+        settings: dict[str, dict[str, Any]] = {
+            "lambda": {
+                "allowed_account_ids": [],
+                "event_source_mapping_enabled": False,
+                "package_file": str(package),
+            },
+            "fargate": {
+                "allowed_account_ids": [],
+                "batch_size": 5,
+                "image_digest": DIGEST,
+                "max_receive_count": 8,
+                "pollers": 4,
+                "subnet_ids": [subnet["SubnetId"] for subnet in subnets],
+                "timeout": 20,
+            },
+        }
+        for compute, service in services.items():
+            values = service / "terraform" / "moving.tfvars.json"
+            values.write_text(json.dumps(settings[compute]))
+            terraform(service, print, "init")
+        terraform(services["lambda"], print, "workspace", "new", "dev")
+        yield Moving(aws, services["lambda"], fargate, package, ledger, tmp_path)
+    ledger.close()
+
+
+def test_a_service_moves_to_fargate_and_back_and_no_message_is_lost(moving: Moving) -> None:
+    ledger = moving.ledger
+    ledger.announce(0, 0, True)
+
+    # On Lambda. One batch is done, then the service is paused; one batch is in flight for a while:
+    # that of a function that was killed.
+    outputs, _ = moving.apply(moving.lambda_)
+    queues = Queues(moving.aws, outputs)
+    before = [good(number) for number in range(20)]
+    for message in before:
+        queues.publish(message)
+    moving.work_off_by_lambda(queues, batches=1)
+    in_flight = queues.sqs.receive_message(
+        QueueUrl=queues.url, MaxNumberOfMessages=5, VisibilityTimeout=90
+    )["Messages"]
+    assert len(in_flight) == 5
+    waiting = depth(queues.sqs, queues.url)
+    assert waiting == 15
+
+    # To Fargate.
+    moving.hand_over(moving.lambda_, moving.fargate)
+    terraform(moving.fargate, print, "workspace", "select", "dev")
+    moved, destroyed = moving.apply(moving.fargate)
+    assert destroyed == TO_FARGATE
+    same = ("queue_url", "dead_letter_queue_url", "subscription_arn", "role_arn", "topic_arn")
+    assert [moved[name] for name in same] == [outputs[name] for name in same]
+    assert depth(queues.sqs, queues.url) == waiting
+
+    environment = moving.environment_of_the_task(moved)
+    app = moving.folder / "app"
+    with worker(app, moving.folder / "first.log", **environment) as process:
+        until(lambda: queues.depth() == 0, "the queue is not empty", DEADLINE)
+        assert process.stop() == 0
+    assert moving.effects() == {message.event_id: 1 for message in before}
+
+    # A thousand messages with faults.
+    wrong = carry(
+        Queues(moving.aws, moved),
+        mix(seed=6, count=1000, faults=WORKER_FAULTS),
+        app,
+        environment,
+        ledger,
+        moving.folder,
+        deadline=DEADLINE,
+    )
+    assert wrong == []
+
+    # And back, with messages that a stopped task gave back, and one that is still in flight.
+    after = [good(number) for number in range(20, 30)]
+    for message in after:
+        queues.publish(message)
+    queues.sqs.receive_message(QueueUrl=queues.url, MaxNumberOfMessages=1, VisibilityTimeout=60)
+    moving.hand_over(moving.fargate, moving.lambda_)
+    back, destroyed = moving.apply(moving.lambda_)
+    assert not {name for name in destroyed if name.startswith(("aws_sqs", "aws_sns"))}
+    assert [back[name] for name in same] == [outputs[name] for name in same]
+    assert depth(queues.sqs, queues.url) == len(after)
+    moving.work_off_by_lambda(queues)
+    effects = moving.effects()
+    assert {m.event_id: effects.get(m.event_id) for m in after} == {m.event_id: 1 for m in after}
+    assert queues.dead_letters() == {}
+
+
+def good(number: int) -> Message:
+    """Return a message with which nothing is wrong."""
+    event = {"id": f"moving-{number}", "occurred_at": "2026-01-01T00:00:00Z", "data": {}}
+    name = f"moving-{number}"
+    return Message(name, "none", name, "order.created", json.dumps(event), TOPIC)
