@@ -1,0 +1,15 @@
+"""A service on Fargate at work: the make targets that test_service.py runs for Lambda."""
+
+import pytest
+from conftest import Render, need, run
+
+pytestmark = pytest.mark.slow
+
+
+def test_its_own_checks_pass_and_the_chain_carries_messages(render: Render) -> None:
+    for tool in ("make", "terraform"):
+        need(tool)
+    targets = ("install", "lint", "typecheck", "test", "validate", "e2e")
+    done = run("make", *targets, cwd=render(compute="fargate"))
+    assert "Fargate arn:aws:ecs:" in done.stdout
+    assert "SIGTERM has ended the worker in good order" in done.stdout
