@@ -116,13 +116,15 @@ def account(
                 text = f"dead-lettered for {set(reasons)}, not for /{fault.reason}/"
                 findings[text].append(name)
 
+    unprocessed: set[str] = set()  # a message that is delivered again is acknowledged again
     for (event_id, batch), names in acknowledged.items():
         had = effects[event_id] if once else traffic.effects[event_id, batch]
         if had < (1 if once else len(names)):
-            findings["acknowledged without being processed"] += names
-            for message in messages:
-                if message.name in names:
-                    rows[message.fault]["acknowledged unprocessed"] += 1
+            unprocessed.update(names)
+    for message in messages:
+        if message.name in unprocessed:
+            rows[message.fault]["acknowledged unprocessed"] += 1
+            findings["acknowledged without being processed"].append(message.name)
     for (event_id, batch), count in traffic.effects.items():
         if batch not in lost and count > len(acknowledged[event_id, batch]):
             findings["processed, yet reported as failed"].append(event_id)
