@@ -265,13 +265,15 @@ class Checkout:
 
     folder: Path
     aws: LocalAws
-    # What Terraform and the scripts asked of AWS, as IAM's actions.
-    asked: set[str]
+    # What was asked of AWS, as IAM's actions, by whether it ran in a role that only reads.
+    asked: dict[bool, set[str]]
 
     def make(self, *arguments: str, ok: bool = True, **environment: str) -> str:
         """Run a target that must succeed, or must not; return what it printed."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(BaseResponse, "call_action", recorded(self.asked))
+            patch.setattr(
+                BaseResponse, "call_action", recorded(self.asked["READ_ONLY=1" in arguments])
+            )
             done = subprocess.run(
                 ["make", "--no-print-directory", *arguments],
                 cwd=self.folder,
@@ -322,10 +324,13 @@ def recorded(actions: set[str]) -> Callable[[BaseResponse], Any]:
     return call_action
 
 
-def granted() -> set[str]:
-    """Return the actions in the bootstrap's policies."""
+def granted(*parts: str) -> set[str]:
+    """Return the actions in parts of the bootstrap's policies, `read` and `deploy`."""
     text = (TEMPLATE / "terraform" / "bootstrap" / "permissions.tf").read_text(encoding="utf-8")
-    return set(re.findall(r'"([a-z0-9-]+:[A-Z]\w+)"', text))
+    found = dict(re.findall(r"^  (\w+) = \{\n(.*?)^  \}$", text, re.MULTILINE | re.DOTALL))
+    return {
+        action for part in parts for action in re.findall(r'"([a-z0-9-]+:[A-Z]\w+)"', found[part])
+    }
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +358,7 @@ def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         subnets = [found["SubnetId"] for found in aws.client("ec2").describe_subnets()["Subnets"]]
         settings = folder / "terraform" / "environments" / "dev.tfvars"
         settings.write_text(f"{settings.read_text()}\nsubnet_ids = {json.dumps(subnets[:2])}\n")
-        yield Checkout(folder, aws, set())
+        yield Checkout(folder, aws, {False: set(), True: set()})
 
 
 @pytest.mark.slow
@@ -415,12 +420,15 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     make("resume")
     assert checkout.most_tasks() == 10
     archive.unlink()
-    make("plan")
+    make("plan", "READ_ONLY=1")
     assert "**Nothing changes.**" in checkout.summary()
 
     # The roles of the bootstrap allow all that was asked for: moto itself does not mind.
-    assert {"ecs:RegisterTaskDefinition", "ecr:CreateRepository"} <= checkout.asked
-    assert checkout.asked - granted() - {"sts:GetCallerIdentity"} == set()
+    anybody = {"sts:GetCallerIdentity"}
+    assert "ecs:DescribeServices" in checkout.asked[True]
+    assert checkout.asked[True] - granted("read") - anybody == set()
+    assert {"ecs:RegisterTaskDefinition", "ecr:CreateRepository"} <= checkout.asked[False]
+    assert checkout.asked[False] - granted("read", "deploy") - anybody == set()
 
 
 def test_a_machine_without_docker_is_told_so(fresh: Render, tmp_path: Path) -> None:

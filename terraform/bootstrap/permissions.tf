@@ -109,7 +109,7 @@ locals {
           Action = [
             "application-autoscaling:DescribeScalableTargets", "application-autoscaling:DescribeScalingPolicies",
             "application-autoscaling:ListTagsForResource",
-            "ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
+            "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
             "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions",
           ]
           Resource = ["*"] # AWS has no resource level here, or the ids are random
