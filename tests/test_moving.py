@@ -143,6 +143,7 @@ def moving(tmp_path: Path) -> Iterator[Moving]:
     with local_aws(REGION) as aws:
         aws.client("sns").create_topic(Name="events-dev")
         subnets = aws.client("ec2").describe_subnets()["Subnets"]
+        groups = aws.client("ec2").describe_security_groups()["SecurityGroups"]
         settings: dict[str, dict[str, Any]] = {
             "lambda": {
                 "allowed_account_ids": [],
@@ -155,6 +156,7 @@ def moving(tmp_path: Path) -> Iterator[Moving]:
                 "image_digest": DIGEST,
                 "max_receive_count": 8,
                 "pollers": 4,
+                "security_group_ids": [groups[0]["GroupId"]],
                 "subnet_ids": [subnet["SubnetId"] for subnet in subnets],
                 "timeout": 20,
             },

@@ -25,7 +25,6 @@ VARIABLES: dict[str, object] = {
     "live_version": None,
     "log_destination_arn": None,
     "permissions_boundary": None,
-    "security_group_ids": [],
     "sns_topic_arn": None,
 }
 
@@ -42,9 +41,20 @@ NOT_THE_HANDLERS = {
 
 
 def variables(aws: LocalAws | None) -> dict[str, object]:
-    """Return Terraform's variables. Without a local AWS there is nothing in it to be named."""
-    subnets = aws.client("ec2").describe_subnets()["Subnets"] if aws else [{"SubnetId": "subnet-0"}]
-    return {**VARIABLES, "subnet_ids": [subnet["SubnetId"] for subnet in subnets]}
+    """Return Terraform's variables. Without a local AWS there is nothing in it to be named.
+
+    The security group is one that is there: on a busy machine, Terraform was seen to ask the local
+    AWS twice for the rule of one of its own, and to fail since it was there already.
+    """
+    if aws is None:
+        return {**VARIABLES, "subnet_ids": ["subnet-0"], "security_group_ids": ["sg-0"]}
+    ec2 = aws.client("ec2")
+    subnets, groups = ec2.describe_subnets(), ec2.describe_security_groups()
+    return {
+        **VARIABLES,
+        "subnet_ids": [subnet["SubnetId"] for subnet in subnets["Subnets"]],
+        "security_group_ids": [groups["SecurityGroups"][0]["GroupId"]],
+    }
 
 
 def container_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
