@@ -332,7 +332,8 @@ def test_smoke_refuses_another_image(deployed: OnFargate, tmp_path: Path) -> Non
     other = image_of(tmp_path, "other")
     said = deployed.refused("smoke", "--package", other)
     assert f"but {other} is {ecs.image_digest(other)}: another image is deployed" in said
-    assert "can't read the image" in deployed.refused("smoke", "--package", tmp_path / "x.tar")
+    said = deployed.refused("smoke", "--package", tmp_path / "x.tar")
+    assert said.endswith("x.tar: run `make image`.\n")
     for content in (b"no archive", b""):
         other.write_bytes(content)
         assert "is not the image that" in deployed.refused("smoke", "--package", other)

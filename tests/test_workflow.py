@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from combinations import pairwise
-from conftest import SERVICE, TEMPLATE, Render, need, run
+from conftest import TEMPLATE, Render, need, run
 
 BIN = Path(sys.executable).parent
 
@@ -94,18 +94,20 @@ def breaks_schema(schema: str, *paths: Path) -> str:
     return done.stdout + done.stderr if done.returncode else ""
 
 
+def dependabots(workflows: list[Path]) -> list[Path]:
+    """Return Dependabot's settings of those services that have any."""
+    return [found for path in workflows if (found := path.parents[1] / "dependabot.yml").exists()]
+
+
 def test_zizmor_finds_nothing(rendered: list[Path]) -> None:
-    dependabots = [
-        found for path in rendered if (found := path.parents[1] / "dependabot.yml").exists()
-    ]
-    assert zizmor(*rendered, *dependabots) == ""
+    assert zizmor(*rendered, *dependabots(rendered)) == ""
     assert zizmor(TEMPLATE / ".github") == ""
 
 
 def test_the_schemas_find_nothing(rendered: list[Path]) -> None:
     assert breaks_schema("vendor.github-workflows", *rendered, *own()) == ""
-    ours = (SERVICE / ".github" / "dependabot.yml", TEMPLATE / ".github" / "dependabot.yml")
-    assert breaks_schema("vendor.dependabot", *ours) == ""
+    settings = [*dependabots(rendered), TEMPLATE / ".github" / "dependabot.yml"]
+    assert breaks_schema("vendor.dependabot", *settings) == ""
 
 
 @pytest.fixture(scope="module")

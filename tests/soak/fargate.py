@@ -136,7 +136,7 @@ def carry(
                     wrong.append(f"after SIGTERM the worker ended with {code}")
             elif number == 1:
                 until(lambda: in_hand(queues) > 1, "nothing is in hand")
-                process.popen.kill()
+                process.kill()
             else:
                 until(lambda: queues.depth() == 0, "the queue is not empty", deadline)
                 if code := process.stop():

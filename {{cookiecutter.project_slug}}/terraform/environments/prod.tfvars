@@ -5,28 +5,12 @@ log_retention_in_days = 90
 # The queues hold messages that exist nowhere else. See ../variables.tf for how to end it.
 deletion_protection = true
 
-{% if cookiecutter.compute == "lambda" %}
-# A gradual release: a tenth of the batches goes to the newest version, the others to version 7.
+# A gradual release, on Lambda: a tenth of the batches goes to the newest version, the others to version 7.
 # live_version  = "7"
 # canary_weight = 0.1
 
-{% endif %}
-{% if cookiecutter.compute == "fargate" %}
-# The subnets that the tasks run in, with a way out to AWS's services. Nothing can be planned without.
-# subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
-
-{% endif %}
 # allowed_account_ids = ["123456789012"]
 # sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-prod"
 # alarm_actions       = ["arn:aws:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]
-{% if cookiecutter.compute == "fargate" %}
-# cpu                 = 256
-# memory              = 512
-# timeout             = 1800
-# max_capacity        = 10
-{% else %}
-# memory_size         = 512
-# timeout             = 30
-# maximum_concurrency = 10
-{% endif %}
+# subnet_ids          = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
 # log_level           = "INFO"
