@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,15 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         line = " ".join(str(part) for part in command)
         pytest.fail(f"`{line}` ended with {done.returncode}:\n{done.stdout}", pytrace=False)
     return done
+
+
+def granted(*parts: str) -> set[str]:
+    """Return the actions in parts of the bootstrap's policies, `read` and `deploy`."""
+    text = (TEMPLATE / "terraform" / "bootstrap" / "permissions.tf").read_text(encoding="utf-8")
+    found = dict(re.findall(r"^  (\w+) = \{\n(.*?)^  \}$", text, re.MULTILINE | re.DOTALL))
+    return {
+        action for part in parts for action in re.findall(r'"([a-z0-9-]+:[A-Z]\w+)"', found[part])
+    }
 
 
 @pytest.fixture(scope="session", autouse=True)

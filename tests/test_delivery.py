@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE, TEMPLATE, Render, need, run
+from conftest import SERVICE, Render, granted, need, run
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.responses import BaseResponse
 from moto.sqs.models import sqs_backends
@@ -738,15 +737,6 @@ def recorded(actions: set[str]) -> Callable[[BaseResponse], Any]:
         return original(response)
 
     return call_action
-
-
-def granted(*parts: str) -> set[str]:
-    """Return the actions in parts of the bootstrap's policies, `read` and `deploy`."""
-    text = (TEMPLATE / "terraform" / "bootstrap" / "permissions.tf").read_text(encoding="utf-8")
-    found = dict(re.findall(r"^  (\w+) = \{\n(.*?)^  \}$", text, re.MULTILINE | re.DOTALL))
-    return {
-        action for part in parts for action in re.findall(r'"([a-z0-9]+:[A-Z]\w+)"', found[part])
-    }
 
 
 @pytest.fixture(scope="module")

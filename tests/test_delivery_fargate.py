@@ -10,7 +10,6 @@ import io
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE, TEMPLATE, Render, need, run
+from conftest import SERVICE, Render, granted, need, run
 from moto.core.responses import BaseResponse
 
 # The template's folder stays clean: what lies in it is rendered.
@@ -322,15 +321,6 @@ def recorded(actions: set[str]) -> Callable[[BaseResponse], Any]:
         return original(response)
 
     return call_action
-
-
-def granted(*parts: str) -> set[str]:
-    """Return the actions in parts of the bootstrap's policies, `read` and `deploy`."""
-    text = (TEMPLATE / "terraform" / "bootstrap" / "permissions.tf").read_text(encoding="utf-8")
-    found = dict(re.findall(r"^  (\w+) = \{\n(.*?)^  \}$", text, re.MULTILINE | re.DOTALL))
-    return {
-        action for part in parts for action in re.findall(r'"([a-z0-9-]+:[A-Z]\w+)"', found[part])
-    }
 
 
 @pytest.fixture(scope="module")
