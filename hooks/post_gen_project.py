@@ -48,6 +48,8 @@ def on_fargate(answers: Mapping[str, Any]) -> bool:
 VARIANTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
     "requirements-fargate.txt": ("requirements.txt", on_fargate),
     "tests/e2e/compute_fargate.py": ("tests/e2e/compute.py", on_fargate),
+    "tools/local/runtime_fargate.py": ("tools/local/runtime.py", on_fargate),
+    "tools/operate/compute_fargate.py": ("tools/operate/compute.py", on_fargate),
 }
 
 # Files of the template that some services don't need: path, and when it is taken out.
@@ -64,11 +66,16 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     ".dockerignore": on_lambda,
     "Dockerfile": on_lambda,
     "tests/e2e/test_container.py": on_lambda,
-    "scripts/image.py": on_lambda,
+    "tools/build/image.py": on_lambda,
+    "tools/local/patches_fargate.py": on_lambda,
     "tests/unit/test_worker.py": on_lambda,
     "worker.py": on_lambda,
     # What only one of the two computes has.
     "tests/e2e/test_package.py": on_fargate,
+    "tools/local/event_source.py": on_fargate,
+    "tools/local/patches_lambda.py": on_fargate,
+    "tools/local/runtime_api.py": on_fargate,
+    "tools/local/runtime_client.py": on_fargate,
     "terraform/iam_lambda.tf": on_fargate,
     "terraform/lambda.tf": on_fargate,
     "terraform/monitoring_lambda.tf": on_fargate,

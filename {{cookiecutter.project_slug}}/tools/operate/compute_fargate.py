@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from operations import logs
-from operations.service import OperateError, Service
+from tools.operate import logs
+from tools.errors import ToolError
+from tools.operate.service import Service
 
 # Seconds that a smoke test waits at most: where no task runs, one has to be started first, three
 # minutes until the alarm sees the message and two until the task works.
@@ -26,14 +27,14 @@ Answer = dict[str, Any]
 def _service(service: Service) -> Answer:
     """Return ECS's description of the service.
 
-    :raises OperateError: there is none.
+    :raises ToolError: there is none.
     """
     found: list[Answer] = service.client("ecs").describe_services(
-        cluster=service.cluster_name, services=[service.function_name]
+        cluster=service.cluster_name, services=[service.name]
     )["services"]
     if not found or found[0]["status"] != "ACTIVE":
-        raise OperateError(
-            f"There is no ECS service {service.function_name} in cluster {service.cluster_name}: "
+        raise ToolError(
+            f"There is no ECS service {service.name} in cluster {service.cluster_name}: "
             "run `make plan` to see what is missing."
         )
     return found[0]
@@ -73,7 +74,7 @@ def _bounds(service: Service) -> tuple[int, int] | None:
     """Return how many tasks there are at least and at most; None without autoscaling."""
     targets = service.client("application-autoscaling").describe_scalable_targets(
         ServiceNamespace="ecs",
-        ResourceIds=[f"service/{service.cluster_name}/{service.function_name}"],
+        ResourceIds=[f"service/{service.cluster_name}/{service.name}"],
     )["ScalableTargets"]
     return (targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None
 
@@ -81,7 +82,7 @@ def _bounds(service: Service) -> tuple[int, int] | None:
 def image_digest(archive: Path) -> str:
     """Return the digest of the image in an OCI archive, as a registry would name it.
 
-    :raises OperateError: it can't be read.
+    :raises ToolError: it can't be read.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -89,18 +90,18 @@ def image_digest(archive: Path) -> str:
             (image,) = json.load(file)["manifests"] if file else []
             return str(image["digest"])
     except FileNotFoundError:
-        raise OperateError(f"There is no {archive}: run `make image`.") from None
+        raise ToolError(f"There is no {archive}: run `make image`.") from None
     except OSError as error:
-        raise OperateError(f"{archive}: can't read the image: {error.strerror or error}") from None
+        raise ToolError(f"{archive}: can't read the image: {error.strerror or error}") from None
     except (tarfile.TarError, ValueError, KeyError, TypeError):
-        raise OperateError(f"{archive}: is not the image that `make image` builds.") from None
+        raise ToolError(f"{archive}: is not the image that `make image` builds.") from None
 
 
 def versions(service: Service, check: int | None = None) -> None:
     """Print the task definition's revisions, newest first, and which one is in place.
 
     :param check: a revision that must be among them, its image in the repository.
-    :raises OperateError: it is not.
+    :raises ToolError: it is not.
     """
     ecs, family = service.client("ecs"), service.task_definition_family
     pages = ecs.get_paginator("list_task_definitions").paginate(
@@ -115,7 +116,7 @@ def versions(service: Service, check: int | None = None) -> None:
     found.sort(key=lambda arn: -int(_revision(arn)))
     in_place = {one["taskDefinition"]: one for one in _service(service)["deployments"]}
 
-    print(f"Versions of {service.function_name}, times in UTC:")
+    print(f"Versions of {service.name}, times in UTC:")
     for arn in found[:VERSIONS_SHOWN]:
         definition = _task_definition(service, arn)
         deployment = in_place.get(arn)
@@ -131,10 +132,10 @@ def versions(service: Service, check: int | None = None) -> None:
         return
     wanted = [arn for arn in found if _revision(arn) == str(check)]
     if not wanted:
-        raise OperateError(f"There is no version {check}: choose one of the list above.")
+        raise ToolError(f"There is no version {check}: choose one of the list above.")
     digest = _digest(_task_definition(service, wanted[0]))
     if not _in_repository(service, digest):
-        raise OperateError(
+        raise ToolError(
             f"The image of version {check}, {_short(digest)}, is no longer in "
             f"{service.repository_url}, so its tasks could not start: choose a newer one."
         )
@@ -154,7 +155,7 @@ def check(service: Service, package: Path | None) -> None:
     """Make sure that the right image is deployed, and that tasks of it run or may be started.
 
     :param package: the image, an OCI archive, that must be what is deployed; not compared without.
-    :raises OperateError: one of these is not so.
+    :raises ToolError: one of these is not so.
     """
     expected = image_digest(package) if package is not None else ""
     described = _service(service)
@@ -162,15 +163,15 @@ def check(service: Service, package: Path | None) -> None:
     deployed = _digest(definition)
     if package is not None:
         if expected != deployed:
-            raise OperateError(
-                f"{service.function_name} runs {deployed}, but {package} is {expected}: another "
+            raise ToolError(
+                f"{service.name} runs {deployed}, but {package} is {expected}: another "
                 "image is deployed, or ECS has taken the release back (`make status`)."
             )
         print(f"Image: {package} is what version {definition['revision']} runs.")
     bounds = _bounds(service)
     if bounds is not None and bounds[1] == 0:
-        raise OperateError(
-            f"{service.function_name} is paused, so messages wait in {service.queue_name}: "
+        raise ToolError(
+            f"{service.name} is paused, so messages wait in {service.queue_name}: "
             "`make resume` starts its tasks again."
         )
     _wait_for_tasks(service)
@@ -185,12 +186,12 @@ def _wait_for_tasks(service: Service) -> None:
         state = deployment.get("rolloutState", "COMPLETED")
         if state == "FAILED":
             reason = deployment.get("rolloutStateReason", "no reason given")
-            raise OperateError(f"The deployment of {service.function_name} failed: {reason}")
+            raise ToolError(f"The deployment of {service.name} failed: {reason}")
         if running >= desired:
             break
         if time.time() > deadline:
-            raise OperateError(
-                f"Of {service.function_name} {running} of {desired} tasks run after "
+            raise ToolError(
+                f"Of {service.name} {running} of {desired} tasks run after "
                 f"{SMOKE_SECONDS} s: `make status` says why others stopped."
             )
         time.sleep(POLL_SECONDS)
@@ -230,7 +231,7 @@ def _stopped_status(service: Service) -> list[str]:
     """Return the tasks that stopped last, the latest first; ECS knows of the last hour or so."""
     ecs = service.client("ecs")
     arns = ecs.list_tasks(
-        cluster=service.cluster_name, serviceName=service.function_name, desiredStatus="STOPPED"
+        cluster=service.cluster_name, serviceName=service.name, desiredStatus="STOPPED"
     )["taskArns"]
     if not arns:
         return ["none lately"]

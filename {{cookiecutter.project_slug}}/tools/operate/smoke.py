@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from operations import logs, queues
-from operations.service import OperateError, Service
+from tools.operate import logs, queues
+from tools.errors import ToolError
+from tools.operate.service import Service
 
 # The event type that the handler acknowledges without business effect.
 SMOKE_TEST = "smoke_test"
@@ -20,7 +21,7 @@ def smoke(service: Service, timeout: float) -> None:
     subscriber of the topic sees it. The handler acknowledges it without business effect.
 
     :param timeout: seconds to wait for the log to show it.
-    :raises OperateError: it does not, or shows an error.
+    :raises ToolError: it does not, or shows an error.
     """
     text = {
         "Type": "Notification",
@@ -40,18 +41,18 @@ def smoke(service: Service, timeout: float) -> None:
         lines = logs.about_messages(service, [message_id], begin - logs.LATE_SECONDS)
         errors = [line for line in lines[message_id] if logs.is_error(line)]
         if errors:
-            raise OperateError(
-                f"{service.function_name} failed on the smoke test: {logs.describe(errors[0])}"
+            raise ToolError(
+                f"{service.name} failed on the smoke test: {logs.describe(errors[0])}"
             )
         if lines[message_id]:
             break
         if time.time() - begin > timeout:
             count = queues.depth(service, service.queue_url)
-            raise OperateError(
+            raise ToolError(
                 f"The log {service.log_group_name} does not show the smoke test {message_id} after "
                 f"{timeout:g} s. {service.queue_name} has {count['waiting']} messages waiting and "
                 f"{count['in_flight']} in flight: see `make status` and `make logs`. "
                 "(It is logged at level INFO: with a higher LOG_LEVEL it does not show.)"
             )
         time.sleep(POLL_SECONDS)
-    print(f"Processed after {time.time() - begin:.0f} s: {service.function_name} works.")
+    print(f"Processed after {time.time() - begin:.0f} s: {service.name} works.")

@@ -25,8 +25,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations.service import explain
-from plan_summary import changed_resources, counts, has_changes, summarise
+from tools.operate.service import explain
+from tools.deploy.summary import changed_resources, counts, has_changes, summarise
 
 
 class PlanError(Exception):

@@ -18,7 +18,7 @@ import signal
 import sys
 from pathlib import Path
 
-from lambda_runtime import Invocation, LambdaRuntime, LambdaRuntimeError
+from tools.local.runtime import Invocation, LambdaRuntime, LambdaRuntimeError
 
 
 class InvokeError(Exception):

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations import logs, queues
-from operations.service import OperateError, Service, explain
+from tools.operate import logs, queues
+from tools.errors import ToolError, explain
+from tools.operate.service import Service
 
 # Minutes and lines.
 ERRORS_SINCE = 60
@@ -27,14 +28,14 @@ def status(service: Service, compute: Iterable[Section]) -> bool:
     :param compute: the sections about what runs the code.
     :returns: whether all could be found out.
     """
-    print(f"{service.function_name} in {service.region}, account {service.account}, times in UTC")
+    print(f"{service.name} in {service.region}, account {service.account}, times in UTC")
     complete = True
     for title, section in (*compute, *SECTIONS):
         try:
             rows = section(service)
         except (BotoCoreError, ClientError) as error:
             rows, complete = [f"unknown: {explain(error)}"], False
-        except OperateError as error:
+        except ToolError as error:
             rows, complete = [f"unknown: {error}"], False
         print(f"{title + ':':<14}" + f"\n{'':14}".join(rows), flush=True)
     return complete
@@ -81,7 +82,7 @@ def _alarm_status(service: Service) -> list[str]:
     pages = (
         service.client("cloudwatch")
         .get_paginator("describe_alarms")
-        .paginate(AlarmNamePrefix=f"{service.function_name}-")
+        .paginate(AlarmNamePrefix=f"{service.name}-")
     )
     alarms = [
         alarm

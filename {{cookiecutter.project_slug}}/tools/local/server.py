@@ -21,7 +21,7 @@ import boto3
 from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
 
-from . import patches
+from tools.local import patches
 
 ADDRESS = "127.0.0.1"  # with a name in its place, S3 clients put the bucket in front of it
 

@@ -49,7 +49,7 @@ RUNTIME_DISTRIBUTIONS = {
     *("awslambdaric", "simplejson", "snapshot-restore-py"),
     *("boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "six", "urllib3"),
 }
-STAND_IN = Path(__file__).with_name("runtime_client_stand_in.py")
+STAND_IN = Path(__file__).with_name("runtime_client.py")
 
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html: the init phase has
 # 10 seconds; after that it is tried once more as part of the first invocation.

@@ -17,10 +17,11 @@ from typing import NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations import ecs, function, logs, queues, topic
-from operations.service import OperateError, Service, explain, read_service
-from operations.smoke import smoke
-from operations.status import status
+from tools.operate import ecs, function, logs, queues, topic
+from tools.errors import ToolError
+from tools.operate.service import Service, read_service
+from tools.operate.smoke import smoke
+from tools.operate.status import status
 
 
 def _between(low: float, high: float) -> Callable[[str], float]:
@@ -152,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         service = read_service(options.outputs)
         service.check_account()
         return 0 if _run(service, options) else 1
-    except OperateError as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
     except (BotoCoreError, ClientError) as error:
         print(explain(error), file=sys.stderr)

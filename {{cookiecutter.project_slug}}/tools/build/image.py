@@ -22,8 +22,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations.ecs import image_digest
-from operations.service import CLIENT_CONFIG, OperateError, explain
+from tools.operate.ecs import image_digest
+from tools.operate.service import CLIENT_CONFIG, ToolError, explain
 
 REPOSITORY = re.compile(
     r"(?P<registry>(?P<account>[0-9]{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.[a-z.]+)"
@@ -34,12 +34,12 @@ REPOSITORY = re.compile(
 def is_there(ecr: Any, repository: str, image: str) -> bool:
     """Tell whether the repository has the image with this digest.
 
-    :raises OperateError: there is no such repository.
+    :raises ToolError: there is no such repository.
     """
     try:
         found = ecr.batch_get_image(repositoryName=repository, imageIds=[{"imageDigest": image}])
     except ecr.exceptions.RepositoryNotFoundException:
-        raise OperateError(
+        raise ToolError(
             f"There is no ECR repository {repository}: run `make registry` for this environment, "
             "then `make plan` again."
         ) from None
@@ -52,11 +52,11 @@ def push(archive: Path, repository: str) -> None:
     Its tag is its digest, since tags can't be moved there.
 
     :param repository: the repository's URI, from Terraform.
-    :raises OperateError: it can't be copied, or isn't there afterwards.
+    :raises ToolError: it can't be copied, or isn't there afterwards.
     """
     parts = REPOSITORY.fullmatch(repository)
     if parts is None:
-        raise OperateError(
+        raise ToolError(
             f"{repository or 'Nothing'} is not an ECR repository: run `make registry` for this "
             "environment, then `make plan` again."
         )
@@ -66,7 +66,7 @@ def push(archive: Path, repository: str) -> None:
         print(f"{parts['name']} has the image {image} already.")
         return
     if shutil.which("skopeo") is None:
-        raise OperateError(
+        raise ToolError(
             "skopeo is missing: install it, for example with apt-get or brew, see "
             "https://github.com/containers/skopeo/blob/main/install.md"
         )
@@ -81,9 +81,9 @@ def push(archive: Path, repository: str) -> None:
         command.append(f"docker://{repository}:{image.removeprefix('sha256:')}")
         code = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
     if code:
-        raise OperateError(f"skopeo could not copy {archive} to {repository}: see above.")
+        raise ToolError(f"skopeo could not copy {archive} to {repository}: see above.")
     if not is_there(ecr, parts["name"], image):
-        raise OperateError(
+        raise ToolError(
             f"skopeo copied {archive}, but {repository} has no image with the digest {image}."
         )
     print(f"Copied the image {image} to {parts['name']}.")
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(image_digest(options.archive))
         else:
             push(options.archive, options.repository)
-    except OperateError as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
         return 1
     except (BotoCoreError, ClientError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from operations.service import Service
+from tools.operate.service import Service
 
 # Seconds between two looks. CloudWatch Logs allows five look-ups a second per account and region.
 POLL_SECONDS = 2.0

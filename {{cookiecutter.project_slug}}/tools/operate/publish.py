@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from operations.service import OperateError, Service
+from tools.errors import ToolError
+from tools.operate.service import Service
 
 # What the message model needs: see events.py in the service's package.
 FIELDS = ("id", "occurred_at", "data")
@@ -28,7 +29,7 @@ def publish(
     :param correlation_id: the attribute to find it by in the logs; made up if none is given.
     :param body: the message's JSON; one that is valid and says nothing, if none is given.
     :param body_file: a file that holds it instead.
-    :raises OperateError: the body is not what the service can read, or the type can't be guessed.
+    :raises ToolError: the body is not what the service can read, or the type can't be guessed.
     """
     text = _body(body, body_file)
     accepted = _accepted_types(service)
@@ -50,7 +51,7 @@ def publish(
     )
     if accepted and not any(_lets_through(rule, event_type) for rule in accepted):
         print(
-            f"{service.function_name} does not get it: its subscription lets other types through."
+            f"{service.name} does not get it: its subscription lets other types through."
         )
     else:
         print(f"`make logs` shows what becomes of it: look for {correlation_id}.")
@@ -61,7 +62,7 @@ def _body(body: str | None, body_file: Path | None) -> str:
         try:
             body, where = body_file.read_text(encoding="utf-8"), str(body_file)
         except (OSError, UnicodeError) as error:
-            raise OperateError(f"{body_file}: can't read the message: {error}") from None
+            raise ToolError(f"{body_file}: can't read the message: {error}") from None
     else:
         where = "the message's body"
     if body is None:
@@ -70,10 +71,10 @@ def _body(body: str | None, body_file: Path | None) -> str:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise OperateError(f"{where}: not JSON: {error}. Nothing was published.") from None
+        raise ToolError(f"{where}: not JSON: {error}. Nothing was published.") from None
     missing = [name for name in FIELDS if not isinstance(event, dict) or name not in event]
     if missing:
-        raise OperateError(
+        raise ToolError(
             f"{where}: needs {', '.join(missing)}. A message is a JSON object with id (text), "
             "occurred_at (a time with its zone) and data (an object). Nothing was published."
         )
@@ -102,4 +103,4 @@ def _example(rules: list[Any]) -> str:
             return rule
         if isinstance(rule, dict) and rule.get("prefix"):
             return f"{rule['prefix']}test"
-    raise OperateError("Say which type of event to publish: EVENT_TYPE=order.created, for example.")
+    raise ToolError("Say which type of event to publish: EVENT_TYPE=order.created, for example.")

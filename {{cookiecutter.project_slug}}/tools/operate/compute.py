@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from operations.service import OperateError, Service
+from tools.errors import ToolError
+from tools.operate.service import Service
 
 # The alias that the queue feeds.
 LIVE = "live"
@@ -19,7 +20,7 @@ SMOKE_SECONDS = 120
 def _live(service: Service) -> dict[str, Any]:
     """Return the configuration of the version that alias ``live`` points at."""
     configuration: dict[str, Any] = service.client("lambda").get_function_configuration(
-        FunctionName=service.function_name, Qualifier=LIVE
+        FunctionName=service.name, Qualifier=LIVE
     )
     return configuration
 
@@ -45,28 +46,28 @@ def _mapping(service: Service) -> dict[str, Any] | None:
 
 
 def _is_own(service: Service, function_arn: str) -> bool:
-    return function_arn.split(":")[6] == service.function_name
+    return function_arn.split(":")[6] == service.name
 
 
 def versions(service: Service, check: int | None = None) -> None:
     """Print the published versions, newest first, and which one is live.
 
     :param check: a version that must be among them.
-    :raises OperateError: it is not.
+    :raises ToolError: it is not.
     """
     lambda_ = service.client("lambda")
     pages = lambda_.get_paginator("list_versions_by_function").paginate(
-        FunctionName=service.function_name
+        FunctionName=service.name
     )
     published = [
         version for page in pages for version in page["Versions"] if version["Version"] != "$LATEST"
     ]
-    alias = lambda_.get_alias(FunctionName=service.function_name, Name=LIVE)
+    alias = lambda_.get_alias(FunctionName=service.name, Name=LIVE)
     weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
     rest = 1 - sum(weights.values())
     shares = {alias["FunctionVersion"]: rest, **weights}
 
-    print(f"Versions of {service.function_name}, times in UTC:")
+    print(f"Versions of {service.name}, times in UTC:")
     for version in sorted(published, key=lambda version: -int(version["Version"])):
         number = version["Version"]
         share = shares.get(number)
@@ -77,14 +78,14 @@ def versions(service: Service, check: int | None = None) -> None:
         )
         print(row.rstrip())
     if check is not None and str(check) not in {version["Version"] for version in published}:
-        raise OperateError(f"There is no version {check}: choose one of the list above.")
+        raise ToolError(f"There is no version {check}: choose one of the list above.")
 
 
 def check(service: Service, package: Path | None) -> None:
     """Make sure that the right code is deployed, that it can run, and that the queue feeds it.
 
     :param package: the zip that must be what is deployed; not compared without.
-    :raises OperateError: one of these is not so.
+    :raises ToolError: one of these is not so.
     """
     live = _live(service)
     deployed = live["CodeSha256"]
@@ -92,10 +93,10 @@ def check(service: Service, package: Path | None) -> None:
         try:
             digest = hashlib.sha256(package.read_bytes()).digest()
         except OSError as error:
-            raise OperateError(f"{package}: can't read the package: {error.strerror}") from None
+            raise ToolError(f"{package}: can't read the package: {error.strerror}") from None
         if base64.b64encode(digest).decode() != deployed:
-            raise OperateError(
-                f"{service.function_name}:{LIVE} runs {_hex(deployed)}, but {package} is "
+            raise ToolError(
+                f"{service.name}:{LIVE} runs {_hex(deployed)}, but {package} is "
                 f"{digest.hex()} (SHA-256): another package is deployed."
             )
         print(f"Package: {package} is what {LIVE}, version {live['Version']}, runs.")
@@ -107,20 +108,20 @@ def _require_healthy(service: Service, live: dict[str, Any]) -> None:
     # Idle functions are "Inactive"; the next invocation wakes them.
     if live.get("State", "Active") not in ("Active", "Inactive"):
         reason = live.get("StateReason", "no reason given")
-        raise OperateError(f"{service.function_name} is {live['State']}: {reason}.")
+        raise ToolError(f"{service.name} is {live['State']}: {reason}.")
     if live.get("LastUpdateStatus", "Successful") != "Successful":
         reason = live.get("LastUpdateStatusReason", "no reason given")
-        raise OperateError(
-            f"The last update of {service.function_name} is {live['LastUpdateStatus']}: {reason}."
+        raise ToolError(
+            f"The last update of {service.name} is {live['LastUpdateStatus']}: {reason}."
         )
     mapping = _mapping(service)
     if mapping is None:
-        raise OperateError(
-            f"No event source mapping connects {service.queue_name} with {service.function_name}: "
+        raise ToolError(
+            f"No event source mapping connects {service.queue_name} with {service.name}: "
             "run `make plan` to see what is missing."
         )
     if mapping["State"] != "Enabled":
-        raise OperateError(
+        raise ToolError(
             f"The event source mapping is {mapping['State']}, so messages wait in "
             f"{service.queue_name}: `make resume` switches it on."
         )

@@ -14,8 +14,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations import logs
-from operations.service import OperateError, Service, explain
+from tools.operate import logs
+from tools.errors import ToolError, explain
+from tools.operate.service import Service
 
 # SQS's own limits: entries and bytes in one batch. Newer queues take 1 MiB; 256 KiB does for all.
 BATCH = 10
@@ -166,11 +167,11 @@ def peek(
     :param most: how many to show at most.
     :param save: a new file for the messages with their bodies, one JSON object a line.
     :param why: look in the log for why each one failed.
-    :raises OperateError: the queue is empty, or the file can't be written.
+    :raises ToolError: the queue is empty, or the file can't be written.
     """
     name = name_of(queue_url)
     if save is not None and save.exists():
-        raise OperateError(f"{save} is there already, and is not overwritten: give another name.")
+        raise ToolError(f"{save} is there already, and is not overwritten: give another name.")
     held: list[Message] = []
     try:
         while len(held) < most and (received := _receive(service, queue_url)):
@@ -180,7 +181,7 @@ def peek(
         _show_again(service, queue_url, held)
     messages = list({message["MessageId"]: message for message in held}.values())[:most]
     if not messages:
-        raise OperateError(_empty(service, queue_url))
+        raise ToolError(_empty(service, queue_url))
     messages.sort(key=_sent)
 
     total = max(len(messages), _total(service, queue_url))
@@ -314,7 +315,7 @@ def _save(path: Path, messages: list[Message], lines: dict[str, list[dict[str, A
             file.write(text)
         part.replace(path)
     except OSError as error:
-        raise OperateError(f"{path}: can't save the messages: {error.strerror}") from None
+        raise ToolError(f"{path}: can't save the messages: {error.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -324,9 +325,9 @@ def _read_saved(path: Path) -> list[Message]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise OperateError(f"{path}: can't read the saved messages: {error.strerror}") from None
+        raise ToolError(f"{path}: can't read the saved messages: {error.strerror}") from None
     except UnicodeError:
-        raise OperateError(f"{path}: is not text. Give a file saved by `make dlq-peek`.") from None
+        raise ToolError(f"{path}: is not text. Give a file saved by `make dlq-peek`.") from None
     messages = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -346,7 +347,7 @@ def _read_saved(path: Path) -> list[Message]:
                     attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise OperateError(
+            raise ToolError(
                 f"{path}, line {number}: is no saved message ({reason}). Nothing was sent. "
                 "Each line must be as `make dlq-peek` saves it."
             ) from None
@@ -359,17 +360,17 @@ def _read_saved(path: Path) -> list[Message]:
             }
         )
     if not messages:
-        raise OperateError(f"{path}: holds no messages. Nothing was sent.")
+        raise ToolError(f"{path}: holds no messages. Nothing was sent.")
     return messages
 
 
 def replay(service: Service, path: Path) -> None:
     """Send saved messages to the service's own queue; never to the topic, where others listen.
 
-    :raises OperateError: the file is not right, or some messages could not be sent; it says which.
+    :raises ToolError: the file is not right, or some messages could not be sent; it says which.
     """
     if path == Path():
-        raise OperateError("Say which saved messages to send: make replay FILE=saved.jsonl")
+        raise ToolError("Say which saved messages to send: make replay FILE=saved.jsonl")
     messages = _read_saved(path)
     failed: list[str] = []
     done = 0
@@ -386,7 +387,7 @@ def replay(service: Service, path: Path) -> None:
             line = messages[done]["Line"]
             print(f"Stopped: what comes from line {line} on was not sent, or not confirmed.")
     if failed:
-        raise OperateError("Not sent:\n  " + "\n  ".join(failed))
+        raise ToolError("Not sent:\n  " + "\n  ".join(failed))
     print("They have new message ids. `make logs` shows what becomes of them.")
 
 
@@ -395,7 +396,7 @@ def redrive(service: Service, max_rate: int | None, progress: bool = True) -> No
 
     :param max_rate: messages a second, 1 to 500; SQS's choice without.
     :param progress: wait until it is done, and show how far it is.
-    :raises OperateError: the queue is empty, or SQS gave up.
+    :raises ToolError: the queue is empty, or SQS gave up.
     """
     sqs, source = service.client("sqs"), service.dead_letter_queue_arn
     name = name_of(service.dead_letter_queue_url)
@@ -406,7 +407,7 @@ def redrive(service: Service, max_rate: int | None, progress: bool = True) -> No
     else:
         if not depth(service, service.dead_letter_queue_url)["waiting"]:
             empty = _empty(service, service.dead_letter_queue_url)
-            raise OperateError(f"{empty} (SQS's count may be a minute old.)")
+            raise ToolError(f"{empty} (SQS's count may be a minute old.)")
         limit = {"MaxNumberOfMessagesPerSecond": max_rate} if max_rate else {}
         sqs.start_message_move_task(SourceArn=source, **limit)
         rate = f"at most {max_rate} a second" if max_rate else "as fast as SQS sees fit"
@@ -418,13 +419,13 @@ def redrive(service: Service, max_rate: int | None, progress: bool = True) -> No
 def cancel_redrive(service: Service) -> None:
     """Stop a redrive that is under way; what has been moved stays moved.
 
-    :raises OperateError: none is under way.
+    :raises ToolError: none is under way.
     """
     sqs = service.client("sqs")
     task = _latest_move(sqs, service.dead_letter_queue_arn)
     if task.get("Status") != "RUNNING":
         name = name_of(service.dead_letter_queue_url)
-        raise OperateError(f"No redrive of {name} is under way: nothing to cancel.")
+        raise ToolError(f"No redrive of {name} is under way: nothing to cancel.")
     answer = sqs.cancel_message_move_task(TaskHandle=task["TaskHandle"])
     moved = answer.get("ApproximateNumberOfMessagesMoved", 0)
     print(f"Cancelled after about {moved} messages. The others stay in the dead-letter queue.")
@@ -467,7 +468,7 @@ def _follow_move(service: Service, before: dict[str, Any]) -> None:
         raise
     if status != "COMPLETED":
         reason = task.get("FailureReason", "it was cancelled")
-        raise OperateError(
+        raise ToolError(
             f"The redrive ended as {status} after about {moved} messages: {reason}. The others are "
             "still in the dead-letter queue."
         )
@@ -480,7 +481,7 @@ def redrive_undelivered(service: Service) -> None:
     SQS's own move task refuses queues that SNS feeds. A message is deleted only once SQS has
     confirmed that the queue has it; whatever goes wrong, it is in one of the queues, or in both.
 
-    :raises OperateError: the queue is empty, or some messages could not be sent or deleted.
+    :raises ToolError: the queue is empty, or some messages could not be sent or deleted.
     """
     source, name = service.undelivered_queue_url, name_of(service.undelivered_queue_url)
     sent: set[str] = set()
@@ -521,6 +522,6 @@ def redrive_undelivered(service: Service) -> None:
                 f"Sent {len(sent)} messages of {name} to {service.queue_name}, deleted {deleted}."
             )
     if problems:
-        raise OperateError("\n".join(f"{key} {problem}" for key, problem in problems.items()))
+        raise ToolError("\n".join(f"{key} {problem}" for key, problem in problems.items()))
     if not sent:
-        raise OperateError(_empty(service, source))
+        raise ToolError(_empty(service, source))

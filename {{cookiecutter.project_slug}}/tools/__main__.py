@@ -1,0 +1,100 @@
+"""The command line: ``python -m tools COMMAND``. make passes its variables on as options."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+
+import click
+
+from tools.errors import ToolError, explain
+
+# Each command's module and function. Only what is asked for is imported: boto3 alone takes longer
+# than most commands.
+COMMANDS = {
+    "package": "tools.build.package:command",
+    "sbom": "tools.build.sbom:command",
+    "invoke": "tools.local.invoke:command",
+    "init": "tools.deploy.terraform:init",
+    "validate": "tools.deploy.terraform:validate",
+    "output": "tools.deploy.terraform:output",
+    "destroy": "tools.deploy.terraform:destroy",
+    "lock": "tools.deploy.lock:lock",
+    "providers": "tools.deploy.lock:providers",
+    "plan": "tools.deploy.plans:plan",
+    "apply": "tools.deploy.plans:apply",
+    "check-plan": "tools.deploy.plans:check_plan",
+    "save-plan": "tools.deploy.plans:save_plan",
+    "fetch-plan": "tools.deploy.plans:fetch_plan",
+    "forget-plan": "tools.deploy.plans:forget_plan",
+    "rollback": "tools.deploy.settings:rollback",
+    "pause": "tools.deploy.settings:pause",
+    "resume": "tools.deploy.settings:resume",
+    "status": "tools.operate.status:command",
+    "logs": "tools.operate.logs:command",
+    "publish": "tools.operate.publish:command",
+    "smoke": "tools.operate.smoke:command",
+    "versions": "tools.operate.compute:versions_command",
+    "dlq-peek": "tools.operate.queues:dlq_peek",
+    "undelivered-peek": "tools.operate.queues:undelivered_peek",
+    "replay": "tools.operate.queues:replay_command",
+    "dlq-redrive": "tools.operate.redrive:dlq_redrive",
+    "undelivered-redrive": "tools.operate.redrive:undelivered_redrive",
+}
+
+
+class _Commands(click.Group):
+    """Finds a command's function when it is asked for."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        place = COMMANDS.get(name)
+        if place is None:
+            place = import_module("tools.operate.compute").COMMANDS.get(name)
+        if place is None:
+            return None
+        module, _, function = place.partition(":")
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def tools() -> None:
+    """Build, run, deploy and operate this service; `make` lists what there is."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0: done; 1: not done, and one sentence on stderr says why; 130: Ctrl-C; 143: SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go
+    try:
+        return int(tools.main(arguments, prog_name="tools", standalone_mode=False) or 0)
+    except ToolError as error:
+        message = str(error)
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        message = error.format_message()
+    except BrokenPipeError:
+        # The reader has seen enough, as with `| head`; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        message = f"Cannot read or write {error.filename2 or error.filename}: {error.strerror}."
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        message = explained
+    print(message, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What the service's own files say of it. All paths start at the service's folder, where make runs."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+ENVIRONMENTS = ("dev", "prod")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The service: its name, its package, its folder in the repository, and what it is built for."""
+
+    name: str
+    package: str
+    service_path: str
+    architecture: str
+    python_version: str
+
+
+@functools.cache
+def project() -> Project:
+    """Read pyproject.toml and .python-version."""
+    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    answers = pyproject["tool"]["cookiecutter-lambda-python"]
+    return Project(
+        name=pyproject["project"]["name"],
+        package=answers["package"],
+        service_path=answers["service_path"],
+        architecture=answers["architecture"],
+        python_version=Path(".python-version").read_text(encoding="utf-8").strip(),
+    )
+
+
+@dataclass(frozen=True)
+class Environment:
+    """dev or prod: a Terraform workspace, and the files that belong to it."""
+
+    name: str
+
+    @property
+    def tfvars(self) -> Path:
+        """Return the file of the environment's settings."""
+        return Path(f"terraform/environments/{self.name}.tfvars")
+
+    @property
+    def backend(self) -> Path:
+        """Return the file that says where the environment's state is."""
+        return Path(f"terraform/environments/{self.name}.s3.tfbackend")
+
+    @property
+    def data_dir(self) -> Path:
+        """Return Terraform's own folder for the environment, TF_DATA_DIR."""
+        return Path(f"terraform/.terraform/{self.name}")
+
+    @property
+    def plan(self) -> Path:
+        """Return the saved plan that `make plan` writes and `make apply` applies."""
+        return Path(f"dist/{self.name}.tfplan")
+
+
+def _environment(_: click.Context, __: click.Parameter, name: Any) -> Environment:
+    if name not in ENVIRONMENTS:
+        raise click.UsageError(f"ENV is {name!r}: it must be {' or '.join(ENVIRONMENTS)}.")
+    return Environment(name)
+
+
+# The option of every command that works on one environment; the command gets an Environment.
+environment_option = click.option(
+    "--env", "environment", envvar="ENV", default="dev", callback=_environment, help="dev or prod"
+)
