@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,12 @@ sys.dont_write_bytecode = True
 # Make's own variables would make the service's make print more than it does for a developer.
 for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(variable, None)
+
+# A shell without job control starts `make test &` with SIGINT ignored, and every child inherits that.
+# What has a handler here has the default again in each program that a test starts. SIGHUP stays
+# ignored under nohup: whoever says nohup wants that, and no test sends it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Render = Callable[..., Path]
 
