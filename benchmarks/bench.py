@@ -32,12 +32,12 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parent
-SCRIPTS = TEMPLATE / "{{cookiecutter.project_slug}}" / "scripts"
+SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(SCRIPTS))
-from lambda_runtime import LambdaRuntime, resident_memory  # noqa: E402
+sys.path.insert(0, str(SERVICE))
+from tools.local.runtime import Runtime, resident_memory  # noqa: E402
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = {"aarch64": "arm64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
@@ -345,9 +345,9 @@ class Bench:
                     )
         return result
 
-    def runtime(self, package: str, **settings: Any) -> LambdaRuntime:
+    def runtime(self, package: str, **settings: Any) -> Runtime:
         """Return an execution environment for one of the packages."""
-        return LambdaRuntime(
+        return Runtime(
             self.work / f"{package}.zip",
             environment=self.variables,
             timeout=300,

@@ -18,8 +18,9 @@ from pytest_cookies.plugin import Cookies, Result
 TEMPLATE = Path(__file__).parents[1]
 SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 
-# Tests import the scripts of the service from there; a cache beside them would be rendered too.
+# Tests import the service's tools from there; a cache beside them would be rendered too.
 sys.dont_write_bytecode = True
+sys.path.insert(0, str(SERVICE))
 
 # Make's own variables would make the service's make print more than it does for a developer.
 for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):

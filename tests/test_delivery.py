@@ -24,12 +24,12 @@ from moto.sqs.models import sqs_backends
 
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
-sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE / "tests")]
+sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE)]
 import saved_plan  # noqa: E402
 import tfvars  # noqa: E402
-from lambda_runtime import LambdaRuntime  # noqa: E402
-from local_aws.event_source import EventSource  # noqa: E402
-from local_aws.server import LocalAws, local_aws  # noqa: E402
+from tools.local.runtime import Runtime  # noqa: E402
+from tools.local.event_source import EventSource  # noqa: E402
+from tools.local.server import LocalAws, local_aws  # noqa: E402
 from plan_summary import summarise  # noqa: E402
 from sbom import bill_of_materials  # noqa: E402
 
@@ -698,7 +698,7 @@ class Checkout:
         ended_by = threading.Event()
 
         def work() -> None:
-            with LambdaRuntime(
+            with Runtime(
                 self.folder / "dist" / "lambda-host.zip",
                 handler=configuration["Handler"],
                 environment=configuration["Environment"]["Variables"],

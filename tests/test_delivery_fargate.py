@@ -25,9 +25,9 @@ from moto.core.responses import BaseResponse
 
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
-sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE / "tests")]
+sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE)]
 import image  # noqa: E402
-from local_aws.server import LocalAws, local_aws  # noqa: E402
+from tools.local.server import LocalAws, local_aws  # noqa: E402
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"

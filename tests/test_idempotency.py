@@ -14,10 +14,10 @@ import pytest
 from conftest import SERVICE, Render, need, run
 
 sys.dont_write_bytecode = True
-sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE / "tests")]
-from lambda_runtime import LambdaRuntime  # noqa: E402
-from local_aws.event_source import Batch, EventSource  # noqa: E402
-from local_aws.server import LocalAws, local_aws  # noqa: E402
+sys.path.insert(0, str(SERVICE))
+from tools.local.event_source import Batch, EventSource  # noqa: E402
+from tools.local.runtime import Runtime  # noqa: E402
+from tools.local.server import LocalAws, local_aws  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +156,7 @@ def chain(package: Path, tmp_path: Path) -> Iterator[Chain]:
             "AWS_ENDPOINT_URL": aws.url,
             "FOLDER": str(tmp_path),
         }
-        with LambdaRuntime(
+        with Runtime(
             package,
             handler="around.handle",
             environment=environment,

@@ -16,8 +16,8 @@ import pytest
 from conftest import SERVICE, Render, run
 from worker_process import SETTINGS, until
 
-sys.path.insert(0, str(SERVICE / "tests"))
-from local_aws.server import local_aws
+sys.path.insert(0, str(SERVICE))
+from tools.local.server import local_aws
 
 pytestmark = pytest.mark.slow
 

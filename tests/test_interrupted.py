@@ -28,8 +28,8 @@ from moto.core.responses import BaseResponse
 
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE / "tests"))
-from local_aws.server import LocalAws, local_aws  # noqa: E402
+sys.path.insert(0, str(SERVICE))
+from tools.local.server import LocalAws, local_aws  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,

@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 from conftest import SERVICE
 
-SCRIPTS = SERVICE / "scripts"
-
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(SCRIPTS))
-import lambda_runtime  # noqa: E402
-from lambda_runtime import Invocation, LambdaRuntime, LambdaRuntimeError  # noqa: E402
+sys.path.insert(0, str(SERVICE))
+from tools.errors import ToolError  # noqa: E402
+from tools.local import runtime as lambda_runtime  # noqa: E402
+from tools.local.runtime import Invocation, Runtime  # noqa: E402
 
 # The event names what the handler does.
 HANDLER = """
@@ -106,7 +105,7 @@ def write(event, context):
         file.write("x")
 """
 
-Start = Callable[..., LambdaRuntime]
+Start = Callable[..., Runtime]
 
 
 def write_package(path: Path, handler: str = HANDLER) -> Path:
@@ -121,10 +120,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Make execution environments that end with the test."""
     with contextlib.ExitStack() as stack:
 
-        def make(handler: str = HANDLER, **settings: Any) -> LambdaRuntime:
+        def make(handler: str = HANDLER, **settings: Any) -> Runtime:
             package = write_package(tmp_path / "lambda.zip", handler)
             defaults = {"environment": {}, "timeout": 20, "memory_size": 128}
-            return stack.enter_context(LambdaRuntime(package, **{**defaults, **settings}))
+            return stack.enter_context(Runtime(package, **{**defaults, **settings}))
 
         yield make
 
@@ -385,14 +384,14 @@ def test_an_event_that_is_not_json_is_refused(start: Start) -> None:
 def test_a_package_that_is_missing_or_no_zip_says_so(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"environment": {}, "timeout": 1, "memory_size": 128}
     with (
-        pytest.raises(LambdaRuntimeError, match=r"There is no .*lambda.zip. Run `make package`"),
-        LambdaRuntime(tmp_path / "lambda.zip", **settings),
+        pytest.raises(ToolError, match=r"There is no .*lambda.zip. Run `make package`"),
+        Runtime(tmp_path / "lambda.zip", **settings),
     ):
         pass
     (tmp_path / "lambda.zip").write_text("no zip")
     with (
-        pytest.raises(LambdaRuntimeError, match=r"lambda\.zip is not a zip"),
-        LambdaRuntime(tmp_path / "lambda.zip", **settings),
+        pytest.raises(ToolError, match=r"lambda\.zip is not a zip"),
+        Runtime(tmp_path / "lambda.zip", **settings),
     ):
         pass
 
@@ -403,8 +402,8 @@ PARENT = """
 import pathlib, signal, sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, {scripts!r})
-from lambda_runtime import LambdaRuntime
-with LambdaRuntime(pathlib.Path({package!r}), environment={{}}, timeout=60, memory_size=128) as it:
+from tools.local.runtime import Runtime
+with Runtime(pathlib.Path({package!r}), environment={{}}, timeout=60, memory_size=128) as it:
     print(it.invoke({{"do": "echo"}}).response["pid"], it._folder, flush=True)
     it.invoke({{"do": {do!r}}})
 """
@@ -416,7 +415,7 @@ def test_the_process_ends_with_the_one_that_started_it(
     tmp_path: Path, sent: signal.Signals, do: str
 ) -> None:
     package = write_package(tmp_path / "lambda.zip")
-    code = PARENT.format(scripts=str(SCRIPTS), package=str(package), do=do)
+    code = PARENT.format(scripts=str(SERVICE), package=str(package), do=do)
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -445,5 +444,5 @@ def test_leaving_the_with_statement_ends_the_process_and_removes_its_files(start
     assert has_gone(seen["pid"])
     assert not folder.exists()
     runtime.close()
-    with pytest.raises(LambdaRuntimeError, match="`with`"):
+    with pytest.raises(ToolError, match="`with`"):
         runtime.invoke({})

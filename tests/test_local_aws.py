@@ -16,14 +16,14 @@ import pytest
 from moto import mock_aws
 
 TESTS = Path(__file__).parent
-SERVICE_TESTS = TESTS.parent / "{{cookiecutter.project_slug}}" / "tests"
+SERVICE = TESTS.parent / "{{cookiecutter.project_slug}}"
 
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE_TESTS))
-from local_aws import patches  # noqa: E402
-from local_aws.event_source import EventSource, failures  # noqa: E402
-from local_aws.server import LocalAws, local_aws  # noqa: E402
+sys.path.insert(0, str(SERVICE))
+from tools.local import patches  # noqa: E402
+from tools.local.event_source import EventSource, failures  # noqa: E402
+from tools.local.server import LocalAws, local_aws  # noqa: E402
 
 REGION = "eu-central-1"
 
@@ -396,7 +396,7 @@ def test_the_samples_that_the_service_ships_have_the_same_keys(queue: Queue) -> 
     function = Function(failing())
     queue.source(function).poll()
     ours = function.events[0]["Records"][0]
-    for path in SERVICE_TESTS.parent.glob("events/*.json"):
+    for path in SERVICE.glob("events/*.json"):
         for record in json.loads(path.read_text(encoding="utf-8"))["Records"]:
             left_out = set(ours) - set(record)
             assert left_out <= {"md5OfBody", "md5OfMessageAttributes"}, path.name

@@ -22,11 +22,10 @@ from soak.ledger import Ledger
 from soak.messages import TOPIC, Message, mix
 from worker_process import one_at_a_time, until, worker
 
-sys.path.insert(0, str(SERVICE / "scripts"))
-sys.path.insert(0, str(SERVICE / "tests"))
-from lambda_runtime import LambdaRuntime
-from local_aws.event_source import EventSource
-from local_aws.server import LocalAws, local_aws
+sys.path.insert(0, str(SERVICE))
+from tools.local.event_source import EventSource
+from tools.local.runtime import Runtime
+from tools.local.server import LocalAws, local_aws
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +87,7 @@ class Moving:
         function = self.aws.client("lambda").get_function_configuration(
             FunctionName=mapping["FunctionArn"]
         )
-        with LambdaRuntime(
+        with Runtime(
             self.package,
             handler=function["Handler"],
             environment={**function["Environment"]["Variables"], **self.soak_environment()},

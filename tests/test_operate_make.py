@@ -15,8 +15,8 @@ from conftest import SERVICE, Render, lend_environment, need
 from moto.sqs.models import sqs_backends
 from test_operate import ACCOUNT, ATTRIBUTES, NAME, REGION, client, deploy, move_tasks  # noqa: F401
 
-sys.path.insert(0, str(SERVICE / "tests"))
-from local_aws.server import local_aws
+sys.path.insert(0, str(SERVICE))
+from tools.local.server import local_aws
 
 TARGETS = [
     *("status", "logs", "publish", "dlq-peek", "dlq-redrive", "undelivered-peek"),

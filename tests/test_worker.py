@@ -18,8 +18,8 @@ import pytest
 from conftest import SERVICE, Render
 from worker_process import one_at_a_time, put_together, until, worker
 
-sys.path.insert(0, str(SERVICE / "tests"))
-from local_aws.server import LocalAws, local_aws
+sys.path.insert(0, str(SERVICE))
+from tools.local.server import LocalAws, local_aws
 
 pytestmark = pytest.mark.slow
 

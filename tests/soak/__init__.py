@@ -17,4 +17,4 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 # The local AWS, its event source and the runtime are the service's own. The template's folder stays
 # clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
-sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE / "tests")]
+sys.path.insert(0, str(SERVICE))

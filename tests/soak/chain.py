@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-from lambda_runtime import Invocation, LambdaRuntime
-from local_aws.event_source import RECEIVE_LIMIT, EventSource, failures
-from local_aws.server import LocalAws
+from tools.local.event_source import RECEIVE_LIMIT, EventSource, failures
+from tools.local.runtime import Invocation, Runtime
+from tools.local.server import LocalAws
 
 from .ledger import Ledger
 from .messages import (
@@ -155,7 +155,7 @@ class _Slot:
             "SOAK_LEDGER": str(ledger.path),
             "SOAK_SLOT": str(number),
         }
-        self.runtime: LambdaRuntime | None = None
+        self.runtime: Runtime | None = None
 
     def __enter__(self) -> "_Slot":
         return self
@@ -169,7 +169,7 @@ class _Slot:
         if self.runtime is None or self.runtime.package != package:
             self.__exit__()
             function = self.chain.function
-            self.runtime = LambdaRuntime(
+            self.runtime = Runtime(
                 package,
                 handler=function["Handler"],
                 environment=self.environment,

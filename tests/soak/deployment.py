@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 
-from local_aws.server import LocalAws, local_aws
 from moto.sqs import models
+from tools.local.server import LocalAws, local_aws
 
 from . import TEMPLATE
 from .chain import Chain

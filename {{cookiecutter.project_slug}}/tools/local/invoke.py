@@ -18,7 +18,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tools.local.runtime import Invocation, LambdaRuntime, LambdaRuntimeError
+from tools.errors import ToolError
+from tools.local.runtime import Invocation, Runtime
 
 
 class InvokeError(Exception):
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         event = read_event(options.event)
         environment = read_environment(options.environment_file)
-        with LambdaRuntime(
+        with Runtime(
             options.package,
             handler=options.handler,
             environment=environment,
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             memory_size=options.memory_size,
         ) as runtime:
             invocation = runtime.invoke(event)
-    except (InvokeError, LambdaRuntimeError) as problem:
+    except (InvokeError, ToolError) as problem:
         print(f"invoke: {problem}", file=sys.stderr)
         return 1
     except OSError as problem:

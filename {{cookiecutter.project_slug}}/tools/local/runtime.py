@@ -1,11 +1,11 @@
 """Run a deployment package as AWS Lambda does, without Docker and without AWS.
 
-``LambdaRuntime`` is one execution environment: the unpacked zip, read-only, and a process of its
+``Runtime`` is one execution environment: the unpacked zip, read-only, and a process of its
 own in which AWS's runtime client (awslambdaric) loads the handler. It asks for events at a Runtime
 API that this module serves on 127.0.0.1:
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
-    with LambdaRuntime(Path("dist/lambda.zip"), environment={}, timeout=30, memory_size=256) as it:
+    with Runtime(Path("dist/lambda.zip"), environment={}, timeout=30, memory_size=256) as it:
         invocation = it.invoke({"Records": []})
 
 What is as on Lambda: the import path (the package, then only what the runtime has: the runtime
@@ -43,6 +43,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tools.errors import ToolError
 
 # What Lambda's Python runtimes have beside the standard library.
 RUNTIME_DISTRIBUTIONS = {
@@ -96,11 +98,7 @@ class Invocation:
     max_memory_used: int
 
 
-class LambdaRuntimeError(Exception):
-    """The package cannot be run here, and why."""
-
-
-class LambdaRuntime:
+class Runtime:
     """One execution environment of a function; a context manager. One invocation at a time."""
 
     def __init__(
@@ -130,8 +128,8 @@ class LambdaRuntime:
         self._process: _Process | None = None
         self._folder: Path | None = None
 
-    def __enter__(self) -> LambdaRuntime:
-        """Unpack the package. Raises LambdaRuntimeError if that isn't possible."""
+    def __enter__(self) -> Runtime:
+        """Unpack the package. Raises ToolError if that isn't possible."""
         self._folder = Path(tempfile.mkdtemp(prefix="lambda-"))
         try:
             for name in ("task", "runtime", "tmp"):
@@ -239,7 +237,7 @@ class LambdaRuntime:
 
     def _start(self) -> _Process:
         if self._folder is None:
-            raise LambdaRuntimeError("LambdaRuntime works inside a `with` statement only.")
+            raise ToolError("Runtime works inside a `with` statement only.")
         return _Process(self, self._folder)
 
     def _end_process(self) -> None:
@@ -266,7 +264,7 @@ class LambdaRuntime:
 class _Process:
     """The function's process, and the Runtime API that this process alone talks to."""
 
-    def __init__(self, settings: LambdaRuntime, folder: Path) -> None:
+    def __init__(self, settings: Runtime, folder: Path) -> None:
         self.memory_size = settings.memory_size
         self.peak_memory = 0
         # What the Runtime API's threads and the one that invokes tell each other.
@@ -412,7 +410,7 @@ class _RuntimeApi(BaseHTTPRequestHandler):
         """Write no access log."""
 
 
-def lambda_environment(settings: LambdaRuntime, folder: Path, port: int) -> dict[str, str]:
+def lambda_environment(settings: Runtime, folder: Path, port: int) -> dict[str, str]:
     """Return the process's environment variables.
 
     Names: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html. The keys are no
@@ -453,16 +451,16 @@ def lambda_environment(settings: LambdaRuntime, folder: Path, port: int) -> dict
 
 
 def unpack(package: Path, folder: Path) -> None:
-    """Unpack a deployment package, read-only. Raises LambdaRuntimeError if it is not a zip."""
+    """Unpack a deployment package, read-only. Raises ToolError if it is not a zip."""
     try:
         with zipfile.ZipFile(package) as archive:
             archive.extractall(folder)
             for entry in archive.infolist():
                 (folder / entry.filename).chmod((entry.external_attr >> 16) & 0o555 | 0o400)
     except FileNotFoundError:
-        raise LambdaRuntimeError(f"There is no {package}. Run `make package`.") from None
+        raise ToolError(f"There is no {package}. Run `make package`.") from None
     except zipfile.BadZipFile:
-        raise LambdaRuntimeError(f"{package} is not a zip. Run `make package`.") from None
+        raise ToolError(f"{package} is not a zip. Run `make package`.") from None
     for path in (folder, *folder.rglob("*/")):
         path.chmod(0o555)
 
@@ -475,7 +473,7 @@ def link_runtime(folder: Path) -> None:
             found = distribution(distribution_name)
         except PackageNotFoundError:
             if distribution_name == "awslambdaric":
-                raise LambdaRuntimeError(
+                raise ToolError(
                     "awslambdaric, AWS's runtime client, is not installed for this Python. "
                     "Run `make install`."
                 ) from None
