@@ -263,7 +263,7 @@ def test_each_event_starts_its_jobs(workflow: dict[str, Any]) -> None:
     assert jobs_of(workflow, "pull_request") == checks | {"plan", "comment"}
     delivery = {"attest", "deploy-dev", "plan-prod", "deploy-prod"}
     assert jobs_of(workflow, "push") == checks | delivery
-    # By hand the jobs that build are skipped by the output of `changes`: see test_delivery.py.
+    # By hand the jobs that build are skipped by the output of `changes`: see test_github.py.
     assert jobs_of(workflow, "workflow_dispatch") == checks | {"operate", "record"}
 
 
@@ -321,13 +321,13 @@ def test_only_one_deployment_to_an_environment_at_a_time(workflow: dict[str, Any
 
 
 def test_an_older_run_is_refused_before_it_has_any_credentials(workflow: dict[str, Any]) -> None:
-    """github.sh knows the jobs and the step by these names: test_delivery.py says what it does."""
+    """tools/github knows the jobs and the step by these names: test_github.py says what it does."""
     for environment in ("dev", "prod"):
         job = workflow["jobs"][f"deploy-{environment}"]
         assert job["name"] == f"Deploy to {environment}"
         names = [step.get("name") or step.get("uses", step.get("run")) for step in job["steps"]]
         credentials = [i for i, name in enumerate(names) if "configure-aws-credentials" in name]
-        assert names.index("Refuse to go back to an older commit") < credentials[0]
+        assert names.index("Refuse to deploy an older commit") < credentials[0]
         (apply,) = [step for step in job["steps"] if step.get("run") == "make apply"]
         assert apply["name"] == "Apply"
         assert job["permissions"]["actions"] == "read"

@@ -1,0 +1,50 @@
+"""What the workflow asks of GitHub and tells it: ``python3 -m tools.github COMMAND``.
+
+It runs in the service's folder, before anything is installed: with the runner's own Python (3.11 or
+later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, signed in by GH_TOKEN.
+
+    changes                  does this run concern the service? Sets the output ``service``
+    environments             do dev and prod exist, and are they protected?
+    role VARIABLE WHERE      is the role set (in ROLE)? Else say which variable is missing, and where
+    newest ENVIRONMENT       refuse to deploy over what a newer run has deployed
+    comment                  write the plans, dist/plan-*.md, into one comment of PULL_REQUEST
+    record FILE              open a pull request with the changed FILE
+    workflow [--check]       copy the workflow to where GitHub looks in a monorepo; or compare it
+
+Exit code: 0 for done, 1 for refused or failed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tools.github import decide, report, workflow
+from tools.github.runner import GitHubError
+
+COMMANDS = {
+    "changes": decide.changes,
+    "environments": decide.environments,
+    "role": decide.role,
+    "newest": decide.newest,
+    "comment": report.comment,
+    "record": report.record,
+    "workflow": workflow.workflow,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; return its exit code."""
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    if command is None:
+        print(__doc__, file=sys.stderr)
+        return 1
+    try:
+        command(*arguments[1:])
+    except GitHubError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
