@@ -5,7 +5,7 @@ later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, si
 
     changes                  does this run concern the service? Sets the output ``service``
     environments             do dev and prod exist, and are they protected?
-    role VARIABLE WHERE      is the role set (in ROLE)? Else say which variable is missing, and where
+    role VARIABLE WHERE      is the role set (in ROLE)? If not, name the variable and its place
     newest ENVIRONMENT       refuse to deploy over what a newer run has deployed
     comment                  write the plans, dist/plan-*.md, into one comment of PULL_REQUEST
     record FILE              open a pull request with the changed FILE

@@ -1,4 +1,4 @@
-"""What the workflow leaves on GitHub: the comment with the plans, the pull request with a setting."""
+"""What the workflow leaves on GitHub: a comment with the plans, a pull request with a setting."""
 
 from __future__ import annotations
 

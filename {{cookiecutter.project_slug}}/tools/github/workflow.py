@@ -21,7 +21,7 @@ def workflow(option: str = "") -> None:
     source = Path(f".github/workflows/{pyproject['project']['name']}.yml")
     if pyproject["tool"]["cookiecutter-lambda-python"]["service_path"] == ".":
         if not check:
-            print(f"Nothing to copy: this repository is the service's own, so GitHub reads {source}.")
+            print(f"Nothing to copy: in a repository of its own, GitHub reads {source} itself.")
         return
     git = ["git", "rev-parse", "--show-toplevel"]
     root = subprocess.run(git, capture_output=True, text=True)
