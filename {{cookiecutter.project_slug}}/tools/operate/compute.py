@@ -1,4 +1,4 @@
-"""A Lambda function: how it is, which versions it has, and whether it can work."""
+"""A Lambda function: what is deployed, how it is doing, and which versions it has."""
 
 from __future__ import annotations
 
@@ -8,21 +8,60 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.errors import ToolError
-from tools.operate.service import Service
+import click
 
-# The alias that the queue feeds.
-LIVE = "live"
+from tools.errors import ToolError
+from tools.operate.service import Service, deployed
+from tools.project import Environment, environment_option
+
+# What is built and deployed, and what it is built from beside the service's package.
+ARTIFACT = Path("dist/lambda.zip")
+CODE = ["handler.py"]
+# Commands that only this compute has.
+COMMANDS: dict[str, str] = {}
+# The output that says what is deployed, and the variable that keeps it.
+DEPLOYED = "package_hash"
+# The one resource that a rollback may change, and the one that a pause may.
+DECIDES_ON_VERSION = "aws_lambda_alias.live"
+DECIDES_ON_PAUSE = "aws_lambda_event_source_mapping.queue"
+# Settings that a rollback takes out.
+ROLLBACK_CLEARS = ["canary_weight"]
 # Seconds that a smoke test waits for its message at most.
 SMOKE_SECONDS = 120
+# The alias that the queue feeds.
+LIVE = "live"
+
+
+def build_artifact() -> None:
+    """Build what is deployed, unless it is up to date."""
+    from tools.build.package import build
+
+    build()
+
+
+def release_variables() -> dict[str, str]:
+    """Return the variables that a plan hands to Terraform: none, it reads the package itself."""
+    return {}
+
+
+def before_apply(_: Environment) -> None:
+    """Do what has to be done before Terraform applies a plan: nothing."""
 
 
 def _live(service: Service) -> dict[str, Any]:
     """Return the configuration of the version that alias ``live`` points at."""
     configuration: dict[str, Any] = service.client("lambda").get_function_configuration(
-        FunctionName=service.name, Qualifier=LIVE
+        FunctionName=service.service_name, Qualifier=LIVE
     )
     return configuration
+
+
+def _mapping(service: Service) -> dict[str, Any]:
+    """Return the event source mapping, which feeds the queue's messages to the function."""
+    mapping: dict[str, Any] = service.client("lambda").get_event_source_mapping(
+        UUID=service.output("event_source_mapping_uuid")
+    )
+    return mapping
 
 
 def _hex(code_sha256: str) -> str:
@@ -31,54 +70,46 @@ def _hex(code_sha256: str) -> str:
 
 
 def _date(text: str) -> str:
-    """Print a time that Lambda gives, ``2026-01-01T10:00:00.000+0000``, to the minute, in UTC."""
-    try:
-        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M}Z"
-    except ValueError:
-        return text
+    """Print a time that Lambda gives, ``2026-01-01T10:00:00.000+0000``, to the minute."""
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M}Z"
 
 
-def _mapping(service: Service) -> dict[str, Any] | None:
-    """Return the event source mapping of the service's queue."""
-    mappings = service.client("lambda").list_event_source_mappings(EventSourceArn=service.queue_arn)
-    own = [m for m in mappings["EventSourceMappings"] if _is_own(service, m["FunctionArn"])]
-    return own[0] if own else None
-
-
-def _is_own(service: Service, function_arn: str) -> bool:
-    return function_arn.split(":")[6] == service.name
-
-
-def versions(service: Service, check: int | None = None) -> None:
-    """Print the published versions, newest first, and which one is live.
-
-    :param check: a version that must be among them.
-    :raises ToolError: it is not.
-    """
+def versions(service: Service) -> set[str]:
+    """Print the published versions, newest first, and which one is live; return their numbers."""
     lambda_ = service.client("lambda")
     pages = lambda_.get_paginator("list_versions_by_function").paginate(
-        FunctionName=service.name
+        FunctionName=service.service_name
     )
-    published = [
-        version for page in pages for version in page["Versions"] if version["Version"] != "$LATEST"
-    ]
-    alias = lambda_.get_alias(FunctionName=service.name, Name=LIVE)
-    weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
-    rest = 1 - sum(weights.values())
-    shares = {alias["FunctionVersion"]: rest, **weights}
+    published = {one["Version"]: one for page in pages for one in page["Versions"]}
+    published.pop("$LATEST", None)
+    alias = lambda_.get_alias(FunctionName=service.service_name, Name=LIVE)
+    shares = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    shares = {alias["FunctionVersion"]: 1 - sum(shares.values()), **shares}
 
-    print(f"Versions of {service.name}, times in UTC:")
-    for version in sorted(published, key=lambda version: -int(version["Version"])):
-        number = version["Version"]
-        share = shares.get(number)
-        mark = "" if share is None else LIVE if share == 1 else f"{LIVE} {share:.0%}"
-        row = (
-            f"  {number:>5}  {_date(version['LastModified'])}  {_hex(version['CodeSha256'])[:12]}"
-            f"  {mark:<8}  {version.get('Description', '')}"
-        )
-        print(row.rstrip())
-    if check is not None and str(check) not in {version["Version"] for version in published}:
-        raise ToolError(f"There is no version {check}: choose one of the list above.")
+    print(f"Versions of {service.service_name}, times in UTC:")
+    for number, version in sorted(published.items(), key=lambda item: -int(item[0])):
+        share = shares.get(number, 0)
+        mark = "" if not share else LIVE if share == 1 else f"{LIVE} {share:.0%}"
+        digest = _hex(version["CodeSha256"])[:12]
+        row = f"  {number:>5}  {_date(version['LastModified'])}  {digest}  {mark:<8}"
+        print(f"{row}  {version.get('Description', '')}".rstrip())
+    return set(published)
+
+
+def require_version(service: Service, version: str) -> None:
+    """Print the versions, and make sure that this one can be put in place.
+
+    :raises ToolError: there is no such version.
+    """
+    if version not in versions(service):
+        raise ToolError(f"There is no version {version}: choose one from the list above.")
+
+
+@click.command
+@environment_option
+def versions_command(environment: Environment) -> None:
+    """List the published versions, and which one is live."""
+    versions(deployed(environment))
 
 
 def check(service: Service, package: Path | None) -> None:
@@ -88,42 +119,28 @@ def check(service: Service, package: Path | None) -> None:
     :raises ToolError: one of these is not so.
     """
     live = _live(service)
-    deployed = live["CodeSha256"]
     if package is not None:
-        try:
-            digest = hashlib.sha256(package.read_bytes()).digest()
-        except OSError as error:
-            raise ToolError(f"{package}: can't read the package: {error.strerror}") from None
-        if base64.b64encode(digest).decode() != deployed:
+        if not package.is_file():
+            raise ToolError(f"There is no {package} to compare with: run `make package`.")
+        digest = hashlib.sha256(package.read_bytes()).hexdigest()
+        if digest != _hex(live["CodeSha256"]):
             raise ToolError(
-                f"{service.name}:{LIVE} runs {_hex(deployed)}, but {package} is "
-                f"{digest.hex()} (SHA-256): another package is deployed."
+                f"{service.service_name}:{LIVE} runs {_hex(live['CodeSha256'])}, but {package} is "
+                f"{digest} (SHA-256): another package is deployed."
             )
         print(f"Package: {package} is what {LIVE}, version {live['Version']}, runs.")
-    _require_healthy(service, live)
-
-
-def _require_healthy(service: Service, live: dict[str, Any]) -> None:
-    """Make sure that the function can run and that the queue feeds it."""
-    # Idle functions are "Inactive"; the next invocation wakes them.
-    if live.get("State", "Active") not in ("Active", "Inactive"):
-        reason = live.get("StateReason", "no reason given")
-        raise ToolError(f"{service.name} is {live['State']}: {reason}.")
-    if live.get("LastUpdateStatus", "Successful") != "Successful":
-        reason = live.get("LastUpdateStatusReason", "no reason given")
-        raise ToolError(
-            f"The last update of {service.name} is {live['LastUpdateStatus']}: {reason}."
-        )
+    for state, reason in (("State", "StateReason"), ("LastUpdateStatus", "LastUpdateStatusReason")):
+        # Idle functions are "Inactive"; the next invocation wakes them.
+        if live.get(state, "Active") not in ("Active", "Inactive", "Successful"):
+            raise ToolError(
+                f"{service.service_name}: {state} is {live[state]}: "
+                f"{live.get(reason, 'no reason given')}."
+            )
     mapping = _mapping(service)
-    if mapping is None:
-        raise ToolError(
-            f"No event source mapping connects {service.queue_name} with {service.name}: "
-            "run `make plan` to see what is missing."
-        )
     if mapping["State"] != "Enabled":
         raise ToolError(
             f"The event source mapping is {mapping['State']}, so messages wait in "
-            f"{service.queue_name}: `make resume` switches it on."
+            f"{service.queue_name}: `make resume` enables it."
         )
     print(f"Event source mapping: Enabled, {service.queue_name} feeds the function.")
 
@@ -134,23 +151,18 @@ def _function_status(service: Service) -> list[str]:
         f"version {live['Version']} is {LIVE}, {live.get('State', 'Active')}; last update "
         f"{live.get('LastUpdateStatus', 'Successful')}, {_date(live['LastModified'])}",
         f"package {_hex(live['CodeSha256'])[:12]}, {live['MemorySize']} MB memory, "
-        f"{live['Timeout']} s time-out",
+        f"{live['Timeout']} s timeout",
     ]
 
 
-def _mapping_status(service: Service) -> list[str]:
+def _feed_status(service: Service) -> list[str]:
     mapping = _mapping(service)
-    if mapping is None:
-        return ["no event source mapping: nothing reads the queue"]
-    qualifier = mapping["FunctionArn"].split(":")[7:]
-    scaling = mapping.get("ScalingConfig") or {}
-    limit = scaling.get("MaximumConcurrency")
-    text = f"{mapping['State']}, feeds {qualifier[0] if qualifier else '$LATEST'}"
-    text += f", batches of up to {mapping['BatchSize']}" if "BatchSize" in mapping else ""
+    limit = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
+    text = f"{mapping['State']}, batches of up to {mapping['BatchSize']}"
     text += f", at most {limit} at once" if limit else ""
-    if mapping["State"] == "Disabled":
-        text += "; messages wait until `make resume`"
+    text += "; messages wait until `make resume`" if mapping["State"] == "Disabled" else ""
     return [text]
 
 
-SECTIONS = (("function", _function_status), ("feed", _mapping_status))
+# This compute's part of `make status`: a title, and what finds out its lines.
+SECTIONS = (("function", _function_status), ("feed", _feed_status))

@@ -1,18 +1,35 @@
-"""An ECS service on Fargate: how it is, which versions it has, and whether it can work."""
+"""An ECS service on Fargate: what is deployed, how it is doing, and which versions it has."""
 
 from __future__ import annotations
 
-import json
-import tarfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.operate import logs
-from tools.errors import ToolError
-from tools.operate.service import Service
+import click
 
+from tools.errors import ToolError
+from tools.operate import logs
+from tools.operate.service import Service, deployed
+from tools.project import Environment, environment_option
+
+# What is built and deployed, and what it is built from beside the service's package.
+ARTIFACT = Path("dist/image.tar")
+CODE = ["handler.py", "worker.py"]
+# Commands that only this compute has.
+COMMANDS = {
+    "image": "tools.build.image:image_command",
+    "push": "tools.build.image:push_command",
+    "registry": "tools.operate.compute:registry_command",
+}
+# The output that says what is deployed, and the variable that keeps it.
+DEPLOYED = "image_digest"
+# The one resource that a rollback may change, and the one that a pause may.
+DECIDES_ON_VERSION = "aws_ecs_service.this"
+DECIDES_ON_PAUSE = "aws_appautoscaling_target.this"
+# Settings that a rollback takes out.
+ROLLBACK_CLEARS: list[str] = []
 # Seconds that a smoke test waits at most: where no task runs, one has to be started first, three
 # minutes until the alarm sees the message and two until the task works.
 SMOKE_SECONDS = 900
@@ -24,17 +41,52 @@ VERSIONS_SHOWN = 20
 Answer = dict[str, Any]
 
 
+def build_artifact() -> None:
+    """Build what is deployed, unless it is up to date."""
+    from tools.build.image import build_image
+
+    build_image()
+
+
+def release_variables() -> dict[str, str]:
+    """Return the variables that a plan hands to Terraform: the built image's digest."""
+    from tools.build.image import image_digest
+
+    return {"image_digest": image_digest(ARTIFACT)}
+
+
+def before_apply(environment: Environment) -> None:
+    """Push the image: ECS starts tasks of it as soon as Terraform has applied the plan."""
+    from tools.build.image import push
+    from tools.deploy import terraform
+
+    push(ARTIFACT, terraform.outputs(environment).get("repository_url", ""))
+
+
+@click.command
+@environment_option
+def registry_command(environment: Environment) -> None:
+    """Make the ECR repository, once per environment, before the first plan."""
+    from tools.deploy import terraform
+
+    terraform.ensure_initialised(environment)
+    target = "-target=aws_ecr_lifecycle_policy.this"
+    variables = f"-var-file=environments/{environment.name}.tfvars"
+    terraform.run(environment, "apply", "-input=false", "-auto-approve", variables, target)
+
+
 def _service(service: Service) -> Answer:
     """Return ECS's description of the service.
 
     :raises ToolError: there is none.
     """
+    cluster = service.output("cluster_name")
     found: list[Answer] = service.client("ecs").describe_services(
-        cluster=service.cluster_name, services=[service.name]
+        cluster=cluster, services=[service.service_name]
     )["services"]
     if not found or found[0]["status"] != "ACTIVE":
         raise ToolError(
-            f"There is no ECS service {service.name} in cluster {service.cluster_name}: "
+            f"There is no ECS service {service.service_name} in cluster {cluster}: "
             "run `make plan` to see what is missing."
         )
     return found[0]
@@ -62,8 +114,8 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-def _revision(arn: str) -> str:
-    return arn.rpartition(":")[2]
+def _revision(deployment: Answer) -> str:
+    return str(deployment["taskDefinition"]).rpartition(":")[2]
 
 
 def _minute(at: datetime | None) -> str:
@@ -72,83 +124,67 @@ def _minute(at: datetime | None) -> str:
 
 def _bounds(service: Service) -> tuple[int, int] | None:
     """Return how many tasks there are at least and at most; None without autoscaling."""
+    resource = f"service/{service.output('cluster_name')}/{service.service_name}"
     targets = service.client("application-autoscaling").describe_scalable_targets(
-        ServiceNamespace="ecs",
-        ResourceIds=[f"service/{service.cluster_name}/{service.name}"],
+        ServiceNamespace="ecs", ResourceIds=[resource]
     )["ScalableTargets"]
     return (targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None
 
 
-def image_digest(archive: Path) -> str:
-    """Return the digest of the image in an OCI archive, as a registry would name it.
-
-    :raises ToolError: it can't be read.
-    """
-    try:
-        with tarfile.open(archive) as tar:
-            file = tar.extractfile("index.json")
-            (image,) = json.load(file)["manifests"] if file else []
-            return str(image["digest"])
-    except FileNotFoundError:
-        raise ToolError(f"There is no {archive}: run `make image`.") from None
-    except OSError as error:
-        raise ToolError(f"{archive}: can't read the image: {error.strerror or error}") from None
-    except (tarfile.TarError, ValueError, KeyError, TypeError):
-        raise ToolError(f"{archive}: is not the image that `make image` builds.") from None
-
-
-def versions(service: Service, check: int | None = None) -> None:
-    """Print the task definition's revisions, newest first, and which one is in place.
-
-    :param check: a revision that must be among them, its image in the repository.
-    :raises ToolError: it is not.
-    """
-    ecs, family = service.client("ecs"), service.task_definition_family
-    pages = ecs.get_paginator("list_task_definitions").paginate(
-        familyPrefix=family, status="ACTIVE", sort="DESC"
+def versions(service: Service) -> set[str]:
+    """Print the task definition's newest revisions, and which one is live; return all numbers."""
+    family = service.output("task_definition_family")
+    pages = (
+        service.client("ecs")
+        .get_paginator("list_task_definitions")
+        .paginate(familyPrefix=family, status="ACTIVE", sort="DESC")
     )
-    found = [
-        arn
-        for page in pages
-        for arn in page["taskDefinitionArns"]
-        if arn.rpartition("/")[2].rpartition(":")[0] == family
+    # Families that only begin with this name are listed too.
+    names = [
+        arn.rpartition("/")[2].split(":") for page in pages for arn in page["taskDefinitionArns"]
     ]
-    found.sort(key=lambda arn: -int(_revision(arn)))
-    in_place = {one["taskDefinition"]: one for one in _service(service)["deployments"]}
+    found = sorted((int(revision) for name, revision in names if name == family), reverse=True)
+    deployments = {_revision(one): one for one in _service(service)["deployments"]}
 
-    print(f"Versions of {service.name}, times in UTC:")
-    for arn in found[:VERSIONS_SHOWN]:
-        definition = _task_definition(service, arn)
-        deployment = in_place.get(arn)
+    print(f"Versions of {service.service_name}, times in UTC:")
+    for revision in found[:VERSIONS_SHOWN]:
+        definition = _task_definition(service, f"{family}:{revision}")
+        deployment = deployments.get(str(revision))
         mark = f"live, {deployment['runningCount']} running" if deployment else ""
-        row = (
-            f"  {_revision(arn):>5}  {_minute(definition.get('registeredAt'))}"
-            f"  {_short(_digest(definition))}  {mark}"
-        )
-        print(row.rstrip())
+        row = f"  {revision:>5}  {_minute(definition.get('registeredAt'))}"
+        print(f"{row}  {_short(_digest(definition))}  {mark}".rstrip())
     if len(found) > VERSIONS_SHOWN:
         print(f"  and {len(found) - VERSIONS_SHOWN} older ones")
-    if check is None:
-        return
-    wanted = [arn for arn in found if _revision(arn) == str(check)]
-    if not wanted:
-        raise ToolError(f"There is no version {check}: choose one of the list above.")
-    digest = _digest(_task_definition(service, wanted[0]))
-    if not _in_repository(service, digest):
+    return {str(revision) for revision in found}
+
+
+def require_version(service: Service, version: str) -> None:
+    """Print the versions, and make sure that this one can be put in place.
+
+    :raises ToolError: there is no such version, or its image is gone.
+    """
+    if version not in versions(service):
+        raise ToolError(f"There is no version {version}: choose one from the list above.")
+    name = f"{service.output('task_definition_family')}:{version}"
+    digest = _digest(_task_definition(service, name))
+    registry, _, repository = service.output("repository_url").partition("/")
+    images = service.client("ecr").batch_get_image(
+        registryId=registry.partition(".")[0],
+        repositoryName=repository,
+        imageIds=[{"imageDigest": digest}],
+    )["images"]
+    if not images:
         raise ToolError(
-            f"The image of version {check}, {_short(digest)}, is no longer in "
-            f"{service.repository_url}, so its tasks could not start: choose a newer one."
+            f"The image of version {version}, {_short(digest)}, is no longer in "
+            f"{registry}/{repository}, so its tasks could not start: choose a newer version."
         )
 
 
-def _in_repository(service: Service, digest: str) -> bool:
-    registry, _, name = service.repository_url.partition("/")
-    images = service.client("ecr").batch_get_image(
-        registryId=registry.partition(".")[0],
-        repositoryName=name,
-        imageIds=[{"imageDigest": digest}],
-    )["images"]
-    return bool(images)
+@click.command
+@environment_option
+def versions_command(environment: Environment) -> None:
+    """List the versions, and which one is live."""
+    versions(deployed(environment))
 
 
 def check(service: Service, package: Path | None) -> None:
@@ -157,21 +193,22 @@ def check(service: Service, package: Path | None) -> None:
     :param package: the image, an OCI archive, that must be what is deployed; not compared without.
     :raises ToolError: one of these is not so.
     """
-    expected = image_digest(package) if package is not None else ""
-    described = _service(service)
-    definition = _task_definition(service, _primary(described)["taskDefinition"])
-    deployed = _digest(definition)
     if package is not None:
-        if expected != deployed:
+        from tools.build.image import image_digest
+
+        expected = image_digest(package)
+        live = _primary(_service(service))["taskDefinition"]
+        definition = _task_definition(service, live)
+        if expected != _digest(definition):
             raise ToolError(
-                f"{service.name} runs {deployed}, but {package} is {expected}: another "
-                "image is deployed, or ECS has taken the release back (`make status`)."
+                f"{service.service_name} runs {_digest(definition)}, but {package} is {expected}: "
+                "another image is deployed, or ECS has rolled the release back (`make status`)."
             )
         print(f"Image: {package} is what version {definition['revision']} runs.")
     bounds = _bounds(service)
     if bounds is not None and bounds[1] == 0:
         raise ToolError(
-            f"{service.name} is paused, so messages wait in {service.queue_name}: "
+            f"{service.service_name} is paused, so messages wait in {service.queue_name}: "
             "`make resume` starts its tasks again."
         )
     _wait_for_tasks(service)
@@ -186,12 +223,12 @@ def _wait_for_tasks(service: Service) -> None:
         state = deployment.get("rolloutState", "COMPLETED")
         if state == "FAILED":
             reason = deployment.get("rolloutStateReason", "no reason given")
-            raise ToolError(f"The deployment of {service.name} failed: {reason}")
+            raise ToolError(f"The deployment of {service.service_name} failed: {reason}")
         if running >= desired:
             break
         if time.time() > deadline:
             raise ToolError(
-                f"Of {service.name} {running} of {desired} tasks run after "
+                f"{running} of {desired} tasks of {service.service_name} run after "
                 f"{SMOKE_SECONDS} s: `make status` says why others stopped."
             )
         time.sleep(POLL_SECONDS)
@@ -229,13 +266,13 @@ def _scaling_status(service: Service) -> list[str]:
 
 def _stopped_status(service: Service) -> list[str]:
     """Return the tasks that stopped last, the latest first; ECS knows of the last hour or so."""
-    ecs = service.client("ecs")
+    ecs, cluster = service.client("ecs"), service.output("cluster_name")
     arns = ecs.list_tasks(
-        cluster=service.cluster_name, serviceName=service.name, desiredStatus="STOPPED"
+        cluster=cluster, serviceName=service.service_name, desiredStatus="STOPPED"
     )["taskArns"]
     if not arns:
-        return ["none lately"]
-    tasks = ecs.describe_tasks(cluster=service.cluster_name, tasks=arns)["tasks"]
+        return ["none recently"]
+    tasks = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"]
     never = datetime.min.replace(tzinfo=UTC)
     tasks.sort(key=lambda task: task.get("stoppedAt") or never, reverse=True)
     return [_stopped(task) for task in tasks[:STOPPED_SHOWN]]
@@ -253,6 +290,7 @@ def _stopped(task: Answer) -> str:
     return text
 
 
+# This compute's part of `make status`: a title, and what finds out its lines.
 SECTIONS = (
     ("service", _service_status),
     ("feed", _scaling_status),

@@ -1,30 +1,32 @@
-"""Which service is meant, taken from Terraform's outputs, and the way to AWS."""
+"""Which service is meant, by Terraform's outputs, and the way to AWS."""
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
+import functools
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from tools.errors import ToolError
+from tools.project import Environment
 
-# Seconds. A laptop without a network is told so soon, not after boto3's minute per try.
-CLIENT_CONFIG = Config(
-    connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4}
-)
+
+@functools.cache
+def client(name: str, region: str) -> Any:
+    """Return boto3's client for an AWS service, ``"sqs"`` for example: one per process."""
+    # Imported only here: it takes longer than most commands.
+    import boto3
+    from botocore.config import Config
+
+    # Seconds. A laptop without a network is told so soon, not after boto3's minute per try.
+    config = Config(
+        connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4}
+    )
+    return boto3.client(name, region_name=region, config=config)
+
 
 @dataclass(frozen=True)
 class Service:
-    """One deployed service: the names that Terraform's outputs give it.
-
-    On Lambda, function_name and function_arn are a function's, and the last three are empty; on
-    Fargate they are an ECS service's.
-    """
+    """One deployed service: the names that Terraform's outputs give it."""
 
     service_name: str
     service_arn: str
@@ -36,85 +38,66 @@ class Service:
     dead_letter_queue_arn: str
     undelivered_queue_url: str
     subscription_arn: str
-    cluster_name: str = ""
-    task_definition_family: str = ""
-    repository_url: str = ""
-    _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def name(self) -> str:
-        """The name of what runs the code, and what all other names begin with."""
-        return self.service_name
+    outputs: dict[str, str] = field(repr=False)
 
     @property
     def region(self) -> str:
-        """Taken from the function, so that the machine's default region can't be the wrong one."""
+        """The service's own region: the machine's default may be another."""
         return self.service_arn.split(":")[3]
 
     @property
     def account(self) -> str:
+        """The number of the AWS account that the service is in."""
         return self.service_arn.split(":")[4]
 
     @property
     def topic_arn(self) -> str:
-        """A subscription's ARN is its topic's, and an id."""
+        """The topic's ARN: a subscription's ARN is its topic's, and an id."""
         return self.subscription_arn.rpartition(":")[0]
 
-    def client(self, name: str) -> Any:
-        """Return boto3's client for an AWS service, ``"sqs"`` for example: one per process."""
-        if name not in self._clients:
-            self._clients[name] = boto3.client(name, region_name=self.region, config=CLIENT_CONFIG)
-        return self._clients[name]
+    def output(self, name: str) -> str:
+        """Return an output that only one compute has.
 
-    def check_account(self) -> None:
-        """Make sure that the credentials belong to the account that the service is in.
-
-        :raises ToolError: they belong to another one.
+        :raises ToolError: Terraform has no value for it.
         """
-        account = self.client("sts").get_caller_identity()["Account"]
-        if account != self.account:
-            raise ToolError(
-                f"You are signed in to AWS account {account}, but {self.name} is in "
-                f"{self.account}. Nothing was done: sign in to {self.account}, for example by "
-                "setting AWS_PROFILE."
-            )
+        return _value(self.outputs, name)
+
+    def client(self, name: str) -> Any:
+        """Return boto3's client for an AWS service in this service's region."""
+        return client(name, self.region)
 
 
-# The outputs that are read; Terraform has more.
-OUTPUTS = tuple(output for output in fields(Service) if output.init)
-
-
-def read_service(source: str) -> Service:
-    """Read what ``terraform output -json`` printed.
-
-    :param source: a file, or ``-`` for standard input.
-    :raises ToolError: it can't be read, or it is not of a service that is deployed.
-    """
-    if source == "-":
-        where, text = "terraform output -json", sys.stdin.read()
-    else:
-        where = source
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise ToolError(f"{source}: can't read Terraform's outputs: {error}") from None
-    if not text.strip():
-        raise ToolError(f"{where} gave nothing: see Terraform's message above.")
-    try:
-        outputs = json.loads(text)
-        values = {name: str(output["value"]) for name, output in outputs.items()}
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise ToolError(f"{where}: not what `terraform output -json` prints.") from None
-    if not values:
+def _value(outputs: dict[str, str], name: str) -> str:
+    if not outputs.get(name):
         raise ToolError(
-            "Nothing is deployed in this environment: run `make plan`, then `make apply`."
-        )
-    missing = [o.name for o in OUTPUTS if o.default is MISSING and not values.get(o.name)]
-    if missing:
-        raise ToolError(
-            f"{where}: no value for {', '.join(missing)}. "
+            f"Terraform's outputs have no {name}. "
             "Run `make plan`, then `make apply`, to bring the outputs up to date."
         )
-    if values["service_arn"].count(":") < 5 or values["subscription_arn"].count(":") != 6:
-        raise ToolError(f"{where}: service_arn or subscription_arn is not an ARN.")
-    return Service(**{o.name: values[o.name] for o in OUTPUTS if o.name in values})
+    return outputs[name]
+
+
+def deployed(environment: Environment) -> Service:
+    """Return the service that is deployed in an environment.
+
+    :raises ToolError: nothing is deployed there, Terraform's outputs are those of an older version,
+        or the credentials belong to another account.
+    """
+    from tools.deploy import terraform
+
+    outputs = terraform.outputs(environment)
+    if not outputs:
+        raise ToolError(
+            f"Nothing is deployed in {environment.name}: run `make plan`, then `make apply`."
+        )
+    names = [one.name for one in fields(Service) if one.name != "outputs"]
+    service = Service(**{name: _value(outputs, name) for name in names}, outputs=outputs)
+    if service.service_arn.count(":") < 5 or service.subscription_arn.count(":") != 6:
+        raise ToolError("Terraform's outputs: service_arn and subscription_arn must be ARNs.")
+    account = service.client("sts").get_caller_identity()["Account"]
+    if account != service.account:
+        raise ToolError(
+            f"You are signed in to AWS account {account}, but {service.service_name} is in "
+            f"{service.account}. Nothing was done: sign in to {service.account}, for example by "
+            "setting AWS_PROFILE."
+        )
+    return service
