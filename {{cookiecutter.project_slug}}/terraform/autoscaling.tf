@@ -1,22 +1,22 @@
-# As many tasks as the backlog asks for. A task costs money while it runs; with nothing to do, and
-# min_capacity 0, none does.
+# As many tasks as the backlog needs. A task costs money while it runs; with min_capacity 0, none runs
+# while there is nothing to do.
 #
-#   none → 1    messages wait and no task runs for three minutes: step scaling
-#   1 → many    (waiting + in flight) / running tasks is held at backlog_per_task: target tracking
-#   1 → none    nothing waits and nothing is in flight for ten minutes: step scaling
+#   0 → 1       messages wait and no task runs for three minutes: step scaling
+#   1 → many    keeps (waiting + in flight) / running tasks at backlog_per_task: target tracking
+#   many → 0    nothing waits and nothing is in flight for ten minutes: step scaling
 #
-# Messages in flight count: with those that wait alone, the last task would be stopped at work.
+# Messages in flight count too; otherwise the last task would be stopped while it processes one.
 
 locals {
-  # Paused: no task at all. Application Auto Scaling brings the service into the new bounds at once.
+  # Paused: no tasks. Application Auto Scaling applies new limits at once.
   min_capacity = var.paused ? 0 : var.min_capacity
   max_capacity = var.paused ? 0 : var.max_capacity
 
   to_and_from_zero = var.min_capacity == 0
 
-  # For metric math. Every running task reports its CPU once a minute, so the number of these reports is
-  # the number of running tasks. ECS's own RunningTaskCount would need Container Insights, which cost
-  # money. While no task runs, or a report is late, there is none.
+  # For metric math. Every running task reports its CPU once a minute, so the number of reports is the
+  # number of running tasks; it is missing while no task runs or a report is late. ECS's own
+  # RunningTaskCount needs Container Insights, which costs money.
   scaling_metrics = {
     waiting = {
       namespace   = "AWS/SQS"
@@ -63,7 +63,7 @@ resource "aws_appautoscaling_policy" "backlog" {
       metrics {
         id          = "backlog_per_task"
         label       = "Messages per running task"
-        expression  = "(waiting + in_flight) / running" # no value, so no scaling, while none runs
+        expression  = "(waiting + in_flight) / running" # no value, and so no scaling, while none runs
         return_data = true
       }
 
@@ -97,8 +97,8 @@ resource "aws_appautoscaling_policy" "backlog" {
   }
 }
 
-# One more rather than exactly one, which would take tasks away where there are several already. The
-# cool-down is the time that a task takes to start and to be counted.
+# Adds one task. Setting the number to exactly one would remove tasks if several were running already.
+# The cooldown is the time that a task takes to start and to be counted.
 resource "aws_appautoscaling_policy" "from_zero" {
   count = local.to_and_from_zero ? 1 : 0
 
@@ -141,23 +141,23 @@ resource "aws_appautoscaling_policy" "to_zero" {
   }
 }
 
-# These two tell the autoscaling, and nobody else. Their names begin with "scaling-", so that they are
-# not among the service's alarms: to be in alarm is their daily work.
+# These two alarms trigger the scaling and notify nobody. Their names start with "scaling-" to keep them
+# apart from the service's alarms: being in alarm is normal for them.
 
 locals {
   waiting_unattended = "IF(FILL(running, 0) > 0, 0, waiting)"
 
   scaling_alarms = {
     from-zero = {
-      description = "Messages wait and no task runs."
+      description = "Messages are waiting and no task is running."
       expression  = local.waiting_unattended
       metrics     = ["waiting", "running"]
       operator    = "GreaterThanThreshold"
-      minutes     = 3 # reports of running tasks may be late by one or two
+      minutes     = 3 # reports of running tasks can be one or two minutes late
       policies    = aws_appautoscaling_policy.from_zero[*].arn
     }
     to-zero = {
-      description = "No message waits, and none is in flight."
+      description = "No message is waiting or in flight."
       expression  = "waiting + in_flight"
       metrics     = ["waiting", "in_flight"]
       operator    = "LessThanOrEqualToThreshold"
@@ -171,7 +171,7 @@ resource "aws_cloudwatch_metric_alarm" "scaling" {
   for_each = { for name, alarm in local.scaling_alarms : name => alarm if local.to_and_from_zero }
 
   alarm_name          = "scaling-${local.name}-${each.key}"
-  alarm_description   = "${each.value.description} Scales ${local.name}; nothing to do."
+  alarm_description   = "${each.value.description} It scales ${local.name}; no action is needed."
   comparison_operator = each.value.operator
   threshold           = 0
   evaluation_periods  = each.value.minutes

@@ -5,7 +5,7 @@ terraform {
     encrypt      = true
     use_lockfile = true
 
-    # A region that is newer than this Terraform works too.
+    # Allows a region that is newer than Terraform.
     skip_region_validation = true
   }
 }

@@ -1,11 +1,11 @@
-# The images. Made before everything else, once per environment: make registry
+# The repository of the images. make registry creates it, once per environment, before everything else.
 
 resource "aws_ecr_repository" "this" {
-  #checkov:skip=CKV_AWS_136:AWS's own key encrypts the images; there is no secret in them.
+  #checkov:skip=CKV_AWS_136:AWS's own key encrypts the images, which hold no secrets.
   name                 = local.name
   image_tag_mutability = "IMMUTABLE"
 
-  # What can be rolled back to goes with the service only where the messages may go too.
+  # Protected like the queues: earlier images are what the service rolls back to.
   force_delete = !var.deletion_protection
 
   image_scanning_configuration {
@@ -13,7 +13,7 @@ resource "aws_ecr_repository" "this" {
   }
 }
 
-# As many releases can be rolled back to. What is stored costs money by the gigabyte.
+# This many releases can be rolled back to. Storage is charged by the gigabyte.
 resource "aws_ecr_lifecycle_policy" "this" {
   repository = aws_ecr_repository.this.name
 

@@ -6,13 +6,13 @@ locals {
   cluster_arn  = var.cluster_arn != null ? var.cluster_arn : aws_ecs_cluster.this[0].arn
   cluster_name = element(split("/", local.cluster_arn), 1)
 
-  # A given cluster has to know the capacity provider too.
+  # A cluster that is given by cluster_arn must have this capacity provider too.
   capacity_provider = var.fargate_spot ? "FARGATE_SPOT" : "FARGATE"
 }
 
-# A cluster is a name: it costs nothing by itself.
+# A cluster is only a name and costs nothing.
 resource "aws_ecs_cluster" "this" {
-  #checkov:skip=CKV_AWS_65:Container Insights costs money per metric; what the alarms, the dashboard and the scaling need comes for free.
+  #checkov:skip=CKV_AWS_65:Container Insights charges per metric; the alarms, the dashboard and the scaling need only free ones.
   count = var.cluster_arn == null ? 1 : 0
 
   name = local.name
@@ -36,10 +36,10 @@ resource "aws_ecs_task_definition" "this" {
   network_mode             = "awsvpc"
   cpu                      = var.cpu
   memory                   = var.memory
-  task_role_arn            = aws_iam_role.function.arn
+  task_role_arn            = aws_iam_role.code.arn
   execution_role_arn       = aws_iam_role.execution.arn
 
-  # Every release is a revision of its own, to come back to: earlier ones stay, and cost nothing.
+  # Every release is a new revision. Earlier ones stay, to roll back to; they cost nothing.
   skip_destroy = true
 
   runtime_platform {
@@ -47,7 +47,7 @@ resource "aws_ecs_task_definition" "this" {
     cpu_architecture        = upper(var.architecture)
   }
 
-  # The only place that can be written to. It is gone with the task.
+  # The only writable directory. It is lost when the task stops.
   volume {
     name = "tmp"
   }
@@ -65,7 +65,7 @@ resource "aws_ecs_task_definition" "this" {
       readonlyRootFilesystem = true
       mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
 
-      # The worker reaps what its pollers leave behind, but a process of a library's may be orphaned.
+      # The worker reaps its pollers, but a library may leave orphaned processes.
       linuxParameters = { initProcessEnabled = true }
 
       healthCheck = {
@@ -76,16 +76,16 @@ resource "aws_ecs_task_definition" "this" {
         startPeriod = 60
       }
 
-      # Seconds from SIGTERM to SIGKILL, for the worker to finish or give back what it has in hand.
+      # Seconds from SIGTERM to SIGKILL, for the worker to finish its messages or return them.
       stopTimeout = var.stop_timeout
 
       logConfiguration = {
         logDriver = "awslogs"
         options = {
-          "awslogs-group"         = aws_cloudwatch_log_group.function.name
+          "awslogs-group"         = aws_cloudwatch_log_group.code.name
           "awslogs-region"        = var.aws_region
           "awslogs-stream-prefix" = "task"
-          # While the log can't be delivered, work goes on.
+          # The worker keeps working while the log can't be delivered.
           "mode"            = "non-blocking"
           "max-buffer-size" = "25m"
         }
@@ -96,7 +96,7 @@ resource "aws_ecs_task_definition" "this" {
   lifecycle {
     precondition {
       condition     = var.image_digest != null
-      error_message = "image_digest is not set, so there is nothing to run: make image builds the image, and make plan hands its digest over."
+      error_message = "image_digest must be set, and is null, so there is no image to run: make image builds one, and make plan passes on its digest."
     }
   }
 }
@@ -112,7 +112,7 @@ locals {
     AWS_DEFAULT_REGION = var.aws_region
   }
 
-  # What is in place: this release, or an earlier one.
+  # What runs: this release, or an earlier one.
   live_task_definition = (
     var.live_version == null
     ? aws_ecs_task_definition.this.arn
@@ -126,7 +126,7 @@ resource "aws_ecs_service" "this" {
   task_definition = local.live_task_definition
   propagate_tags  = "SERVICE"
 
-  # How many tasks run is for the autoscaling to decide: see autoscaling.tf.
+  # Only the initial number of tasks: autoscaling.tf decides from then on.
   desired_count = local.min_capacity
 
   capacity_provider_strategy {
@@ -134,8 +134,8 @@ resource "aws_ecs_service" "this" {
     weight            = 1
   }
 
-  # Without it a change of fargate_spot would replace the service. It does nothing in other plans: a
-  # deployment comes only with a change.
+  # Without this, a change of fargate_spot would replace the service. It does not add deployments: there
+  # is one only when something changes.
   force_new_deployment = true
 
   network_configuration {
@@ -144,19 +144,19 @@ resource "aws_ecs_service" "this" {
     assign_public_ip = var.assign_public_ip
   }
 
-  # New tasks come before old ones go; who has a message in hand is protected until it is done.
+  # New tasks start before old ones stop; a task that is processing a message is protected until it is done.
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
-  availability_zone_rebalancing      = "DISABLED" # it would stop tasks; they come and go with the backlog anyway
+  availability_zone_rebalancing      = "DISABLED" # it would stop tasks, which start and stop with the backlog anyway
 
-  # A release whose tasks do not start is taken back, and fails the apply.
+  # A release whose tasks do not start is rolled back, and the apply fails.
   deployment_circuit_breaker {
     enable   = true
     rollback = true
   }
 
-  # Not waited for where a single batch may take longer than the wait: its task stays until it is done.
-  # The release is taken back all the same; make status shows it. With no task running there is
+  # Don't wait where a single batch may take longer than the wait: its task runs until the batch is done.
+  # A bad release is rolled back all the same, and make status shows it. With no task running there is
   # nothing to wait for: make smoke starts one.
   wait_for_steady_state = var.timeout <= 1800
 
@@ -170,11 +170,11 @@ resource "aws_ecs_service" "this" {
     ignore_changes = [desired_count]
   }
 
-  # Tasks can do what their roles allow from their first second on.
+  # The roles' permissions must exist before the first task starts.
   depends_on = [
     aws_ecs_cluster_capacity_providers.this,
     aws_iam_role_policy.execution,
-    aws_iam_role_policy.function,
+    aws_iam_role_policy.code,
 {% if cookiecutter.idempotency == "yes" %}
     aws_iam_role_policy.idempotency,
 {% endif %}

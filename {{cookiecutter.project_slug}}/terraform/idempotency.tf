@@ -1,13 +1,13 @@
-# Which events were processed: {{ cookiecutter.package_name }}/idempotency.py. One item for each, with a hash
-# for its key, a status and times, nothing of the payload; DynamoDB deletes it when its time is over.
+# Remembers which events were processed, for {{ cookiecutter.package_name }}/idempotency.py: an item for each event,
+# with a hash as its key, a status and times, and nothing of the payload. DynamoDB deletes expired items.
 
 resource "aws_dynamodb_table" "idempotency" {
-  #checkov:skip=CKV_AWS_119:AWS's own key encrypts the table, which holds hashes and times.
+  #checkov:skip=CKV_AWS_119:AWS's own key encrypts the table, which holds only hashes and times.
   name         = "${local.name}-idempotency"
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "id"
 
-  # Without the table's memory, what comes twice is processed twice.
+  # Without the table, an event that is delivered twice would be processed twice.
   deletion_protection_enabled = var.deletion_protection
 
   attribute {
@@ -27,7 +27,7 @@ resource "aws_dynamodb_table" "idempotency" {
 
 resource "aws_iam_role_policy" "idempotency" {
   name = "idempotency"
-  role = aws_iam_role.function.id
+  role = aws_iam_role.code.id
 
   policy = jsonencode({
     Version = "2012-10-17"

@@ -1,17 +1,17 @@
 locals {
-  # Given: the package that is deployed stays, and none is needed here.
+  # With var.package_hash the deployed package is kept, and no package file is needed.
   package_hash = var.package_hash != null ? var.package_hash : filebase64sha256(var.package_file)
   in_vpc       = length(var.subnet_ids) > 0
 
   log_group_name = "/aws/lambda/${local.name}"
 
-  # AWS's rule for queues that feed Lambda: six times the function's time-out plus the window. A
-  # message that is being worked on, or waits for a throttled function, does not come back early.
+  # AWS's rule for a queue that feeds Lambda: six times the function's timeout plus the batching window.
+  # A message that is being processed, or waits for a throttled function, does not reappear too early.
   visibility_timeout = 6 * var.timeout + var.maximum_batching_window_in_seconds
 }
 
-# The package goes through S3 only if a bucket is given. The key holds the content's hash: a package
-# that has not changed is not sent again.
+# The package goes through S3 only with artifact_bucket. The hash of its content is in the key, so an
+# unchanged package is not uploaded again.
 resource "aws_s3_object" "package" {
   #checkov:skip=CKV_AWS_186:The bucket's own encryption applies.
   count = var.artifact_bucket == null ? 0 : 1
@@ -26,13 +26,13 @@ resource "aws_s3_object" "package" {
 }
 
 resource "aws_lambda_function" "this" {
-  #checkov:skip=CKV_AWS_115:maximum_concurrency of the event source mapping limits it; reserved concurrency would throttle, and throttled messages end in the dead-letter queue unseen.
-  #checkov:skip=CKV_AWS_116:The dead-letter queue is the queue's; one of the function is for asynchronous invocations only.
+  #checkov:skip=CKV_AWS_115:The event source mapping's maximum_concurrency limits it; reserved concurrency would throttle, and throttled messages would go to the dead-letter queue unprocessed.
+  #checkov:skip=CKV_AWS_116:The dead-letter queue belongs to the queue; a function's own is for asynchronous invocations only.
   #checkov:skip=CKV_AWS_173:The environment variables hold no secrets; AWS's own key encrypts them.
-  #checkov:skip=CKV_AWS_272:The package is built, hashed and deployed by one workflow; code signing is for packages from elsewhere.
+  #checkov:skip=CKV_AWS_272:The package is built, hashed and deployed by one workflow; code signing protects packages that come from elsewhere.
   function_name = local.name
   description   = var.description
-  role          = aws_iam_role.function.arn
+  role          = aws_iam_role.code.arn
 
   runtime       = "python${var.python_version}"
   architectures = [var.architecture]
@@ -46,7 +46,7 @@ resource "aws_lambda_function" "this" {
   s3_key           = one(aws_s3_object.package[*].key)
   source_code_hash = local.package_hash
 
-  # Every change of code or configuration becomes a version of its own, to come back to.
+  # Every change of code or configuration becomes a new version, to roll back to.
   publish = true
 
   environment {
@@ -55,10 +55,10 @@ resource "aws_lambda_function" "this" {
 
   logging_config {
     log_format            = "JSON"
-    log_group             = aws_cloudwatch_log_group.function.name
+    log_group             = aws_cloudwatch_log_group.code.name
     application_log_level = var.log_level
 
-    # AWS's default, said explicitly: otherwise every plan would show a new version.
+    # AWS's default, set explicitly: otherwise every plan would show a new version.
     system_log_level = "INFO"
   }
 
@@ -83,9 +83,9 @@ resource "aws_lambda_function" "this" {
     }
   }
 
-  # It can do what its role allows from its first second on.
+  # The role's permissions must exist before the function first runs.
   depends_on = [
-    aws_iam_role_policy.function,
+    aws_iam_role_policy.code,
 {% if cookiecutter.idempotency == "yes" %}
     aws_iam_role_policy.idempotency,
 {% endif %}
@@ -112,20 +112,20 @@ resource "aws_lambda_alias" "live" {
 resource "aws_lambda_event_source_mapping" "queue" {
   event_source_arn = aws_sqs_queue.main.arn
   function_name    = aws_lambda_alias.live.arn
-  enabled          = var.event_source_mapping_enabled
+  enabled          = !var.paused
 
   batch_size                         = var.batch_size
   maximum_batching_window_in_seconds = var.maximum_batching_window_in_seconds
 
-  # The handler names the messages that failed; the others of the batch are done with.
+  # The handler reports the messages that failed; the others in the batch are deleted.
   function_response_types = ["ReportBatchItemFailures"]
 
-  # No filter_criteria: what such a filter does not match is deleted. The subscription filters.
+  # No filter_criteria: they delete the messages that they don't match. The subscription filters instead.
 
   scaling_config {
     maximum_concurrency = var.maximum_concurrency
   }
 
-  # Without the policy Lambda refuses the mapping: the role could not receive messages.
-  depends_on = [aws_iam_role_policy.function]
+  # Lambda refuses the mapping while the role can't receive messages.
+  depends_on = [aws_iam_role_policy.code]
 }

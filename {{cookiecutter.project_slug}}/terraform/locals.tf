@@ -1,12 +1,12 @@
 locals {
-  # The workspace. It is read through var.environments, so that nothing is planned in a workspace
-  # that is not an environment: the variable's validation fails first.
+  # The workspace. Reading it through var.environments makes the variable's validation fail first in a
+  # workspace that is not an environment, before anything is planned.
   environment = one([for name in var.environments : name if name == terraform.workspace])
 
-  # The name of whatever exists once in an environment.
+  # Name of everything that exists once per environment.
   name = "${var.service}-${local.environment}"
 
-  # What the handler reads, on your machine from local.env.
+  # What the code reads. On your machine it comes from local.env.
   environment_variables = merge(local.added_environment_variables, {
     SERVICE                      = var.service
     ENVIRONMENT                  = "${var.product}-${local.environment}"

@@ -1,19 +1,19 @@
-# Made before anything is written to it, so that the log is not kept for ever.
-resource "aws_cloudwatch_log_group" "function" {
-  #checkov:skip=CKV_AWS_158:AWS's own key encrypts the log; the payload of messages is never in it.
-  #checkov:skip=CKV_AWS_338:log_retention_in_days says how long the log is kept: its reader needs weeks, not a year.
+# Created before anything is written to it: a log group that AWS creates keeps the log forever.
+resource "aws_cloudwatch_log_group" "code" {
+  #checkov:skip=CKV_AWS_158:AWS's own key encrypts the log, which never contains the payload of a message.
+  #checkov:skip=CKV_AWS_338:log_retention_in_days sets how long the log is kept; its readers need weeks, not a year.
   name              = local.log_group_name
   retention_in_days = var.log_retention_in_days
 }
 
-# The log goes to a central system too, if log_destination_arn names one.
+# With log_destination_arn, the log is also sent to a central system.
 
 locals {
   # kinesis, firehose, lambda or logs; empty without a destination.
   log_destination_service = try(split(":", var.log_destination_arn)[2], "")
 
-  # CloudWatch Logs writes to streams in a role. A function wants a permission instead, and a
-  # CloudWatch Logs destination brings its own role.
+  # CloudWatch Logs writes to a stream in a role. A function needs a permission instead, and a CloudWatch
+  # Logs destination has a role of its own.
   log_destination_actions = {
     kinesis  = ["kinesis:PutRecord", "kinesis:PutRecords"]
     firehose = ["firehose:PutRecord", "firehose:PutRecordBatch"]
@@ -25,7 +25,7 @@ resource "aws_cloudwatch_log_subscription_filter" "central" {
   count = var.log_destination_arn == null ? 0 : 1
 
   name            = local.name
-  log_group_name  = aws_cloudwatch_log_group.function.name
+  log_group_name  = aws_cloudwatch_log_group.code.name
   filter_pattern  = "" # everything
   destination_arn = var.log_destination_arn
   role_arn        = one(aws_iam_role.log_subscription[*].arn)
@@ -37,7 +37,7 @@ resource "aws_iam_role" "log_subscription" {
   count = local.log_destination_is_stream ? 1 : 0
 
   name                 = "${local.name}-log"
-  description          = "Role in which CloudWatch Logs sends the log of ${local.name} on."
+  description          = "Role that CloudWatch Logs forwards the log of ${local.name} in."
   path                 = var.iam_path
   permissions_boundary = var.permissions_boundary
 
@@ -79,5 +79,5 @@ resource "aws_lambda_permission" "log_subscription" {
   function_name = var.log_destination_arn
   action        = "lambda:InvokeFunction"
   principal     = "logs.amazonaws.com"
-  source_arn    = "${aws_cloudwatch_log_group.function.arn}:*"
+  source_arn    = "${aws_cloudwatch_log_group.code.arn}:*"
 }

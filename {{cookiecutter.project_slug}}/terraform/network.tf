@@ -1,6 +1,6 @@
-# Tasks call AWS's services and whatever the business logic calls, by HTTPS; nobody calls them. The way
-# out is the subnets': a NAT gateway or VPC endpoints (both cost money by the hour, and are not made
-# here), or assign_public_ip in public subnets.
+# Tasks call AWS's services, and whatever the business logic calls, by HTTPS; nothing calls them. Their
+# route out is a matter of the subnets: a NAT gateway or VPC endpoints (AWS charges for both by the hour;
+# they are not created here), or assign_public_ip in public subnets.
 
 locals {
   own_security_group = length(var.security_group_ids) == 0
@@ -17,7 +17,7 @@ resource "aws_security_group" "this" {
   count = local.own_security_group ? 1 : 0
 
   name        = local.name
-  description = "Tasks of ${local.name}: out by HTTPS, nothing in."
+  description = "Tasks of ${local.name}: HTTPS out, nothing in."
   vpc_id      = data.aws_subnet.first[0].vpc_id
 }
 

@@ -1,10 +1,10 @@
 provider "aws" {
   region = var.aws_region
 
-  # The account that the credentials belong to must be one of these, if any are given.
+  # If any are given, the credentials must belong to one of these accounts.
   allowed_account_ids = length(var.allowed_account_ids) > 0 ? var.allowed_account_ids : null
 
-  # A region that is newer than the provider works too.
+  # Allows a region that is newer than the provider.
   skip_region_validation = true
 
   default_tags {

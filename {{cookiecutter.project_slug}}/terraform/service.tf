@@ -1,8 +1,8 @@
-# What the business logic needs beyond what every service has. This file is yours: an update of the
-# template leaves it alone. What it uses (a table, a bucket) goes into a file of its own beside it.
+# What the business logic needs beyond what every service has. This file is yours: updates of the
+# template leave it alone. Put the resources it uses (a table, a bucket) in files of their own beside it.
 
 locals {
-  # Statements for the role's policy, with the actions and the resources by name:
+  # Statements for the role's policy. Name the actions and the resources one by one:
   #   {
   #     Sid      = "ReadPrices"
   #     Effect   = "Allow"
@@ -11,7 +11,7 @@ locals {
   #   },
   added_permissions = []
 
-  # Environment variables; ../local.env has them for your machine. No secrets: they stand in the
-  # state and in the console.
+  # Environment variables. For your machine, set them in ../local.env too. No secrets: they can be read
+  # in the state and in the console.
   added_environment_variables = {}
 }

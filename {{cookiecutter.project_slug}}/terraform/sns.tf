@@ -3,21 +3,21 @@ locals {
   topic_arn  = var.sns_topic_arn != null ? var.sns_topic_arn : one(data.aws_sns_topic.this[*].arn)
 }
 
-# The topic belongs to somebody else: it is looked up, not made.
+# The topic belongs to somebody else: it is looked up, not created.
 data "aws_sns_topic" "this" {
   count = var.sns_topic_arn == null ? 1 : 0
 
   name = local.topic_name
 }
 
-# AWS takes up to 15 minutes to heed a changed filter policy.
+# AWS can take up to 15 minutes to apply a changed filter policy.
 resource "aws_sns_topic_subscription" "queue" {
   topic_arn = local.topic_arn
   protocol  = "sqs"
   endpoint  = aws_sqs_queue.main.arn
 
-  # The message as it was published, its attributes as SQS message attributes. SNS discards messages
-  # with more than ten attributes then.
+  # Delivers the message as it was published, with its attributes as SQS message attributes. SNS discards
+  # a message with more than ten attributes.
   raw_message_delivery = true
 
   filter_policy_scope = "MessageAttributes"
@@ -31,6 +31,6 @@ resource "aws_sns_topic_subscription" "queue" {
 
   redrive_policy = jsonencode({ deadLetterTargetArn = aws_sqs_queue.undelivered.arn })
 
-  # SNS can deliver from the first message on.
+  # SNS must be allowed to send before it delivers the first message.
   depends_on = [aws_sqs_queue_policy.this]
 }

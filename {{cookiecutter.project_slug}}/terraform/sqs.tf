@@ -1,8 +1,9 @@
-# Three queues: what is to be done, what failed too often, and what SNS could not deliver.
+# Three queues: for the messages to process, for those that failed too often (the dead-letter queue), and
+# for those that SNS could not deliver.
 
 locals {
   seven_days    = 7 * 24 * 60 * 60
-  fourteen_days = 14 * 24 * 60 * 60 # the longest that SQS keeps messages
+  fourteen_days = 14 * 24 * 60 * 60 # SQS's maximum
 
   queues = {
     main        = aws_sqs_queue.main
@@ -19,22 +20,22 @@ resource "aws_sqs_queue" "main" {
   sqs_managed_sse_enabled    = true
 }
 
-# Messages that failed max_receive_count times. A message's age counts on from when it was sent, so
-# this queue keeps them for longer than the first: at least seven days remain to look at them.
+# Messages that failed max_receive_count times. A message keeps its age when it moves here, so this queue
+# keeps messages for longer than the main queue: at least seven days remain to look at them.
 resource "aws_sqs_queue" "dead_letter" {
   name                      = "${local.name}-dlq"
   message_retention_seconds = local.fourteen_days
   sqs_managed_sse_enabled   = true
 }
 
-# Messages that SNS could not put into the first queue, for example because of a wrong policy.
+# Messages that SNS could not send to the main queue, for example because of a wrong policy.
 resource "aws_sqs_queue" "undelivered" {
   name                      = "${local.name}-undelivered"
   message_retention_seconds = local.fourteen_days
   sqs_managed_sse_enabled   = true
 }
 
-# In a resource of its own, so that both queues are made at the same time.
+# A resource of its own, so that both queues are created at the same time.
 resource "aws_sqs_queue_redrive_policy" "main" {
   queue_url = aws_sqs_queue.main.id
 
@@ -44,7 +45,7 @@ resource "aws_sqs_queue_redrive_policy" "main" {
   })
 }
 
-# No other queue may use this dead-letter queue.
+# No other queue can use this dead-letter queue.
 resource "aws_sqs_queue_redrive_allow_policy" "dead_letter" {
   queue_url = aws_sqs_queue.dead_letter.id
 
@@ -54,8 +55,8 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead_letter" {
   })
 }
 
-# Who may do what: SNS may send to the two queues that it fills, for this topic only, and nobody gets
-# in without TLS. What people and roles of this account may do is for their own policies to say.
+# SNS can send to two of the queues, for this topic only, and nobody can do anything without TLS. What
+# the people and roles of this account can do is up to their own policies.
 resource "aws_sqs_queue_policy" "this" {
   for_each = local.queues
 
@@ -88,8 +89,8 @@ resource "aws_sqs_queue_policy" "this" {
   })
 }
 
-# prevent_destroy takes no variable, so it guards a marker that falls with the queues: a plan that
-# destroys, renames or replaces one of them would replace the marker, and Terraform refuses it.
+# prevent_destroy can't depend on a variable, so it protects this marker instead: a plan that destroys,
+# renames or replaces a queue would also replace the marker, and Terraform refuses that.
 resource "terraform_data" "queues_are_protected" {
   count = var.deletion_protection ? 1 : 0
 

@@ -1,4 +1,4 @@
-# What is particular to dev. All settings, with what they mean and their defaults: ../variables*.tf
+# Settings of dev only. All settings, with descriptions and defaults: ../variables.tf
 
 log_retention_in_days = 14
 

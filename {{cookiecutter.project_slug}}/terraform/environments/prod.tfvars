@@ -1,14 +1,16 @@
-# What is particular to prod. All settings, with what they mean and their defaults: ../variables*.tf
+# Settings of prod only. All settings, with descriptions and defaults: ../variables.tf
 
 log_retention_in_days = 90
 
-# The queues hold messages that exist nowhere else. See ../variables.tf for how to end it.
+# The queues hold messages that exist nowhere else. ../variables.tf says how to end the protection.
 deletion_protection = true
 
-# A gradual release, on Lambda: a tenth of the batches goes to the newest version, the others to version 7.
+{% if cookiecutter.compute == "lambda" %}
+# A gradual release: a tenth of the batches go to the newest version, the others to version 7.
 # live_version  = "7"
 # canary_weight = 0.1
 
+{% endif %}
 # allowed_account_ids = ["123456789012"]
 # sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-prod"
 # alarm_actions       = ["arn:aws:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]

@@ -1,4 +1,4 @@
-# The table that remembers which events were processed. These run without AWS: make validate
+# The table that remembers which events were processed. The tests run without AWS: make validate
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -28,23 +28,23 @@ run "table" {
 
   assert {
     condition     = aws_dynamodb_table.idempotency.name == "${var.service}-${terraform.workspace}-idempotency" && length(aws_dynamodb_table.idempotency.name) <= 255
-    error_message = "The table is the service's, of this environment; names of tables have 255 characters at most."
+    error_message = "The table must be this environment's own, with a name of at most 255 characters."
   }
   assert {
     condition     = aws_dynamodb_table.idempotency.billing_mode == "PAY_PER_REQUEST"
-    error_message = "The table must cost what is used, and never throttle for want of a setting."
+    error_message = "The table must be billed by use, so that no setting can throttle it."
   }
   assert {
     condition     = aws_dynamodb_table.idempotency.hash_key == "id" && coalesce(aws_dynamodb_table.idempotency.range_key, "none") == "none"
-    error_message = "The key is the one that powertools uses."
+    error_message = "The key must be the one that Powertools uses."
   }
   assert {
     condition     = aws_dynamodb_table.idempotency.ttl[0].enabled && aws_dynamodb_table.idempotency.ttl[0].attribute_name == "expiration"
-    error_message = "Items must be deleted when their time is over: powertools writes it to expiration."
+    error_message = "Items must expire at the time that Powertools writes to expiration."
   }
   assert {
     condition     = aws_dynamodb_table.idempotency.point_in_time_recovery[0].enabled
-    error_message = "The table must be recoverable to any second of the last 35 days."
+    error_message = "Point-in-time recovery must be on."
   }
   assert {
     condition     = aws_dynamodb_table.idempotency.deletion_protection_enabled
@@ -57,20 +57,20 @@ run "the_code_uses_the_table" {
 
   assert {
     condition     = local.environment_variables.IDEMPOTENCY_TABLE == aws_dynamodb_table.idempotency.name
-    error_message = "The code must be told which table is its own: without one it processes every duplicate."
+    error_message = "The code must be given the table's name: without it, it processes every duplicate."
   }
   assert {
-    condition     = aws_iam_role_policy.idempotency.role == aws_iam_role.function.id
+    condition     = aws_iam_role_policy.idempotency.role == aws_iam_role.code.id
     error_message = "The role must be allowed to use the table."
   }
   assert {
     condition = [for s in jsondecode(aws_iam_role_policy.idempotency.policy).Statement : [s.Effect, s.Action, s.Resource]] == [
       ["Allow", ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], aws_dynamodb_table.idempotency.arn],
     ]
-    error_message = "The code may do with this table what powertools does, and nothing else."
+    error_message = "The code must be allowed to do what Powertools does with this table, and nothing else."
   }
   assert {
     condition     = !aws_dynamodb_table.idempotency.deletion_protection_enabled
-    error_message = "Without deletion_protection the table goes with the service."
+    error_message = "Without deletion_protection, the table must be deleted with the service."
   }
 }

@@ -1,4 +1,4 @@
-# The decisions that must not get lost by accident. These run without AWS: make validate
+# Decisions that a later change must not undo by accident. They run without AWS: make validate
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -8,15 +8,17 @@ mock_provider "aws" {
 variables {
   aws_region   = "us-east-1"
   architecture = "arm64"
-{% if cookiecutter.compute == "fargate" %}
-  subnet_ids   = ["subnet-1"]
-  image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-{% else %}
+{% if cookiecutter.compute == "lambda" %}
 
   python_version = "3.13"
   package_file   = "tests/service.tftest.hcl" # any file will do
+{% else %}
+  subnet_ids   = ["subnet-1", "subnet-2"]
+  image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 {% endif %}
 }
+
+# Queues, topic and subscription
 
 run "queues" {
   command = plan
@@ -27,15 +29,15 @@ run "queues" {
 
   assert {
     condition     = jsondecode(aws_sqs_queue_redrive_policy.main.redrive_policy) == { deadLetterTargetArn = aws_sqs_queue.dead_letter.arn, maxReceiveCount = 6 }
-    error_message = "After max_receive_count tries a message must go to the dead-letter queue."
+    error_message = "After max_receive_count attempts a message must go to the dead-letter queue."
   }
   assert {
     condition     = jsondecode(aws_sqs_queue_redrive_allow_policy.dead_letter.redrive_allow_policy) == { redrivePermission = "byQueue", sourceQueueArns = [aws_sqs_queue.main.arn] }
-    error_message = "Only the queue may use the dead-letter queue."
+    error_message = "Only the main queue may use the dead-letter queue."
   }
   assert {
     condition     = aws_sqs_queue.dead_letter.message_retention_seconds > aws_sqs_queue.main.message_retention_seconds
-    error_message = "The dead-letter queue must keep messages for longer than the queue: their age counts on."
+    error_message = "The dead-letter queue must keep messages for longer than the main queue: they keep their age."
   }
   assert {
     condition     = alltrue([for queue in local.queues : queue.sqs_managed_sse_enabled])
@@ -55,8 +57,37 @@ run "queues" {
       undelivered = [[{ Service = "sns.amazonaws.com" }, "sqs:SendMessage", aws_sqs_queue.undelivered.arn, { ArnEquals = { "aws:SourceArn" = "arn:aws:sns:us-east-1:123456789012:found-by-name" } }]]
       dead_letter = []
     }
-    error_message = "SNS, for this topic, and nobody else may send to the queue and to the undelivered queue."
+    error_message = "Only SNS, and only for this topic, may send to the main queue and the undelivered queue."
   }
+}
+
+run "visibility_timeout" {
+  command = plan
+
+{% if cookiecutter.compute == "lambda" %}
+  variables {
+    timeout                            = 30
+    maximum_batching_window_in_seconds = 5
+  }
+
+  assert {
+    condition     = aws_sqs_queue.main.visibility_timeout_seconds >= 6 * 30 + 5
+    error_message = "The visibility timeout must be six times the function's timeout plus the batching window."
+  }
+{% else %}
+  variables {
+    timeout = 42600
+  }
+
+  assert {
+    condition     = aws_sqs_queue.main.visibility_timeout_seconds == var.visibility_timeout_seconds && var.visibility_timeout_seconds < 300
+    error_message = "The message of a task that died must become visible again soon, however long a batch may take."
+  }
+  assert {
+    condition     = !aws_ecs_service.this.wait_for_steady_state
+    error_message = "An apply must not wait for batches that take hours."
+  }
+{% endif %}
 }
 
 run "subscription" {
@@ -68,7 +99,7 @@ run "subscription" {
 
   assert {
     condition     = jsondecode(aws_sns_topic_subscription.queue.filter_policy) == { event_type = ["order.created", { prefix = "payment." }, { exists = true }] }
-    error_message = "The filter policy must say exactly what event_types says."
+    error_message = "The filter policy must match exactly what event_types says."
   }
   assert {
     condition     = local.environment_variables.EVENT_TYPES == "order.created,payment.*,*"
@@ -76,15 +107,15 @@ run "subscription" {
   }
   assert {
     condition     = aws_sns_topic_subscription.queue.filter_policy_scope == "MessageAttributes" && aws_sns_topic_subscription.queue.raw_message_delivery
-    error_message = "The filter must look at the attributes, and the attributes must arrive."
+    error_message = "The filter must look at the message attributes, and the attributes must reach the queue."
   }
   assert {
     condition     = jsondecode(aws_sns_topic_subscription.queue.redrive_policy).deadLetterTargetArn == aws_sqs_queue.undelivered.arn
-    error_message = "What SNS cannot deliver must go to the undelivered queue."
+    error_message = "Messages that SNS can't deliver must go to the undelivered queue."
   }
   assert {
     condition     = endswith(data.aws_sns_topic.this[0].name, "-${terraform.workspace}")
-    error_message = "Without other settings the topic is the workspace's."
+    error_message = "By default the topic must be the workspace's."
   }
 }
 
@@ -101,32 +132,26 @@ run "topic_of_another_account" {
   }
 }
 
-run "log_and_names" {
-  command = plan
-
-  assert {
-    condition     = aws_cloudwatch_log_group.function.retention_in_days > 0
-    error_message = "The log must not be kept for ever."
-  }
-  assert {
-    condition     = local.environment_variables.ENVIRONMENT == "${var.product}-${terraform.workspace}"
-    error_message = "ENVIRONMENT is the product and the workspace."
-  }
-}
-
-run "role_with_a_path_and_a_boundary" {
+run "protection" {
   command = plan
 
   variables {
-    iam_path             = "/teams/"
-    permissions_boundary = "arn:aws:iam::123456789012:policy/limit"
+    deletion_protection = true
   }
 
   assert {
-    condition     = aws_iam_role.function.path == "/teams/" && aws_iam_role.function.permissions_boundary == "arn:aws:iam::123456789012:policy/limit"
-    error_message = "Path and boundary limit what a deploy role can make."
+    condition     = length(terraform_data.queues_are_protected) == 1 && length(terraform_data.queues_are_protected[0].triggers_replace) == length(local.queues)
+    error_message = "With deletion_protection, the marker that can't be destroyed must depend on every queue."
   }
+{% if cookiecutter.compute == "fargate" %}
+  assert {
+    condition     = !aws_ecr_repository.this.force_delete
+    error_message = "With deletion_protection, the images to roll back to must stay."
+  }
+{% endif %}
 }
+
+# Names, roles and log
 
 run "longest_names_and_log_to_a_stream" {
   command = plan
@@ -137,48 +162,26 @@ run "longest_names_and_log_to_a_stream" {
   }
 
   assert {
-    condition     = length(local.name) <= 64 && length(aws_iam_role.function.name) <= 64 && length(aws_iam_role.log_subscription[0].name) <= 64
-    error_message = "Names of functions and roles have 64 characters at most."
+    condition     = length(local.name) <= 64 && length(aws_iam_role.code.name) <= 64 && length(aws_iam_role.log_subscription[0].name) <= 64
+    error_message = "Names of functions and roles must have at most 64 characters."
   }
+{% if cookiecutter.compute == "fargate" %}
+  assert {
+    condition     = length(aws_iam_role.execution.name) <= 64
+    error_message = "Names of roles must have at most 64 characters."
+  }
+{% endif %}
   assert {
     condition     = alltrue([for queue in local.queues : length(queue.name) <= 80])
-    error_message = "Names of queues have 80 characters at most."
+    error_message = "Names of queues must have at most 80 characters."
   }
   assert {
     condition     = [for s in jsondecode(aws_iam_role_policy.log_subscription[0].policy).Statement : [s.Action, s.Resource]] == [[["firehose:PutRecord", "firehose:PutRecordBatch"], var.log_destination_arn]]
-    error_message = "CloudWatch Logs must be allowed to write to the stream, and to nothing else."
+    error_message = "CloudWatch Logs must be allowed to write to the stream, and nothing else."
   }
   assert {
     condition     = aws_cloudwatch_log_subscription_filter.central[0].role_arn == aws_iam_role.log_subscription[0].arn && length(aws_lambda_permission.log_subscription) == 0
-    error_message = "A stream is written to in a role."
-  }
-}
-
-run "alarms" {
-  command = plan
-
-  variables {
-    alarm_actions = ["arn:aws:sns:us-east-1:123456789012:on-call"]
-  }
-
-  assert {
-    condition = alltrue([
-      for alarm in aws_cloudwatch_metric_alarm.this :
-      alarm.treat_missing_data == "notBreaching" && alarm.alarm_actions == toset(var.alarm_actions) && alarm.ok_actions == toset(var.alarm_actions) && length(alarm.alarm_description) <= 1024
-    ])
-    error_message = "Every alarm must tell alarm_actions, and must not go off while there is nothing to do."
-  }
-  assert {
-    condition     = aws_cloudwatch_metric_alarm.this["dead-letter-queue-not-empty"].metric_name == "ApproximateNumberOfMessagesVisible"
-    error_message = "NumberOfMessagesSent does not count what SQS moves to a dead-letter queue."
-  }
-  assert {
-    condition     = aws_cloudwatch_metric_alarm.this["messages-failed"].namespace == var.product && aws_cloudwatch_metric_alarm.this["messages-failed"].dimensions == tomap({ service = var.service, environment = "${var.product}-${terraform.workspace}" })
-    error_message = "The service's own metric is the one that the handler writes, of this environment."
-  }
-  assert {
-    condition     = alltrue([for queue in local.queues : strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "\"${queue.name}\"")]) && strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "\"found-by-name\"")
-    error_message = "The dashboard must show the chain from the topic to the dead-letter queue."
+    error_message = "CloudWatch Logs must write to a stream in a role."
   }
 }
 
@@ -190,24 +193,473 @@ run "log_to_a_function" {
   }
 
   assert {
-    condition     = aws_lambda_permission.log_subscription[0].principal == "logs.amazonaws.com" && aws_lambda_permission.log_subscription[0].source_arn == "${aws_cloudwatch_log_group.function.arn}:*"
+    condition     = aws_lambda_permission.log_subscription[0].principal == "logs.amazonaws.com" && aws_lambda_permission.log_subscription[0].source_arn == "${aws_cloudwatch_log_group.code.arn}:*"
     error_message = "CloudWatch Logs must be allowed to invoke the function, for this log only."
   }
   assert {
     condition     = length(aws_cloudwatch_log_subscription_filter.central) == 1 && length(aws_iam_role.log_subscription) == 0
-    error_message = "A function needs a permission, no role."
+    error_message = "A function needs a permission, not a role."
   }
 }
 
-run "protection" {
+run "roles" {
   command = plan
 
   variables {
-    deletion_protection = true
+    iam_path             = "/teams/"
+    permissions_boundary = "arn:aws:iam::123456789012:policy/limit"
   }
 
   assert {
-    condition     = length(terraform_data.queues_are_protected) == 1 && length(terraform_data.queues_are_protected[0].triggers_replace) == length(local.queues)
-    error_message = "With deletion_protection the marker that must not be destroyed has to follow every queue."
+    condition     = aws_cloudwatch_log_group.code.retention_in_days > 0
+    error_message = "The log must not be kept forever."
+  }
+  assert {
+    condition     = local.environment_variables.ENVIRONMENT == "${var.product}-${terraform.workspace}"
+    error_message = "ENVIRONMENT must be the product and the workspace."
+  }
+{% if cookiecutter.compute == "lambda" %}
+  assert {
+    condition     = aws_iam_role.code.path == "/teams/" && aws_iam_role.code.permissions_boundary == "arn:aws:iam::123456789012:policy/limit"
+    error_message = "The role must have the path and the boundary that a deploy role is limited to."
+  }
+  assert {
+    condition     = jsondecode(aws_iam_role.code.assume_role_policy).Statement[*].Principal == [{ Service = "lambda.amazonaws.com" }]
+    error_message = "Only Lambda may assume the role."
+  }
+  assert {
+    condition = [for s in jsondecode(aws_iam_role_policy.code.policy).Statement : [s.Action, s.Resource]] == concat(
+      [
+        [["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], aws_sqs_queue.main.arn],
+        [["logs:CreateLogStream", "logs:PutLogEvents"], "${aws_cloudwatch_log_group.code.arn}:*"],
+        [["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"],
+      ],
+      [for s in local.added_permissions : [s.Action, s.Resource]],
+    )
+    error_message = "The role's policy must allow what every service does, what service.tf adds, and nothing else."
+  }
+{% else %}
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.code, aws_iam_role.execution] : role.path == "/teams/" && role.permissions_boundary == "arn:aws:iam::123456789012:policy/limit"])
+    error_message = "Both roles must have the path and the boundary that a deploy role is limited to."
+  }
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.code, aws_iam_role.execution] : jsondecode(role.assume_role_policy).Statement[*].Principal == [{ Service = "ecs-tasks.amazonaws.com" }]])
+    error_message = "Only tasks may assume the roles."
+  }
+  assert {
+    condition     = aws_ecs_task_definition.this.task_role_arn != null && aws_iam_role.execution.name == "${local.name}-execution" && aws_iam_role.code.name == local.name
+    error_message = "The code must have another role than ECS."
+  }
+  assert {
+    condition = [for s in jsondecode(aws_iam_role_policy.code.policy).Statement : [s.Action, s.Resource]] == concat(
+      [
+        [["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], aws_sqs_queue.main.arn],
+        [["sqs:ChangeMessageVisibility"], aws_sqs_queue.main.arn],
+        [["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"], "arn:aws:ecs:us-east-1:123456789012:task/own/*"],
+      ],
+      [for s in local.added_permissions : [s.Action, s.Resource]],
+    )
+    error_message = "The role's policy must allow what every service does, what service.tf adds, and nothing else."
+  }
+  assert {
+    condition = [for s in jsondecode(aws_iam_role_policy.execution.policy).Statement : [s.Action, s.Resource]] == [
+      [["logs:CreateLogStream", "logs:PutLogEvents"], "${aws_cloudwatch_log_group.code.arn}:*"],
+      [["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], aws_ecr_repository.this.arn],
+      [["ecr:GetAuthorizationToken"], "*"],
+    ]
+    error_message = "ECS must be allowed to pull the image and write the log, and nothing else."
+  }
+{% endif %}
+}
+
+# Alarms and dashboard
+
+run "alarms" {
+  command = plan
+
+  variables {
+    service       = "a234567890-234567890-234567890-234567890"
+    alarm_actions = ["arn:aws:sns:us-east-1:123456789012:on-call"]
+{% if cookiecutter.compute == "lambda" %}
+    timeout       = 10
+{% endif %}
+  }
+
+  assert {
+    condition = alltrue([
+      for alarm in concat(
+        values(aws_cloudwatch_metric_alarm.this),
+{% if cookiecutter.compute == "lambda" %}
+        [aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.duration],
+{% else %}
+        [aws_cloudwatch_metric_alarm.no_task_running],
+{% endif %}
+      ) :
+      alarm.treat_missing_data == "notBreaching" && alarm.alarm_actions == toset(var.alarm_actions) && alarm.ok_actions == toset(var.alarm_actions) && length(alarm.alarm_description) <= 1024
+    ])
+    error_message = "Every alarm must notify alarm_actions, and must stay silent while there is nothing to do."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["dead-letter-queue-not-empty"].metric_name == "ApproximateNumberOfMessagesVisible"
+    error_message = "The alarm must not use NumberOfMessagesSent, which omits what SQS moves to a dead-letter queue."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["messages-failed"].namespace == var.product && aws_cloudwatch_metric_alarm.this["messages-failed"].dimensions == tomap({ service = var.service, environment = "${var.product}-${terraform.workspace}" })
+    error_message = "The alarm must use the metric that the handler writes, of this environment."
+  }
+  assert {
+    condition     = alltrue([for queue in local.queues : strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "\"${queue.name}\"")]) && strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "\"found-by-name\"")
+    error_message = "The dashboard must show the chain from the topic to the dead-letter queue."
+  }
+{% if cookiecutter.compute == "lambda" %}
+  assert {
+    condition     = keys(aws_cloudwatch_metric_alarm.this) == ["dead-letter-queue-not-empty", "message-too-old", "messages-failed", "throttled", "undelivered-queue-not-empty"]
+    error_message = "Every alarm must be listed here: one is missing or new."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.duration.threshold == 8000
+    error_message = "The duration alarm must be raised at 80 % of the timeout."
+  }
+{% else %}
+  assert {
+    condition     = keys(aws_cloudwatch_metric_alarm.this) == ["dead-letter-queue-not-empty", "memory-high", "message-too-old", "messages-failed", "undelivered-queue-not-empty"]
+    error_message = "Every alarm must be listed here: one is missing or new."
+  }
+{% endif %}
+}
+
+{% if cookiecutter.compute == "lambda" %}
+# Function
+
+run "function" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_function.this.runtime == "python3.13" && aws_lambda_function.this.architectures == tolist(["arm64"]) && aws_lambda_function.this.handler == "handler.handler"
+    error_message = "The function must run what the package was built for."
+  }
+  assert {
+    condition     = aws_lambda_function.this.source_code_hash == filebase64sha256(var.package_file) && aws_lambda_function.this.filename == var.package_file
+    error_message = "A changed package must be deployed."
+  }
+  assert {
+    condition     = aws_lambda_function.this.logging_config[0].log_format == "JSON" && aws_lambda_function.this.logging_config[0].log_group == aws_cloudwatch_log_group.code.name
+    error_message = "The function must log as JSON to its own log group."
+  }
+  assert {
+    condition     = aws_lambda_function.this.logging_config[0].system_log_level != null
+    error_message = "system_log_level must be set: without it every plan shows a new version."
+  }
+  assert {
+    condition     = aws_lambda_function.this.tracing_config[0].mode == "Active"
+    error_message = "Tracing must be on by default."
+  }
+  assert {
+    condition     = aws_lambda_function.this.environment[0].variables == tomap(local.environment_variables)
+    error_message = "The function must get the variables that the code reads."
+  }
+  assert {
+    condition     = aws_lambda_function.this.publish && aws_lambda_alias.live.function_version == "7"
+    error_message = "The newest version must get the messages."
+  }
+  assert {
+    condition     = aws_lambda_event_source_mapping.queue.event_source_arn == aws_sqs_queue.main.arn && aws_lambda_event_source_mapping.queue.function_name == aws_lambda_alias.live.arn
+    error_message = "The queue must feed the alias, so that a version can be rolled back."
+  }
+  assert {
+    condition     = contains(aws_lambda_event_source_mapping.queue.function_response_types, "ReportBatchItemFailures")
+    error_message = "Partial batch responses must be on: without them one failed message fails its whole batch, or is lost."
+  }
+  assert {
+    condition     = aws_lambda_event_source_mapping.queue.enabled && length(aws_lambda_event_source_mapping.queue.filter_criteria) == 0
+    error_message = "The mapping must be enabled and must not filter: a filter deletes what it does not match."
+  }
+  assert {
+    condition     = aws_lambda_event_source_mapping.queue.scaling_config[0].maximum_concurrency == var.maximum_concurrency && coalesce(aws_lambda_function.this.reserved_concurrent_executions, -1) == -1
+    error_message = "The mapping, not the function, must limit concurrency: a throttled message counts as an attempt."
   }
 }
+
+run "role_without_tracing" {
+  command = plan
+
+  variables {
+    tracing_mode = "PassThrough"
+  }
+
+  assert {
+    condition     = [for s in jsondecode(aws_iam_role_policy.code.policy).Statement : s.Sid if s.Resource == "*"] == [for s in local.added_permissions : s.Sid if s.Resource == "*"]
+    error_message = "Without tracing, no permission may be for all resources."
+  }
+}
+
+run "role_in_a_vpc" {
+  command = plan
+
+  variables {
+    subnet_ids         = ["subnet-1"]
+    security_group_ids = ["sg-1"]
+  }
+
+  assert {
+    condition     = alltrue([for s in jsondecode(aws_iam_role_policy.code.policy).Statement : alltrue([for action in flatten([s.Action]) : !strcontains(action, "*")])])
+    error_message = "Actions must be named one by one."
+  }
+  assert {
+    condition     = [for s in jsondecode(aws_iam_role_policy.code.policy).Statement : s.Sid if s.Resource == "*"] == concat(["Trace", "Network"], [for s in local.added_permissions : s.Sid if s.Resource == "*"])
+    error_message = "Only traces, network interfaces and what service.tf adds may be for all resources."
+  }
+}
+
+run "paused_and_rolled_back" {
+  command = plan
+
+  variables {
+    paused       = true
+    live_version = "3"
+  }
+
+  assert {
+    condition     = !aws_lambda_event_source_mapping.queue.enabled
+    error_message = "While paused, Lambda must take no messages."
+  }
+  assert {
+    condition     = aws_lambda_alias.live.function_version == "3"
+    error_message = "live_version must decide which version gets the messages."
+  }
+}
+
+run "gradual_release" {
+  command = plan
+
+  variables {
+    live_version  = "6"
+    canary_weight = 0.1
+  }
+
+  assert {
+    condition     = aws_lambda_alias.live.function_version == "6" && aws_lambda_alias.live.routing_config[0].additional_version_weights["7"] == 0.1
+    error_message = "The newest version must get canary_weight of the batches, and live_version the others."
+  }
+}
+
+run "package_through_s3_and_snap_start" {
+  command = plan
+
+  variables {
+    artifact_bucket = "artifacts"
+    snap_start      = true
+  }
+
+  assert {
+    condition     = aws_lambda_function.this.filename == null && aws_lambda_function.this.s3_bucket == "artifacts" && aws_lambda_function.this.s3_key == aws_s3_object.package[0].key
+    error_message = "With artifact_bucket, the function's code must come from it."
+  }
+  assert {
+    condition     = strcontains(aws_s3_object.package[0].key, replace(replace(filebase64sha256(var.package_file), "/", "_"), "+", "-"))
+    error_message = "The key must depend on the content, so that an unchanged package is not uploaded again."
+  }
+  assert {
+    condition     = aws_lambda_function.this.snap_start[0].apply_on == "PublishedVersions"
+    error_message = "SnapStart must be for published versions, the only ones it works on."
+  }
+}
+
+run "settings_only" {
+  command = plan
+
+  variables {
+    package_file = "there-is-none.zip"
+    package_hash = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+  }
+
+  assert {
+    condition     = aws_lambda_function.this.source_code_hash == var.package_hash
+    error_message = "With package_hash, the deployed package must stay."
+  }
+}
+{% else %}
+# Tasks
+
+run "task" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_task_definition.this.requires_compatibilities == toset(["FARGATE"]) && aws_ecs_task_definition.this.runtime_platform[0].cpu_architecture == "ARM64"
+    error_message = "The task must run what the image is built for."
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[0].image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/this-one@${var.image_digest}"
+    error_message = "The image must come from the service's own repository, by its digest."
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[0].readonlyRootFilesystem && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].mountPoints == [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
+    error_message = "Only /tmp may be writable."
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[0].healthCheck.command == ["CMD", "python", "worker.py", "health"] && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].stopTimeout == 120
+    error_message = "ECS must check the worker's health, and give it time to stop."
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[0].logConfiguration.options["awslogs-group"] == aws_cloudwatch_log_group.code.name && aws_cloudwatch_log_group.code.name == "/ecs/${local.name}"
+    error_message = "The log must go to the service's own log group."
+  }
+  assert {
+    condition = {
+      for variable in jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment : variable.name => variable.value if variable.name != "QUEUE_URL"
+      } == merge(local.environment_variables, {
+        BATCH_SIZE         = "1"
+        POLLERS            = "1"
+        VISIBILITY_TIMEOUT = "120"
+        TIMEOUT            = "1800"
+        STOP_TIMEOUT       = "120"
+        AWS_DEFAULT_REGION = "us-east-1"
+    })
+    error_message = "The worker must get its settings, and the code the variables that it reads."
+  }
+  assert {
+    condition     = aws_ecs_task_definition.this.skip_destroy
+    error_message = "Earlier revisions must stay, to roll back to."
+  }
+}
+
+run "service" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_service.this.task_definition == aws_ecs_task_definition.this.arn && aws_ecs_service.this.desired_count == 0
+    error_message = "The newest release must be the one that runs, and no task may run while there is nothing to do."
+  }
+  assert {
+    condition     = aws_ecs_service.this.deployment_circuit_breaker[0].enable && aws_ecs_service.this.deployment_circuit_breaker[0].rollback && aws_ecs_service.this.wait_for_steady_state
+    error_message = "A release whose tasks do not start must be rolled back, and the apply must fail."
+  }
+  assert {
+    condition     = aws_ecs_service.this.force_new_deployment && one(aws_ecs_service.this.capacity_provider_strategy).capacity_provider == "FARGATE"
+    error_message = "A change of fargate_spot must not replace the service."
+  }
+  assert {
+    condition     = aws_ecs_service.this.network_configuration[0].security_groups == toset(["sg-own"]) && aws_ecs_service.this.network_configuration[0].subnets == toset(var.subnet_ids) && !aws_ecs_service.this.network_configuration[0].assign_public_ip
+    error_message = "Tasks must run in the given subnets, without a public IP address."
+  }
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.https[0].from_port == 443 && aws_vpc_security_group_egress_rule.https[0].to_port == 443 && aws_security_group.this[0].vpc_id == "vpc-1"
+    error_message = "Only HTTPS may go out."
+  }
+  assert {
+    condition     = aws_ecr_repository.this.image_tag_mutability == "IMMUTABLE" && aws_ecr_repository.this.image_scanning_configuration[0].scan_on_push
+    error_message = "Images must be immutable, and scanned."
+  }
+}
+
+run "given_cluster_and_security_group" {
+  command = plan
+
+  variables {
+    cluster_arn        = "arn:aws:ecs:us-east-1:123456789012:cluster/shared"
+    security_group_ids = ["sg-1"]
+    architecture       = "x86_64"
+  }
+
+  assert {
+    condition     = length(aws_ecs_cluster.this) + length(aws_security_group.this) + length(data.aws_subnet.first) == 0
+    error_message = "What is given must not be created."
+  }
+  assert {
+    condition     = aws_ecs_service.this.cluster == var.cluster_arn && output.cluster_name == "shared" && aws_ecs_service.this.network_configuration[0].security_groups == toset(["sg-1"])
+    error_message = "The given cluster and security group must be used."
+  }
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.code.policy).Statement[2].Resource == "arn:aws:ecs:us-east-1:123456789012:task/shared/*"
+    error_message = "Tasks must be able to protect themselves in the given cluster."
+  }
+  assert {
+    condition     = aws_ecs_task_definition.this.runtime_platform[0].cpu_architecture == "X86_64"
+    error_message = "The task must run what the image is built for."
+  }
+}
+
+run "scaling" {
+  command = plan
+
+  variables {
+    max_capacity     = 7
+    backlog_per_task = 4
+  }
+
+  assert {
+    condition     = aws_appautoscaling_target.this.min_capacity == 0 && aws_appautoscaling_target.this.max_capacity == 7 && aws_appautoscaling_target.this.resource_id == "service/own/${local.name}"
+    error_message = "The service must scale within min_capacity and max_capacity."
+  }
+  assert {
+    condition     = aws_appautoscaling_policy.backlog.target_tracking_scaling_policy_configuration[0].target_value == 4
+    error_message = "The scaling must keep the backlog per task at backlog_per_task."
+  }
+  assert {
+    condition = {
+      for metric in aws_appautoscaling_policy.backlog.target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].metrics :
+      metric.id => try([metric.metric_stat[0].metric[0].metric_name, metric.metric_stat[0].stat], metric.expression)
+      } == {
+      backlog_per_task = "(waiting + in_flight) / running"
+      waiting          = ["ApproximateNumberOfMessagesVisible", "Maximum"]
+      in_flight        = ["ApproximateNumberOfMessagesNotVisible", "Maximum"]
+      running          = ["CPUUtilization", "SampleCount"]
+    }
+    error_message = "The backlog must include messages in flight, per running task."
+  }
+  assert {
+    condition     = aws_appautoscaling_policy.from_zero[0].step_scaling_policy_configuration[0].adjustment_type == "ChangeInCapacity" && one(aws_appautoscaling_policy.from_zero[0].step_scaling_policy_configuration[0].step_adjustment).scaling_adjustment == 1
+    error_message = "Scaling from zero must add one task, and never remove one."
+  }
+  assert {
+    condition     = aws_appautoscaling_policy.to_zero[0].step_scaling_policy_configuration[0].adjustment_type == "ExactCapacity" && one(aws_appautoscaling_policy.to_zero[0].step_scaling_policy_configuration[0].step_adjustment).scaling_adjustment == 0
+    error_message = "With nothing to do, no task may run."
+  }
+  assert {
+    condition     = [for query in aws_cloudwatch_metric_alarm.scaling["to-zero"].metric_query : query.expression if query.id == "messages"] == ["waiting + in_flight"]
+    error_message = "While a message is in flight, the last task must stay."
+  }
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.scaling : startswith(alarm.alarm_name, "scaling-") && alarm.treat_missing_data == "notBreaching" && length(alarm.alarm_actions) == 1])
+    error_message = "The scaling's alarms must not look like the service's."
+  }
+}
+
+run "at_least_one_task" {
+  command = plan
+
+  variables {
+    min_capacity = 1
+    fargate_spot = true
+  }
+
+  assert {
+    condition     = aws_appautoscaling_target.this.min_capacity == 1 && length(aws_appautoscaling_policy.from_zero) + length(aws_appautoscaling_policy.to_zero) + length(aws_cloudwatch_metric_alarm.scaling) == 0
+    error_message = "With a task that always runs, nothing may scale from or to zero."
+  }
+  assert {
+    condition     = one(aws_ecs_service.this.capacity_provider_strategy).capacity_provider == "FARGATE_SPOT"
+    error_message = "With fargate_spot, tasks must run on Fargate Spot."
+  }
+}
+
+run "paused_and_rolled_back" {
+  command = plan
+
+  variables {
+    min_capacity = 1
+    paused       = true
+    live_version = "3"
+  }
+
+  assert {
+    condition     = aws_appautoscaling_target.this.min_capacity == 0 && aws_appautoscaling_target.this.max_capacity == 0
+    error_message = "While paused, no task may run."
+  }
+  assert {
+    condition     = aws_ecs_service.this.task_definition == "arn:aws:ecs:us-east-1:123456789012:task-definition/this-one:3"
+    error_message = "live_version must decide which revision runs."
+  }
+}
+{% endif %}
