@@ -7,21 +7,21 @@ go, with a command that carries every answer, so that nothing has to be typed tw
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
-import os
 import re
 import shlex
-import signal
 import sys
-import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# When this hook fails, cookiecutter removes the folder that it believes it has made. With `..` in
+# the slug that can be one of the user's: for `new/..` it is the whole output folder. An error in
+# Jinja, other than an undefined variable, ends cookiecutter before the hook runs, and it removes
+# nothing.
+# {{ "" if ".." not in cookiecutter.project_slug else {}.pop("project_slug must not contain ..") }}
 ANSWERS = r"""
 {{ cookiecutter | tojson }}
 """
@@ -389,83 +389,10 @@ def command(answers: Mapping[str, Any], found: Iterable[Problem], overwrite: boo
     return " \\\n  ".join(lines)
 
 
-def folders_of(slug: str, output_folder: Path) -> list[Path]:
-    """Return the folders of a slug with a path in it, the deepest first.
-
-    The output folder and what that is in are left out.
-    """
-    parts = slug.split("/")
-    ends = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-    folders = {Path(os.path.normpath(output_folder / end)) for end in ends}
-    folders -= {output_folder, *output_folder.parents}
-    return sorted(folders, key=lambda folder: (-len(folder.parts), folder))
-
-
-def made_at(folder: Path) -> float:
-    """Return when `folder` was made, in seconds since 1970; 0 if it can't be told.
-
-    Not all file systems know, so the time of its last reading stands in: nobody has read a folder
-    that is a moment old.
-    """
-    try:
-        status = folder.stat()
-    except OSError:
-        return 0
-    return float(getattr(status, "st_birthtime", status.st_atime))
-
-
-def new_folders(slug: str, output_folder: Path) -> list[Path]:
-    """Return the folders that cookiecutter has just made, the deepest first.
-
-    They are all made in one moment, if the machine is not too busy. Call this before anything
-    reads them.
-    """
-    folders = folders_of(slug, output_folder)
-    newest = max(map(made_at, folders), default=0)
-
-    def is_new(folder: Path) -> bool:
-        return abs(made_at(folder) - newest) < 0.2
-
-    above = itertools.takewhile(is_new, (output_folder, *output_folder.parents))
-    return [*filter(is_new, folders), *above]
-
-
-def interrupt_cookiecutter() -> None:
-    """End cookiecutter as Ctrl-C does (exit code 1), so that it deletes nothing on its way out."""
-    cookiecutter = os.getppid()
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        os.kill(cookiecutter, stop)
-        for _ in range(50):
-            if os.getppid() != cookiecutter:
-                return
-            time.sleep(0.05)
-
-
-def clear_away(new: list[Path], slug: str, output_folder: Path, project_folder: Path) -> None:
-    """Leave no folder behind that cookiecutter has made, and none deleted that was there before.
-
-    When this hook fails, cookiecutter removes the project folder, but not the folders that it made
-    on the way there: remove those of `new` that are empty. And it takes a folder that was there
-    before for its own if the way to it is new: for the slug `new/..` it would delete the whole
-    output folder. It is stopped before it does.
-    """
-    if new != [project_folder]:
-        for folder in new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-    if ".." in slug.split("/") and project_folder.exists():
-        was_there = project_folder in {output_folder, *output_folder.parents}
-        if was_there or any(project_folder.iterdir()):
-            interrupt_cookiecutter()
-
-
 def main() -> int:
     """Check the answers; return the exit code, 0 if they can be used."""
     answers = json.loads(ANSWERS)
-    slug = str(answers.get("project_slug"))
     folder = Path.cwd()
-    output_folder = Path(answers.get("_output_dir") or folder.parent).resolve()
-    new = new_folders(slug, output_folder)
     repository = find_repository(folder)
 
     found = problems(answers)
@@ -484,17 +411,19 @@ def main() -> int:
             print(f"Warning: {warning}", file=sys.stderr)
         return 0
 
+    stays = ""
+    if "/" in str(answers.get("project_slug")):
+        stays = f"Cookiecutter removes only {folder}: {folder.parent} stays, even if it is new.\n"
     count = "1 answer" if len(found) == 1 else f"{len(found)} answers"
     overwrite = "project_slug" not in wrong and any(folder.iterdir())
     print(
         f"\n{count} can't be used.\n\n{report(found)}\n"
         "Nothing was rendered. To try again, paste this command and correct what stands last:\n\n"
         f"{command(answers, found, overwrite)}\n\n"
+        f"{stays}"
         "(What cookiecutter prints below only says that it stopped.)\n",
         file=sys.stderr,
-        flush=True,
     )
-    clear_away(new, slug, output_folder, folder)
     return 1
 
 

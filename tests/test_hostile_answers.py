@@ -201,11 +201,14 @@ TEMPLATES = compiled(SOURCES)
 OPENING, CLOSING = 'r"""\n', '\n"""'
 ANSWERS = re.compile(r"(?<=\nANSWERS = r\"\"\"\n)\{\{ cookiecutter.* \| tojson \}\}(?=\n\"\"\"\n)")
 
+# One line in the pre-gen hook refuses a slug with `..` while it is rendered.
+GUARD = re.compile(r"(?<=\n# )\{\{ .* cookiecutter.project_slug .* \}\}(?=\n)")
+
 
 def hook_template(name: str) -> tuple[Template, str, str]:
     """Return a hook as a template, and the text of it before and after the answers."""
     text = (TEMPLATE / "hooks" / name).read_text(encoding="utf-8")
-    before, after = ANSWERS.split(text)
+    before, after = ANSWERS.split(GUARD.sub("", text))
     return ENVIRONMENT.from_string(text), before, after
 
 
@@ -386,6 +389,10 @@ def check_rendered(answers: Answers, templates: Templates = TEMPLATES) -> None:
 
 def check_hooks(answers: Answers) -> None:
     """Check that the hooks get the answers as data: one string, which gives them back."""
+    if ".." in answers["project_slug"]:
+        with pytest.raises(KeyError, match="project_slug must not"):
+            HOOKS[0][0].render(cookiecutter=in_full(answers))
+        return
     full = in_full(answers)
     for template, before, after in HOOKS:
         text = template.render(cookiecutter=full)
