@@ -315,9 +315,9 @@ def test_a_service_on_fargate_can_be_deployed_and_run(
             PolicyArn=applied["permissions_boundaries"][environment], VersionId="v1"
         )["PolicyVersion"]["Document"]
         bounded = {action for s in statements(document) for action in listed(s["Action"])}
-        code = (SERVICE / "terraform" / "iam_fargate.tf").read_text(encoding="utf-8")
+        code = (SERVICE / "terraform" / "iam.tf").read_text(encoding="utf-8")
         used = set(re.findall(r'"((?:ecr|ecs|logs|sqs):\w+)"', code))
-        assert len(used) == 9
+        assert len(used) == 12
         assert used - bounded == set()
 
 

@@ -147,12 +147,12 @@ TFVARS = "# Comment\n\nlog_retention_in_days = 90\n\n# live_version = 1\n"
 def test_a_setting_is_added_changed_and_taken_out_again() -> None:
     added = tfvars.with_setting(TFVARS, "live_version", '"7"')
     assert added == f'{TFVARS}\n{tfvars.HEADING}\nlive_version = "7"\n'
-    second = tfvars.with_setting(added, "event_source_mapping_enabled", "false")
+    second = tfvars.with_setting(added, "paused", "true")
     changed = tfvars.with_setting(second, "live_version", '"8"')
     assert changed == second.replace('"7"', '"8"')
     out = tfvars.with_setting(changed, "live_version", "")
-    assert out == f"{TFVARS}\n{tfvars.HEADING}\nevent_source_mapping_enabled = false\n"
-    assert tfvars.with_setting(out, "event_source_mapping_enabled", "") == TFVARS
+    assert out == f"{TFVARS}\n{tfvars.HEADING}\npaused = true\n"
+    assert tfvars.with_setting(out, "paused", "") == TFVARS
     assert tfvars.with_setting(TFVARS, "live_version", "") == TFVARS
 
 
@@ -554,7 +554,7 @@ def test_from_a_pull_request_to_production_and_back(checkout: Checkout, tmp_path
 
     make("pause", "ENV=prod")
     assert state() == {"Disabled"}
-    assert "\nevent_source_mapping_enabled = false\n" in settings.read_text()
+    assert "\npaused = true\n" in settings.read_text()
     make("resume", "ENV=prod")
     assert state() == {"Enabled"}
     assert settings.read_text() == before

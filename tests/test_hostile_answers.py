@@ -351,7 +351,7 @@ def parse(name: str, text: str) -> Any:
 # Where text that has no rule but its length goes. Each other place needs an escape of its own.
 FREE_TEXT = {
     "project_name": {"README.md"},
-    "description": {"README.md", "pyproject.toml", "terraform/variables_lambda.tf"},
+    "description": {"README.md", "pyproject.toml", "terraform/variables.tf"},
 }
 
 
@@ -661,10 +661,11 @@ def test_terraform_takes_every_answer_that_the_hook_takes(tmp_path: Path) -> Non
     @examples(15, phases=[Phase.generate])
     def property_of(answers: Answers) -> None:
         texts = render_here(answers)
-        for name in ("variables.tf", "variables_lambda.tf"):
-            (tmp_path / name).write_text(texts[f"terraform/{name}"], encoding="utf-8")
+        (tmp_path / "variables.tf").write_text(texts["terraform/variables.tf"], encoding="utf-8")
         variables = {f"TF_VAR_{name}": answers[name] for name in ("python_version", "architecture")}
         variables["TF_VAR_package_file"] = "variables.tf"  # Any file will do.
+        variables["TF_VAR_subnet_ids"] = '["subnet-1"]'  # Fargate has no default for it.
+        variables["TF_VAR_security_group_ids"] = '["sg-1"]'
         run("terraform", "plan", "-no-color", "-input=false", cwd=tmp_path, **variables)
 
     property_of()

@@ -350,7 +350,7 @@ def test_apply_and_pause(checkout: Checkout, aws: LocalAws) -> None:
     assert settings.read_text() == before
     assert "There is no plan for dev" in checkout.refused("apply")
     checkout.make("pause")
-    assert "\nevent_source_mapping_enabled = false\n" in settings.read_text()
+    assert "\npaused = true\n" in settings.read_text()
 
 
 @pytest.mark.parametrize("way", [ctrl_c, kill_9])

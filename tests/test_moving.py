@@ -106,7 +106,7 @@ class Moving:
         """Return the environment of the container that the ECS service has, and the ledger's."""
         ecs = self.aws.client("ecs")
         (service,) = ecs.describe_services(
-            cluster=outputs["cluster_name"], services=[outputs["function_name"]]
+            cluster=outputs["cluster_name"], services=[outputs["service_name"]]
         )["services"]
         task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])
         (container,) = task["taskDefinition"]["containerDefinitions"]
@@ -146,7 +146,7 @@ def moving(tmp_path: Path) -> Iterator[Moving]:
         settings: dict[str, dict[str, Any]] = {
             "lambda": {
                 "allowed_account_ids": [],
-                "event_source_mapping_enabled": False,
+                "paused": True,
                 "package_file": str(package),
             },
             "fargate": {

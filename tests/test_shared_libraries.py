@@ -79,7 +79,7 @@ def fork(tmp_path: Path, index: str) -> Path:
         text = path.read_text(encoding="utf-8")
         assert place in text
         path.write_text(f"{text.replace(place, place + dependency, 1)}\n{source}", encoding="utf-8")
-    variables = fork / SERVICE.name / "terraform" / "variables_lambda.tf"
+    variables = fork / SERVICE.name / "terraform" / "variables.tf"
     text, count = re.subn(
         r'(variable "layers" \{\n(?:.*\n)*?)  default +=.*\n',
         lambda found: found[1] + layers,
@@ -112,7 +112,7 @@ def test_a_company_library_and_layer_are_in_every_service(fork: Path, tmp_path: 
     said = run(sys.executable, "-c", line, cwd=tmp_path, PYTHONPATH=str(packaged)).stdout
     assert said.startswith(f"orders {packaged}")
 
-    variables = (service / "terraform" / "variables_lambda.tf").read_text(encoding="utf-8")
+    variables = (service / "terraform" / "variables.tf").read_text(encoding="utf-8")
     assert ":layer:otel:1" in variables.partition('variable "layers"')[2].partition("\n}\n")[0]
     need("terraform")
     run("terraform", "fmt", "-check", "-recursive", "terraform", cwd=service)

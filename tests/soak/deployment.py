@@ -30,7 +30,7 @@ SETTINGS: dict[str, object] = {
     "batch_size": 20,
     "maximum_batching_window_in_seconds": 1,
     "maximum_concurrency": 4,
-    "event_source_mapping_enabled": False,  # the event source is ours
+    "paused": True,  # the event source is ours
     "allowed_account_ids": [],
 }
 

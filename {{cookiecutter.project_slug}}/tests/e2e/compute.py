@@ -16,7 +16,7 @@ NAME = "Lambda"
 VARIABLES: dict[str, object] = {
     "allowed_account_ids": [],
     "artifact_bucket": None,
-    "event_source_mapping_enabled": False,
+    "paused": True,
     "layers": [],
     "live_version": None,
     "log_destination_arn": None,

@@ -61,7 +61,7 @@ def container_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
     """Return the container of the task definition that the ECS service has."""
     ecs = aws.client("ecs")
     (service,) = ecs.describe_services(
-        cluster=outputs["cluster_name"], services=[outputs["function_name"]]
+        cluster=outputs["cluster_name"], services=[outputs["service_name"]]
     )["services"]
     task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
     (container,) = task["containerDefinitions"]

@@ -66,7 +66,7 @@ def test_every_message_arrives_where_it_belongs(
     say(f"the message {line['correlation_id']} went through:")
     say(f"  SNS     {outputs['topic_arn']}")
     say(f"  SQS     {outputs['queue_arn']}, message {line['message_id']}")
-    say(f"  {NAME:<7} {outputs['function_arn']}, which logged")
+    say(f"  {NAME:<7} {outputs['service_arn']}, which logged")
     say(f"          {json.dumps(line)}")
 
 
