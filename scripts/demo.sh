@@ -1,5 +1,5 @@
 #!/bin/sh
-# What `make demo` does: render the service of the default answers and take it from the first test to a
+# What `make demo` does: renders a service with the default answers and takes it from its first test to a
 # message that goes through the whole chain, on a local AWS.
 set -eu
 
@@ -11,7 +11,7 @@ say() {
 	printf '\n==> %s\n' "$*"
 }
 
-# What runs ends with the demo, however that is ended.
+# However the demo ends, it ends the running step, too.
 running=
 step() {
 	make -C "$service" --no-print-directory "$@" &
@@ -20,13 +20,13 @@ step() {
 }
 trap 'kill "$running" 2>/dev/null && wait "$running"; exit 130' INT TERM HUP
 
-python=$(sh '{{cookiecutter.project_slug}}/scripts/find_python.sh' 3.13 3.12 3.11)
+python=$(sh '{{cookiecutter.project_slug}}/tools/find_python.sh' 3.13 3.12 3.11)
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-say "1. Rendering a service from the default answers, for Python $version"
+say "1. Rendering a service with the default answers, for Python $version"
 rm -rf "$demo"
 mkdir -p "$demo"
-# What it says of where to go next is for somebody who renders a service to keep it.
+# The next steps that it prints are for somebody who renders a service to keep it.
 .venv/bin/python -m cookiecutter --no-input --default-config --output-dir "$demo" . \
 	"python_version=$version" >"$demo/cookiecutter.log" 2>&1 || {
 	cat "$demo/cookiecutter.log" >&2
@@ -52,4 +52,4 @@ fi
 say "5. Deploying it to a local AWS and publishing messages to its topic: make e2e (about two minutes)"
 step e2e
 
-say "Done. The service lies in $service; \`make\` there prints what it can do."
+say "Done. The service is in $service; run \`make\` there to list its targets."

@@ -1,7 +1,7 @@
-"""Draw what a terminal shows, Markdown, and a CloudWatch dashboard, as SVG.
+"""Draw terminal output, Markdown and a CloudWatch dashboard as SVG.
 
-The pictures need no font and nothing else from the web, have a title and a description for those
-who can't see them, stand on a background of their own, and are the same for the same input.
+The pictures load no font or anything else from the web. They have a title and a description for
+people who can't see them, and a background of their own. The same input gives the same picture.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.theme import Theme
 MONOSPACE = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 SANS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
-# Code in Markdown, and the rest, in GitHub's colours: dark on light.
+# Markdown in GitHub's colours: dark on light.
 MARKDOWN = Theme(
     {
         "markdown.code": "#1f2328 on #eff1f3",
@@ -31,7 +31,7 @@ MARKDOWN = Theme(
     }
 )
 
-# rich's own format would load a font from the web and has no title. rich fills in the braces.
+# rich's own format loads a font from the web and has no title. rich fills in the braces.
 TERMINAL = """\
 <svg viewBox="0 0 {{width}} {{height}}" xmlns="http://www.w3.org/2000/svg" role="img" \
 aria-labelledby="title desc">
@@ -63,18 +63,18 @@ clip-path="url(#{{unique_id}}-clip-terminal)">
 
 
 def terminal(name: str, description: str, shown: str, width: int) -> str:
-    """Draw what a command showed.
+    """Draw the output of a command.
 
     :param name: the picture's name; its ids begin with it.
-    :param description: what it shows, in a sentence.
-    :param shown: what the command wrote, with its escape sequences for colours.
-    :param width: of the terminal, in characters.
+    :param description: what the picture shows, in a sentence.
+    :param shown: the output, with its escape sequences for colours.
+    :param width: width of the terminal, in characters.
     """
     return _console(name, description, Text.from_ansi(shown), width, SVG_EXPORT_THEME, "")
 
 
 def markdown(name: str, description: str, text: str, width: int, heading: str) -> str:
-    """Draw Markdown, roughly as GitHub shows it, under a heading; the rest is as in `terminal`."""
+    """Draw Markdown, roughly as GitHub shows it, under a heading; for the rest, see `terminal`."""
     plain = html.unescape(text.replace("<code>", "`").replace("</code>", "`"))
     return _console(name, description, Markdown(plain), width, DEFAULT_TERMINAL_THEME, heading)
 
@@ -103,7 +103,7 @@ def _console(
     return "\n".join(line.rstrip() for line in drawn.splitlines() if line.strip()) + "\n"
 
 
-# The dashboard's grid is 24 wide; these are pixels for one step to the right and down.
+# The dashboard's grid is 24 columns wide; these are the pixels per column and row.
 COLUMN, ROW = 50, 38
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd")
 POINTS = 60  # one a minute
@@ -119,12 +119,12 @@ def dashboard(
 ) -> str:
     """Draw a CloudWatch dashboard.
 
-    :param body: the dashboard's JSON, as CloudWatch takes it.
-    :param samples: for each metric its usual value and what is added while something goes wrong.
-        Its name is "Errors"; where a graph has that twice "Duration p99", or the resource.
-    :param alarms: whether each alarm is on; its name by its ARN.
-    :param errors: rows of the table of the log query, newest first.
-    :raises KeyError: a metric has no sample, so that none is drawn that nobody thought of.
+    :param body: the dashboard's JSON, in CloudWatch's format.
+    :param samples: for each metric, its usual value and how much is added while something is wrong.
+        A metric's name is "Errors"; if a graph has it twice, "Duration p99" or the resource.
+    :param alarms: for each alarm's ARN, whether it is in alarm.
+    :param errors: rows of the log query's table, newest first.
+    :raises KeyError: a metric has no sample: every metric must have one.
     """
     draw = {"alarm": _alarms, "metric": _metric, "log": _log}
     parts = []
@@ -203,7 +203,7 @@ def _metric(
 
 
 def _names(properties: Mapping[str, Any]) -> list[str]:
-    """Name the metrics of a graph as CloudWatch does: by what tells them apart."""
+    """Name a graph's metrics as CloudWatch does: by what distinguishes them."""
     metrics = [
         (metric[1], own.get("stat", properties["stat"]), rest[-1])
         for metric in properties["metrics"]
@@ -222,7 +222,7 @@ def _number(value: float) -> str:
 
 
 def _series(usual: float, trouble: float) -> Iterable[float]:
-    """Yield a value for each minute: the usual one, a little up and down, more amid the hour."""
+    """Yield a value for each minute: the usual value with small waves, and a peak in mid-hour."""
     for minute in range(POINTS):
         wave = 1 + 0.08 * math.sin(minute * 1.7) + 0.06 * math.sin(minute * 0.61)
         yield usual * wave + trouble * math.exp(-(((minute - 36) / 4.5) ** 2))

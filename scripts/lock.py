@@ -1,8 +1,8 @@
-"""Refreshes the lock files: the template's own, and those that the rendered service starts with.
+"""Update the lock files: the template's own, and those that a rendered service starts with.
 
-The service's locks must do for every Python version that can be answered, so they are resolved for
-the oldest one upwards (`uv pip compile --universal`). Lambda and Fargate have different ones for
-run time, since Lambda has boto3; what developing needs is the same.
+The service's lock files must work for every Python version that can be chosen, so they are resolved
+for the oldest and newer (`uv pip compile --universal`). Lambda and Fargate have different ones for
+run time, since Lambda includes boto3; for development they are the same.
 """
 
 import json
@@ -21,9 +21,9 @@ OLDEST = min(VERSIONS, key=lambda version: [int(part) for part in version.split(
 
 
 def lock(project: Path, target: Path, *options: str) -> None:
-    """Resolve ``project`` (a pyproject.toml) to the lock file ``target``, with hashes.
+    """Resolve ``project`` (a pyproject.toml) into the lock file ``target``, with hashes.
 
-    :raises subprocess.CalledProcessError: nothing satisfies the requirements, or no network.
+    :raises subprocess.CalledProcessError: no solution satisfies the requirements, or no network.
     """
     print(f"Locking {target.relative_to(TEMPLATE)}", flush=True)
     subprocess.run(
@@ -33,13 +33,13 @@ def lock(project: Path, target: Path, *options: str) -> None:
             *("--custom-compile-command", "make lock", "--output-file", target),
             *(project, *options),
         ],
-        cwd=project.parent,  # whose pyproject.toml may name an index: docs/adapting.md
+        cwd=project.parent,  # its pyproject.toml may name an index: docs/adapting.md
         check=True,
     )
 
 
 def main() -> None:
-    """Lock the template, then the service of the default answers, for Lambda and for Fargate."""
+    """Lock the template, then the service with the default answers, for Lambda and for Fargate."""
     lock(TEMPLATE / "pyproject.toml", TEMPLATE / "requirements-dev.txt", "--group", "dev")
     for compute, target in (
         ("lambda", SERVICE / "requirements.txt"),

@@ -1,16 +1,15 @@
-"""Make the pictures of the documentation, docs/pictures/*.svg, from real runs.
+"""Create the documentation's pictures, docs/pictures/*.svg, from real runs.
 
-    pictures.py [name …]    the named ones; all, if there is none
+    pictures.py [name …]    creates the named ones, or all of them
 
-Each is made from a service with the default answers. What differs between machines and runs (paths,
-durations, a free port) is taken out, so that a picture changes only when what it shows does.
+Each shows a service with the default answers. Whatever differs between machines and runs (paths,
+durations, a free port) is removed, so that a picture changes only when its content does.
 tests/test_pictures.py compares their words with what the commands print now.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import json
 import os
 import pty
@@ -28,13 +27,19 @@ from typing import Any
 import draw
 
 TEMPLATE = Path(__file__).parents[1]
+# The service's tools have no Jinja, so they can be imported from the template. Caches beside them
+# would be rendered, too.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
+from tools.deploy.summary import summarise  # noqa: E402
+
 PICTURES = TEMPLATE / "docs" / "pictures"
 WIDTH = 104  # characters
 
-# What differs from machine to machine and from run to run, and what is shown in its place.
+# What differs from machine to machine and from run to run, and what is shown instead.
 DIFFERENT = (
-    (r"(^.*WARNING: .*\n)+(^(\x1b\[[0-9;]*m)+\n)*", ""),  # pip's, of how this machine is set up
-    (r"^ *… \d+ s\b.*\n", ""),  # a long command shows that it lives
+    (r"(^.*WARNING: .*\n)+(^(\x1b\[[0-9;]*m)+\n)*", ""),  # pip's warnings about this machine
+    (r"^ *… \d+ s\b.*\n", ""),  # the progress of a long command
     (r" in \d+[\d.:]*s?( \([\d:]+\))?(?=\S* *=)", ""),  # pytest
     (r"(?<=127\.0\.0\.1:)\d+", "5000"),
     (r"(?<=Python 3\.)\d+\.\d+", "13"),
@@ -44,8 +49,8 @@ DIFFERENT = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "2026-01-01 10:00:00,000"),
 )
 
-# Terraform's own test run, AWS mocked: the service as it is deployed, then a change of settings
-# of which none makes a new version of the function: only AWS could number that.
+# A run of Terraform's own test with AWS mocked: deploys the service, then changes settings. None of
+# them creates a new version of the function, because only AWS could number that.
 TERRAFORM = """
 mock_provider "aws" {
   mock_resource "aws_cloudwatch_log_group" {
@@ -87,8 +92,8 @@ run "changed" {
 }
 """
 
-# An hour in which what the service calls was away for some minutes: the usual value of each metric,
-# and what was added in that time.
+# An hour in which a downstream system was unavailable for some minutes: the usual value of each
+# metric, and how much was added in that time.
 SAMPLES = {
     "NumberOfMessagesPublished": (180.0, 0.0),
     "NumberOfNotificationsFailed": (0.0, 0.0),
@@ -118,9 +123,9 @@ ERRORS = [
 
 
 def terminal(*command: str | Path, cwd: Path, home: Path, answers: int = 0) -> str:
-    """Run a command in a terminal of its own; return what that showed.
+    """Run a command in a terminal of its own and return its output.
 
-    :param home: the home folder, in which there are no settings of anybody's.
+    :param home: the home folder, without anybody's settings.
     :param answers: how many questions to answer with Enter.
     :raises RuntimeError: the command failed.
     """
@@ -144,7 +149,7 @@ def terminal(*command: str | Path, cwd: Path, home: Path, answers: int = 0) -> s
     while True:
         try:
             read = os.read(master, 65536)
-        except OSError:  # Linux: nobody writes any more
+        except OSError:  # Linux: the command has ended
             break
         if not read:  # macOS
             break
@@ -160,7 +165,7 @@ def terminal(*command: str | Path, cwd: Path, home: Path, answers: int = 0) -> s
 
 
 def clean(shown: str, *places: Path) -> str:
-    """Take out what differs between machines and runs.
+    """Remove what differs between machines and runs.
 
     :param places: folders that are shown as `~`, the innermost first.
     """
@@ -172,7 +177,7 @@ def clean(shown: str, *places: Path) -> str:
 
 
 def shorten(shown: str, last: int) -> str:
-    """Leave of each step of the demo its heading and the last lines."""
+    """Keep the heading and the last lines of each step of the demo."""
     _before, *steps = re.split(r"(?m)^(?===> )", shown)
     short = []
     for step in steps:
@@ -183,7 +188,7 @@ def shorten(shown: str, last: int) -> str:
 
 
 class Service:
-    """A service with the default answers in a folder of its own, rendered when it is needed."""
+    """A service with the default answers in a folder of its own, rendered when first needed."""
 
     def __init__(self, work: Path) -> None:
         """Work in an empty folder."""
@@ -193,20 +198,20 @@ class Service:
 
     @cached_property
     def questions(self) -> str:
-        """What cookiecutter shows when each question is answered with Enter."""
+        """What cookiecutter prints when each question is answered with Enter."""
         command = (sys.executable, "-m", "cookiecutter", "--default-config", TEMPLATE)
         asked = json.loads((TEMPLATE / "cookiecutter.json").read_text())["__prompts__"]
         return terminal(*command, cwd=self.work, home=self.home, answers=len(asked))
 
     @cached_property
     def folder(self) -> Path:
-        """Its folder."""
+        """The service's folder."""
         assert self.questions
         return self.work / "order-events"
 
     @cached_property
     def terraform(self) -> dict[str, Any]:
-        """What Terraform's test run says: `test_state` and `test_plan`."""
+        """The results of Terraform's test run: `test_state` and `test_plan`."""
         (self.folder / "terraform/tests/pictures.tftest.hcl").write_text(TERRAFORM)
         script = "scripts/terraform_cli_config.py"
         printed = subprocess.check_output([sys.executable, script], cwd=self.folder, text=True)
@@ -235,41 +240,35 @@ class Service:
 
 
 def questions(service: Service) -> str:
-    """Cookiecutter asks its questions; each is answered with Enter, which takes the default."""
+    """Cookiecutter asks its questions; Enter accepts each default."""
     asked = clean(service.questions, service.work)
     command = "\x1b[1m$ cookiecutter gh:stratasan/cookiecutter-lambda-python\x1b[0m\n"
     return draw.terminal("questions", questions.__doc__ or "", command + asked, WIDTH)
 
 
 def help(service: Service) -> str:
-    """The service's make prints what it can do."""
+    """The service's make lists its targets."""
     shown = "\x1b[1m$ make\x1b[0m\n" + terminal("make", cwd=service.folder, home=service.home)
     return draw.terminal("help", help.__doc__ or "", shown, WIDTH)
 
 
 def demo(service: Service) -> str:
-    """The template's make demo, from rendering to the message that went through, shortened."""
+    """The template's make demo, shortened, from rendering to a message that went through."""
     shown = clean(terminal("make", "demo", cwd=TEMPLATE, home=service.home), TEMPLATE)
     shown = "\x1b[1m$ make demo\x1b[0m\n\n" + shorten(shown, 11)
     return draw.terminal("demo", demo.__doc__ or "", shown, WIDTH)
 
 
 def plan(service: Service) -> str:
-    """The comment on a pull request that changes settings: retries, an alarm, the log's age."""
-    source = service.folder / "scripts" / "plan_summary.py"
-    spec = importlib.util.spec_from_file_location("plan_summary", source)
-    assert spec is not None
-    assert spec.loader is not None
-    plan_summary = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plan_summary)
-    text = plan_summary.summarise(service.terraform["test_plan"], "", "order-events", "prod")
+    """The comment on a pull request that changes settings: retries, an alarm, log retention."""
+    text = summarise(service.terraform["test_plan"], "", "order-events", "prod")
     shown, _, folded = text.partition("<details><summary>")
     shown += f"▸ {folded.partition('<')[0]}\n"
     return draw.markdown("plan", plan.__doc__ or "", shown, 128, "github-actions commented")
 
 
 def dashboard(service: Service) -> str:
-    """The service's dashboard over an hour in which something that it calls was away."""
+    """The service's dashboard for an hour in which a downstream system was unavailable."""
     resources = service.terraform["test_state"]["root_module"]["resources"]
     (found,) = (r for r in resources if r["type"] == "aws_cloudwatch_dashboard")
     alarms = {
@@ -292,10 +291,10 @@ MADE_BY: dict[str, Callable[[Service], str]] = {
 
 
 def main(names: list[str]) -> int:
-    """Make the named pictures, all if none is named; return the exit code."""
+    """Create the named pictures, or all of them; return the exit code."""
     unknown = sorted({*names} - {*MADE_BY})
     if unknown:
-        print(f"There is no picture {', '.join(unknown)}, only: {', '.join(MADE_BY)}.")
+        print(f"Unknown picture: {', '.join(unknown)}. ONLY must name one of {', '.join(MADE_BY)}.")
         return 1
     PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

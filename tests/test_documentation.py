@@ -1,22 +1,21 @@
-"""What the documentation says is there: links, files, commands, questions, the tree of a service.
+"""What the documentation mentions exists: links, files, commands, questions, the tree of a service.
 
-The template's own pages may speak of the template and of a service; a service's only of itself.
-Nothing is asked of the network: links to other sites are checked by their form.
+The template's own pages may mention files of the template and of a service; a service's pages only
+its own. Nothing here uses the network: only the form of links to other sites is checked.
 """
 
 import fnmatch
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import botocore.session
 import pytest
-from botocore import xform_name
 from conftest import SERVICE, TEMPLATE, Render, run
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -26,17 +25,23 @@ from test_rendering import files
 HERE = "https://github.com/stratasan/cookiecutter-lambda-python/"
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
 
-# Services whose pages differ. The first is the default one, in a folder that no other test uses.
+# Services whose pages differ. The first has the default answers, in a folder that no other test uses.
 SERVICES: dict[str, dict[str, str]] = {
     "lambda": {"owner": QUESTIONS["owner"]},
     "fargate": {"compute": "fargate", "idempotency": "yes"},
     "in a monorepo": {"service_path": "services/order-events", "idempotency": "yes"},
 }
 
-# Files that a reader writes, or a command.
-MADE = {".cruft.json", "terraform.tfvars", "terraform/.terraform.lock.hcl", "terraform/import.tf"}
+# Files that a reader or a command creates.
+CREATED = {
+    ".cruft.json",
+    "terraform.tfvars",
+    "terraform/.terraform.lock.hcl",
+    "terraform/import.tf",
+}
 
-# Programs in examples of which no more is known than that their line can be parsed.
+# Programs that readers have; of their arguments, only the quotation marks are checked. The AWS CLI
+# isn't one of them: the documentation does without it.
 PROGRAMS = {
     "brew",
     "cat",
@@ -60,7 +65,7 @@ SHELL = {"!", "do", "done", "else", "fi", "if", "then", "while"}
 
 @dataclass(frozen=True)
 class Page:
-    """A page, and the folders that its commands and paths may mean, the likeliest first."""
+    """A page, and the folders that its commands and paths may refer to, the likeliest first."""
 
     path: Path
     text: str
@@ -96,7 +101,7 @@ def service_pages(service: Path) -> list[Page]:
 def pages(request: pytest.FixtureRequest, render: Render) -> list[Page]:
     """Return the pages of the template, or of one of the services."""
     if request.param == "template":
-        # What its pages say is true of one kind of service or the other.
+        # What its pages say must be true of at least one of the services.
         others = [render(**answers) for answers in SERVICES.values()]
         return [
             Page(page.path, page.text, (TEMPLATE, *others)) for page in template_pages(others[0])
@@ -111,7 +116,7 @@ def complain(found: list[str]) -> None:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return the anchors that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub gives to a page's headings."""
     tokens = MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
     for at, token in enumerate(tokens):
@@ -138,12 +143,12 @@ def problem_of_link(page: Page, link: str) -> str | None:
     parts = urlsplit(link)
     if parts.scheme:
         right = parts.scheme == "https" and re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc)
-        return None if right else "no link to another site that begins with https://"
+        return None if right else "a link to another site must begin with https://"
     target = page.path.parent / unquote(parts.path) if parts.path else page.path
     if not target.exists():
         return "no such file"
     if parts.fragment and parts.fragment not in anchors(target):
-        return f"no such heading; there are {', '.join(sorted(anchors(target)))}"
+        return f"no such heading; the page has {', '.join(sorted(anchors(target)))}"
     return None
 
 
@@ -158,13 +163,13 @@ def test_every_link_leads_somewhere(pages: list[Page]) -> None:
     )
 
 
-# Paths in the text, `like/this.py`, that are not made by a command.
+# Paths in the text, `like/this.py`, that are not build output.
 PATH = re.compile(r"(?!dist/|build/|/|~)[\w.{}/*-]+\.(env|hcl|json|md|py|sh|tf|tfbackend|tfvars)")
 
 
 @cache
 def known(roots: tuple[Path, ...]) -> set[str]:
-    """Return the paths of the files in some folders, each behind a slash."""
+    """Return the paths of the files in some folders, each with a slash in front."""
     names = {name for root in roots for name in (tracked() if root == TEMPLATE else files(root))}
     return {f"/{name}" for name in names}
 
@@ -175,21 +180,21 @@ def tracked() -> list[str]:
     return listed.stdout.splitlines()
 
 
-def test_every_file_that_is_named_is_there(pages: list[Page]) -> None:
+def test_every_file_that_is_mentioned_exists(pages: list[Page]) -> None:
     complain(
         [
             f"{page.path}: there is no {token.content}"
             for page in pages
             for token in page.tokens
             if token.type == "code_inline" and PATH.fullmatch(token.content)
-            if token.content not in MADE
+            if token.content not in CREATED
             and not fnmatch.filter(known(page.roots), f"*/{token.content}")
         ]
     )
 
 
 def scripts(page: Page) -> Iterator[str]:
-    """Yield what a reader may type: blocks of shell, and make with its targets in the text."""
+    """Yield what a reader may type: blocks of shell, and commands in the text."""
     for token in page.tokens:
         if token.type == "fence" and token.info.split(" ")[0] in {"sh", "bash", "shell", "console"}:
             yield token.content
@@ -200,7 +205,7 @@ def scripts(page: Page) -> Iterator[str]:
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """Split a script into its simple commands, without what it sets before them.
+    """Split a script into simple commands, without the variables set before them.
 
     :raises ValueError: a quotation mark is missing.
     """
@@ -220,14 +225,33 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def uncommented(script: str) -> str:
-    """Take the comments out of a script: a `#` at the beginning of a word, outside quotes."""
+    """Remove a script's comments: from a `#` at the beginning of a word, outside quotes."""
     return re.sub(r"(?m)^((?:[^'\"#\n]|'[^']*'|\"[^\"]*\"|(?<=\S)#)*?)(?<!\S)#.*$", r"\1", script)
 
 
+# Prints the commands of a service's tools as JSON, with the environment variables that each reads.
+COMMANDS = """
+import json
+from tools.__main__ import tools
+names = {name: tools.get_command(None, name) for name in tools.list_commands(None)}
+print(json.dumps({n: [p.envvar for p in c.params if p.envvar] for n, c in names.items()}))
+"""
+
+
 @cache
-def makefile(root: Path) -> tuple[frozenset[str], str]:
+def makefile(root: Path) -> dict[str, set[str]]:
+    """Return the targets of a Makefile, and the variables that each of them reads."""
     text = (root / "Makefile").read_text(encoding="utf-8")
-    return frozenset(re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE)), text
+    options: dict[str, list[str]] = {}
+    if (root / "tools").is_dir():
+        options = json.loads(run(sys.executable, "-c", COMMANDS, cwd=root).stdout)
+    found: dict[str, set[str]] = {}
+    for names, recipe in re.findall(r"^([a-z0-9 -]+):.*\n((?:\t.*\n?)*)", text, re.MULTILINE):
+        for name in names.split():
+            found[name] = {*re.findall(r"\$+[({]?([A-Z][A-Z0-9_]*)", recipe)}
+            for command in re.findall(r"\$\(TOOLS\) (\S+)", recipe.replace("$@", name)):
+                found[name] |= {*options[command]}
+    return found
 
 
 def problem_of_make(words: list[str], roots: tuple[Path, ...]) -> str | None:
@@ -239,32 +263,20 @@ def problem_of_make(words: list[str], roots: tuple[Path, ...]) -> str | None:
     for root in roots:
         if not (root / "Makefile").exists():
             continue
-        targets, text = makefile(root)
-        unknown = []
+        variables = makefile(root)
+        targets = [word for word in words if "=" not in word]
+        read = {name for target in targets for name in variables.get(target, ())}
+        unknown = [target for target in targets if target not in variables]
         for word in words:
             name, is_variable, value = word.partition("=")
-            if not is_variable:
-                unknown += [word] if word not in targets else []
-            elif not re.search(rf"\$[({{$]*{name}\b", text) or (
-                name == "ENV" and value not in {"dev", "prod", "x"}
+            if is_variable and (
+                name not in read or (name == "ENV" and value not in {"dev", "prod", "x"})
             ):
                 unknown.append(word)
         if not unknown:
             return None
         wrong.append(unknown)
-    return f"make knows no {' '.join(min(wrong, key=len))}"
-
-
-def problem_of_aws(words: list[str]) -> str | None:
-    session = botocore.session.get_session()
-    service, operation, *_ = [word for word in words if not word.startswith("-")] + [""] * 2
-    if (service, operation) in {("logs", "tail"), ("s3", "ls"), ("s3", "rm"), ("sso", "login")}:
-        return None
-    if service not in session.get_available_services():
-        return f"aws knows no {service}"
-    known = session.get_service_model(service).operation_names
-    names = {xform_name(name, "-") for name in known}
-    return None if operation in names else f"aws {service} knows no {operation}"
+    return f"make has no {' '.join(min(wrong, key=len))}"
 
 
 def one_of(known: set[str]) -> Callable[[list[str], tuple[Path, ...]], str | None]:
@@ -285,7 +297,6 @@ CHECKS: dict[str, Callable[[list[str], tuple[Path, ...]], str | None]] = {
     "make": problem_of_make,
     "terraform": one_of(TERRAFORM),
     "gh": one_of(GH),
-    "aws": lambda words, roots: problem_of_aws(words),
     "sh": problem_of_path,
     "python": problem_of_path,
 }
@@ -304,7 +315,7 @@ def problems_of_script(script: str, roots: tuple[Path, ...]) -> Iterator[str]:
             if problem := check(words, roots):
                 yield f"{' '.join([program, *words])}: {problem}"
         elif program not in PROGRAMS:
-            yield f"{' '.join([program, *words])}: is {program} a program that readers have?"
+            yield f"{' '.join([program, *words])}: do readers have {program}?"
 
 
 def test_every_command_exists(pages: list[Page]) -> None:
@@ -327,25 +338,29 @@ def test_every_command_exists(pages: list[Page]) -> None:
         ("[x](https://example)", "begins with https"),
         (f"[x]({HERE}tree/main/missing)", "no such file"),
         ('<img src="missing.svg" alt="">', "missing.svg: no such file"),
-        ("`scripts/missing.py`", "there is no scripts/missing.py"),
-        ("`make missing ENV=dev`", "make knows no missing"),
-        ("```sh\nmake plan ENV=staging\n```", "make knows no ENV=staging"),
-        ("```sh\nmake plan TYPO=1 # a comment\n```", "make knows no TYPO=1"),
+        ("`tools/missing.py`", "there is no tools/missing.py"),
+        ("`scripts/doctor.py`", "there is no scripts/doctor.py"),
+        ("`make missing ENV=dev`", "make has no missing"),
+        ("```sh\nmake plan ENV=staging\n```", "make has no ENV=staging"),
+        ("```sh\nmake dlq-peek TYPO=1 # a comment\n```", "make has no TYPO=1"),
+        ("```sh\nmake plan SINCE=60\n```", "make has no SINCE=60"),
         ("```sh\ncd x && terraform shwo\n```", "there is no shwo"),
-        ("```sh\naws sqs purge-queues\n```", "aws sqs knows no purge-queues"),
+        ("`aws sqs purge-queue`", "do readers have aws?"),
         ('```sh\necho "$(date)" \'x\n```', "No closing quotation"),
-        ("```sh\nsh scripts/missing.sh\n```", "there is no scripts/missing.sh"),
+        ("```sh\nsh tools/missing.sh\n```", "there is no tools/missing.sh"),
         ("`TF_DATA_DIR=terraform/.terraform/dev terraform -chdir=terraform show`", "from there"),
-        ("```sh\nrm -rf /\n```", "is rm a program that readers have?"),
+        ("```sh\nrm -rf /\n```", "do readers have rm?"),
+        ("Each time-out is an error.", "timeout, not time-out"),
     ],
 )
-def test_a_fault_is_found(render: Render, tmp_path: Path, text: str, problem: str) -> None:
+def test_a_mistake_is_found(render: Render, tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "page.md").write_text(text, encoding="utf-8")
     page = Page(tmp_path / "page.md", text, (render(**SERVICES["lambda"]),))
     tests = (
         test_every_link_leads_somewhere,
-        test_every_file_that_is_named_is_there,
+        test_every_file_that_is_mentioned_exists,
         test_every_command_exists,
+        test_the_house_words_are_used,
     )
     said = ""
     for check in tests:
@@ -356,23 +371,46 @@ def test_a_fault_is_found(render: Render, tmp_path: Path, text: str, problem: st
     assert problem in said
 
 
-# The tree in the README: two spaces to a level, a name, and what it is.
+# The house words, and what they replace.
+HOUSE_WORDS = {
+    r"time-outs?": "timeout",
+    r"byte-code": "bytecode",
+    r"run-time": "runtime or run time",
+    r"poisonous": "poison message",
+    r"mend(s|ed)?": "fix",
+    r"processor": "CPU architecture",
+    r"none of \d+ fires": "0 of n alarms firing",
+}
+
+
+def test_the_house_words_are_used(pages: list[Page]) -> None:
+    complain(
+        [
+            f"{page.path}: {word}, not {match[0]}"
+            for page in pages
+            for pattern, word in HOUSE_WORDS.items()
+            for match in re.finditer(rf"\b{pattern}\b", page.text, re.IGNORECASE)
+        ]
+    )
+
+
+# The tree in the README: two spaces per level, a name, and what it is.
 TREE = re.compile(r"^((?:  )*)(\S+)(?: +(\S.*))?$")
 
 
-def test_the_tree_in_the_readme_is_the_one_that_is_rendered(render: Render) -> None:
+def test_the_tree_in_the_readme_is_what_is_rendered(render: Render) -> None:
     text = (TEMPLATE / "README.md").read_text(encoding="utf-8")
     (tree,) = re.findall(r"```text\norder-events/\n(.*?)```", text, re.DOTALL)
     named: set[str] = set()
     folders: list[str] = []
     for line in tree.splitlines():
         match = TREE.match(line)
-        assert match is not None, f"README.md: no line of a tree: {line!r}"
+        assert match is not None, f"README.md: not a line of a tree: {line!r}"
         folders = folders[: len(match[1]) // 2 - 1]
         if match[2].endswith("/"):
             folders.append(match[2])
         else:
-            assert match[3], f"README.md does not say what {match[2]} is"
+            assert match[3], f"README.md doesn't say what {match[2]} is"
             named.add("".join(folders) + match[2])
     there = files(render(**SERVICES["lambda"]))
     complain(
@@ -388,7 +426,8 @@ def test_every_question_is_documented_with_its_rule_and_default() -> None:
     assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == asked
     for name in asked:
         section = re.sub(r"\\(.)", r"\1", " ".join(sections[name].split()))
-        assert f"Rule: {hook.RULES[name].text}." in section, f"the rule of {name} is another one"
+        rule = hook.RULES[name].text
+        assert f"Rule: {rule}." in section, f"the rule for {name} is {rule!r}"
         default = QUESTIONS[name]
         if isinstance(default, list):
             for choice in default:
@@ -398,11 +437,11 @@ def test_every_question_is_documented_with_its_rule_and_default() -> None:
             assert f"Default: `{default}`" in section, f"the default of {name} is {default!r}"
 
 
-def test_no_page_is_too_long_to_be_read() -> None:
+def test_no_page_is_too_long_to_read() -> None:
     pages = (TEMPLATE / "docs").glob("*.md")
     complain(
         [
-            f"{page.name} has {lines} lines: 120 are enough for a page"
+            f"{page.name} has {lines} lines: a page must have at most 120"
             for page in pages
             if (lines := len(page.read_text(encoding="utf-8").splitlines())) > 120
         ]
@@ -411,16 +450,16 @@ def test_no_page_is_too_long_to_be_read() -> None:
 
 @pytest.mark.parametrize("compute", QUESTIONS["compute"])
 def test_every_alarm_is_documented(render: Render, compute: str) -> None:
-    """An alarm links to its section of the runbook; README.md and docs/operating.md list it."""
+    """Each alarm links to its section of the runbook; README.md and docs/operating.md list it."""
     service = render(**SERVICES[compute])
-    code = "".join(path.read_text() for path in sorted(service.glob("terraform/monitoring*.tf")))
+    code = (service / "terraform" / "monitoring.tf").read_text(encoding="utf-8")
     alarms = {
         *re.findall(r"\$\{var\.runbook_url\}#([a-z-]+)\"", code),
         *re.findall(r"^    ([a-z-]+) = \{\n      description", code, re.MULTILINE),
     }
     assert len(alarms) > 5
     readme = (service / "README.md").read_text(encoding="utf-8")
-    listed = {*re.findall(r"^\| `([a-z-]+)` \| ", readme.partition("## Watch")[2], re.MULTILINE)}
+    listed = {*re.findall(r"^\| `([a-z-]+)` \| ", readme.partition("## Monitor")[2], re.MULTILINE)}
     assert listed == alarms
     assert alarms <= anchors(service / "RUNBOOK.md")
     assert alarms <= {*re.findall(r"`([a-z-]+)`", (TEMPLATE / "docs/operating.md").read_text())}

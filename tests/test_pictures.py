@@ -1,4 +1,4 @@
-"""The pictures of the documentation show what the commands print now."""
+"""The documentation's pictures show what the commands print now."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ def texts(svg: str) -> Iterator[str]:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text but those with a digit: versions, hashes and counts may differ."""
+    """Return a text's words, without those with digits: versions, hashes and counts may differ."""
     return [word for word in text.split() if re.fullmatch(r"\D*\w\D*", word)]
 
 
@@ -31,11 +31,11 @@ def kept(name: str) -> str:
 
 
 def same(name: str, now: list[str]) -> None:
-    """Compare words with those of the picture that is kept."""
+    """Compare words with those in the committed picture."""
     if (then := words(" ".join(texts(kept(name))))) != now:
         gone, new = sorted({*then} - {*now}), sorted({*now} - {*then})
         pytest.fail(
-            f"docs/pictures/{name}.svg is behind; it alone has {gone}, the commands print {new}. "
+            f"docs/pictures/{name}.svg is out of date: only it has {gone}, the command prints {new}. "
             f"Run: make pictures ONLY={name}",
             pytrace=False,
         )
@@ -47,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> pictures.Service:
     return pictures.Service(tmp_path_factory.mktemp("pictures"))
 
 
-# The demo takes minutes, and test_service.py does what it does: that calls in_demo, below.
+# The demo takes minutes. test_service.py runs the same targets and calls in_demo, below.
 @pytest.mark.parametrize("name", sorted({*pictures.MADE_BY} - {"demo"}))
 @pytest.mark.slow
 def test_a_picture_shows_what_is_printed_now(service: pictures.Service, name: str) -> None:
@@ -55,7 +55,7 @@ def test_a_picture_shows_what_is_printed_now(service: pictures.Service, name: st
     same(name, words(" ".join(texts(pictures.MADE_BY[name](service)))))
 
 
-def test_the_picture_of_the_demo_has_the_steps_of_its_script() -> None:
+def test_the_demo_picture_shows_every_step_of_the_script() -> None:
     script = (TEMPLATE / "scripts" / "demo.sh").read_text(encoding="utf-8")
     said = {
         re.sub(r"\\(.)", r"\1", line).replace("$service", "build/demo/order-events")
@@ -65,32 +65,32 @@ def test_the_picture_of_the_demo_has_the_steps_of_its_script() -> None:
     for line in said:
         step = words(line.replace("$version", "3.13"))
         assert any(shown[at : at + len(step)] == step for at in range(len(shown))), (
-            f"docs/pictures/demo.svg is behind: {line!r}. Run: make pictures ONLY=demo"
+            f"docs/pictures/demo.svg is out of date, without {line!r}. Run: make pictures ONLY=demo"
         )
 
 
 def in_demo(step: int, printed: str) -> None:
     """Compare what the picture shows of a step of the demo with what make printed for it.
 
-    test_service.py, which runs those targets anyway, calls this.
+    test_service.py calls this, because it runs those targets anyway.
     """
     script = words((TEMPLATE / "scripts" / "demo.sh").read_text(encoding="utf-8").replace('"', " "))
     shown = re.split(r"==> \d+\. ", " ".join(texts(kept("demo"))))[step].partition("==>")[0]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
     if gone := {*words(shown)} - {*words(plain)} - {*script}:
         pytest.fail(
-            f"docs/pictures/demo.svg is behind: make does not print {sorted(gone)} any more. "
+            f"docs/pictures/demo.svg is out of date: make no longer prints {sorted(gone)}. "
             "Run: make pictures ONLY=demo",
             pytrace=False,
         )
 
 
-def test_the_picture_of_the_demo_ends_with_a_message_that_went_through() -> None:
+def test_the_demo_picture_ends_with_a_message_that_went_through() -> None:
     assert "went through" in " ".join(texts(kept("demo")))
 
 
 @pytest.mark.parametrize("name", sorted(pictures.MADE_BY))
-def test_a_picture_is_accessible_and_tells_nothing_of_the_machine(name: str) -> None:
+def test_a_picture_is_accessible_and_reveals_nothing_about_the_machine(name: str) -> None:
     svg = kept(name)
     root = ElementTree.fromstring(svg)
     assert root.get("role") == "img"
@@ -101,16 +101,16 @@ def test_a_picture_is_accessible_and_tells_nothing_of_the_machine(name: str) -> 
     assert len(ids) == len({*ids})
 
 
-def test_there_is_no_picture_that_nothing_makes() -> None:
+def test_every_picture_has_a_function_that_creates_it() -> None:
     assert {path.stem for path in pictures.PICTURES.glob("*")} == {*pictures.MADE_BY}
 
 
-def test_what_differs_between_runs_is_taken_out(tmp_path: Path) -> None:
+def test_what_differs_between_runs_is_removed(tmp_path: Path) -> None:
     shown = f"{tmp_path}/x\nWARNING: this machine\n  … 10 s, 2 made\n==== 3 passed in 0.34s ====\n"
     assert pictures.clean(shown, tmp_path) == "~/x\n==== 3 passed ====\n"
 
 
-def test_a_metric_without_a_sample_is_refused() -> None:
+def test_a_metric_must_have_a_sample() -> None:
     graph = {"title": "x", "stat": "Sum", "metrics": [["AWS/SQS", "New", "QueueName", "q"]]}
     widget = {"type": "metric", "x": 0, "y": 0, "width": 8, "height": 6, "properties": graph}
     with pytest.raises(KeyError, match="New"):

@@ -1,6 +1,6 @@
-"""What make and the shell run also works on macOS: GNU make 3.81 and BSD's tools.
+"""The Makefiles and shell scripts also work on macOS, with GNU make 3.81 and BSD's tools.
 
-A list of what only GNU's have, since no Mac runs these tests.
+These tests look for what only GNU's tools have, because they don't run on a Mac.
 """
 
 import re
@@ -10,21 +10,21 @@ import pytest
 from conftest import SERVICE, TEMPLATE, run
 
 MAKE = {
-    r"^\.ONESHELL": ".ONESHELL is make 3.82's",
-    r"^\.SHELLFLAGS": ".SHELLFLAGS is make 3.82's",
-    r"^[^#\t]*!=": "!= is make 4.0's: use $(shell …)",
-    r"\$[({]file ": "$(file …) is make 4.0's",
-    r"&:": "grouped targets are make 4.3's",
-    r"^[^#\t]*::?:=": "::= is make 4.0's",
-    r"\$[({](guile|intcmp|let) ": "a function of make 4",
-    r"^(private|undefine) ": "make 3.82's",
+    r"^\.ONESHELL": ".ONESHELL needs make 3.82",
+    r"^\.SHELLFLAGS": ".SHELLFLAGS needs make 3.82",
+    r"^[^#\t]*!=": "!= needs make 4.0: use $(shell …)",
+    r"\$[({]file ": "$(file …) needs make 4.0",
+    r"&:": "grouped targets need make 4.3",
+    r"^[^#\t]*::?:=": "::= needs make 4.0",
+    r"\$[({](guile|intcmp|let) ": "this function needs make 4",
+    r"^(private|undefine) ": "this needs make 3.82",
 }
 TOOLS = {
-    r"\bsed\b.* -i\b(?! '')": "BSD's sed -i wants a suffix",
+    r"\bsed\b.* -i\b(?! '')": "BSD's sed -i needs a suffix",
     r"\bsed\b.* --?[a-z]+-": "BSD's sed has no long options",
-    r"\bsed\b.*\\[+?|swb]": r"BSD's sed knows no \+ \? \| \s \w \b: use -E and [[:space:]]",
+    r"\bsed\b.*\\[+?|swb]": r"BSD's sed doesn't support \+ \? \| \s \w \b: use -E and [[:space:]]",
     r"\bgrep\b.* (-[A-Za-z]*P|--perl-regexp)\b": "BSD's grep has no -P",
-    r"\bgrep\b.*\\[+?|swb]": r"only GNU's grep knows \+ \? \| \s \w \b: use -E and [[:space:]]",
+    r"\bgrep\b.*\\[+?|swb]": r"only GNU's grep supports \+ \? \| \s \w \b: use -E and [[:space:]]",
     r"\breadlink +-[a-z]*[fem]": "older macOS has no readlink -f",
     r"\brealpath\b": "older macOS has no realpath",
     r"\bdate\b.* (-d|--date|-I)\b": "BSD's date has no -d",
@@ -35,16 +35,16 @@ TOOLS = {
     r"\bsort\b.* (-[A-Za-z]*V|--version-sort)\b": "older BSD's sort has no -V",
     r"\bfind\b.* -printf\b": "BSD's find has no -printf",
     r"(^|[|;&(])[\s@]*(cp|mv|rm|ln|mkdir|touch|head|tail|cut|tr|wc|ls|chmod) .*--[a-z]": (
-        "BSD's has no long options"
+        "BSD's tools have no long options"
     ),
-    r"\b(head|tail) +-n +-\d": "BSD's head counts from the beginning only",
+    r"\b(head|tail) +-n +-\d": "BSD's head counts only from the beginning",
     r"\bcp +-[a-zA-Z]*[atuT]\b": "BSD's cp has no -t, -u, -T; older ones no -a",
     r"\bmktemp\b.* --": "BSD's mktemp has no long options",
-    r"\b(sha256sum|sha1sum|md5sum|nproc|tac|timeout|shuf|numfmt|truncate|gawk) ": "GNU's only",
+    r"\b(sha256sum|sha1sum|md5sum|nproc|tac|timeout|shuf|numfmt|truncate|gawk) ": "only GNU has it",
     r"\bawk\b.*\b(gensub|strftime|systime|asort)\(": "only GNU's awk has it",
     r"\becho +-[en]\b": "echo -e and -n differ: use printf",
-    r"&>|<<<|\[\[ |\bdeclare -A\b|\bmapfile\b|\breadarray\b": "bash's; sh runs the scripts",
-    r"\$\{\w+(,,|\^\^)": "bash 4's; macOS has 3.2",
+    r"&>|<<<|\[\[ |\bdeclare -A\b|\bmapfile\b|\breadarray\b": "only bash has it, and sh runs this",
+    r"\$\{\w+(,,|\^\^)": "this needs bash 4; macOS has 3.2",
 }
 
 
@@ -55,7 +55,7 @@ def scripts() -> list[Path]:
 
 
 def problems(path: Path) -> list[str]:
-    """Return what in a Makefile or shell script only GNU's tools understand, with its line."""
+    """Return what only GNU's tools understand in a Makefile or shell script, with its line."""
     rules = {**TOOLS, **(MAKE if path.name == "Makefile" else {})}
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -69,14 +69,14 @@ def problems(path: Path) -> list[str]:
     return found
 
 
-def test_there_is_something_to_look_at() -> None:
-    assert {TEMPLATE / "Makefile", SERVICE / "Makefile", SERVICE / "scripts" / "venv.sh"} <= {
+def test_the_makefiles_and_scripts_are_found() -> None:
+    assert {TEMPLATE / "Makefile", SERVICE / "Makefile", SERVICE / "tools" / "venv.sh"} <= {
         *scripts()
     }
 
 
 @pytest.mark.parametrize("path", scripts(), ids=lambda path: str(path.relative_to(TEMPLATE)))
-def test_only_what_every_system_has_is_used(path: Path) -> None:
+def test_only_portable_features_are_used(path: Path) -> None:
     assert problems(path) == []
 
 
@@ -102,7 +102,7 @@ def test_only_what_every_system_has_is_used(path: Path) -> None:
         "a b &: c",
     ],
 )
-def test_what_only_gnu_has_is_seen(tmp_path: Path, line: str) -> None:
+def test_what_only_gnu_has_is_found(tmp_path: Path, line: str) -> None:
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"all:\n{line}\n", encoding="utf-8")
     assert len(problems(makefile)) == 1, problems(makefile)
@@ -120,7 +120,7 @@ def test_what_only_gnu_has_is_seen(tmp_path: Path, line: str) -> None:
         "\tgit log --date short | sort -r",
     ],
 )
-def test_what_every_system_has_is_not(tmp_path: Path, line: str) -> None:
+def test_portable_features_are_not_reported(tmp_path: Path, line: str) -> None:
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"all:\n{line}\n", encoding="utf-8")
     assert problems(makefile) == []
