@@ -25,7 +25,7 @@ from test_rendering import files
 HERE = "https://github.com/stratasan/cookiecutter-lambda-python/"
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
 
-# Services whose pages differ. The first has the default answers, in a folder that no other test uses.
+# Services whose pages differ. The first has the default answers, in a folder of this file's own.
 SERVICES: dict[str, dict[str, str]] = {
     "lambda": {"owner": QUESTIONS["owner"]},
     "fargate": {"compute": "fargate", "idempotency": "yes"},
@@ -334,8 +334,8 @@ def test_every_command_exists(pages: list[Page]) -> None:
     [
         ("[x](missing.md)", "missing.md: no such file"),
         ("[x](#missing)", "#missing: no such heading"),
-        ("[x](http://example.com)", "begins with https"),
-        ("[x](https://example)", "begins with https"),
+        ("[x](http://example.com)", "must begin with https"),
+        ("[x](https://example)", "must begin with https"),
         (f"[x]({HERE}tree/main/missing)", "no such file"),
         ('<img src="missing.svg" alt="">', "missing.svg: no such file"),
         ("`tools/missing.py`", "there is no tools/missing.py"),
@@ -378,7 +378,7 @@ HOUSE_WORDS = {
     r"run-time": "runtime or run time",
     r"poisonous": "poison message",
     r"mend(s|ed)?": "fix",
-    r"processor": "CPU architecture",
+    r"(?<!batch )processor": "CPU architecture",
     r"none of \d+ fires": "0 of n alarms firing",
 }
 

@@ -35,7 +35,7 @@ def same(name: str, now: list[str]) -> None:
     if (then := words(" ".join(texts(kept(name))))) != now:
         gone, new = sorted({*then} - {*now}), sorted({*now} - {*then})
         pytest.fail(
-            f"docs/pictures/{name}.svg is out of date: only it has {gone}, the command prints {new}. "
+            f"docs/pictures/{name}.svg is out of date: it shows {gone}, the command prints {new}. "
             f"Run: make pictures ONLY={name}",
             pytrace=False,
         )
