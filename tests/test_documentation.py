@@ -244,7 +244,7 @@ def makefile(root: Path) -> dict[str, set[str]]:
     text = (root / "Makefile").read_text(encoding="utf-8")
     options: dict[str, list[str]] = {}
     if (root / "tools").is_dir():
-        options = json.loads(run(sys.executable, "-c", COMMANDS, cwd=root).stdout)
+        options = json.loads(run(sys.executable, "-Bc", COMMANDS, cwd=root).stdout)
     found: dict[str, set[str]] = {}
     for names, recipe in re.findall(r"^([a-z0-9 -]+):.*\n((?:\t.*\n?)*)", text, re.MULTILINE):
         for name in names.split():
