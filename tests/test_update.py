@@ -185,7 +185,7 @@ def edit(service: Path) -> None:
     replace(package / "events.py", r"^    data: .*$", r"\g<0>\n    version: int = 1")
     tfvars = service / "terraform" / "environments" / "dev.tfvars"
     tfvars.write_text(tfvars.read_text(encoding="utf-8") + "\nmemory_size = 1024\n")
-    replace(service / "README.md", r"^Processes the events .*$", r"\g<0>\n\nIt is the heart of the shop.")
+    replace(service / "README.md", r"^Processes the .*$", r"\g<0>\n\nIt is the heart of the shop.")
     terraform = service / "terraform"
     statement = (
         '{ Sid = "Read", Effect = "Allow", Action = "s3:GetObject", Resource = "arn:aws:s3:::x/*" }'
