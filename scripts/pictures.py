@@ -213,8 +213,8 @@ class Service:
     def terraform(self) -> dict[str, Any]:
         """The results of Terraform's test run: `test_state` and `test_plan`."""
         (self.folder / "terraform/tests/pictures.tftest.hcl").write_text(TERRAFORM)
-        script = "scripts/terraform_cli_config.py"
-        printed = subprocess.check_output([sys.executable, script], cwd=self.folder, text=True)
+        mirror = "tools/deploy/mirror.py"
+        printed = subprocess.check_output([sys.executable, mirror], cwd=self.folder, text=True)
         environment = {**os.environ, "TF_CLI_CONFIG_FILE": printed.strip()}
         environment.pop("TF_WORKSPACE", None)
 

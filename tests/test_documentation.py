@@ -229,28 +229,19 @@ def uncommented(script: str) -> str:
     return re.sub(r"(?m)^((?:[^'\"#\n]|'[^']*'|\"[^\"]*\"|(?<=\S)#)*?)(?<!\S)#.*$", r"\1", script)
 
 
-# Prints the commands of a service's tools as JSON, with the environment variables that each reads.
-COMMANDS = """
-import json
-from tools.__main__ import tools
-names = {name: tools.get_command(None, name) for name in tools.list_commands(None)}
-print(json.dumps({n: [p.envvar for p in c.params if p.envvar] for n, c in names.items()}))
-"""
+# A rule of a Makefile: the comment above it, its targets, its help, its recipe.
+RULE = re.compile(r"^((?:# .*\n)*)([a-z0-9 -]+):(.*)\n((?:\t.*\n?)*)", re.MULTILINE)
 
 
 @cache
 def makefile(root: Path) -> dict[str, set[str]]:
-    """Return the targets of a Makefile, and the variables that each of them reads."""
-    text = (root / "Makefile").read_text(encoding="utf-8")
-    options: dict[str, list[str]] = {}
-    if (root / "tools").is_dir():
-        options = json.loads(run(sys.executable, "-Bc", COMMANDS, cwd=root).stdout)
+    """Return a Makefile's targets, and the variables that each uses or mentions."""
     found: dict[str, set[str]] = {}
-    for names, recipe in re.findall(r"^([a-z0-9 -]+):.*\n((?:\t.*\n?)*)", text, re.MULTILINE):
-        for name in names.split():
-            found[name] = {*re.findall(r"\$+[({]?([A-Z][A-Z0-9_]*)", recipe)}
-            for command in re.findall(r"\$\(TOOLS\) (\S+)", recipe.replace("$@", name)):
-                found[name] |= {*options[command]}
+    for comment, targets, rest, recipe in RULE.findall((root / "Makefile").read_text("utf-8")):
+        used = re.findall(r"\$+[({]?([A-Z][A-Z0-9_]*)", recipe)
+        mentioned = re.findall(r"\b([A-Z][A-Z0-9_]*)=", comment + rest.partition("##")[2])
+        for target in targets.split():
+            found[target] = {"ENV", *used, *mentioned}
     return found
 
 
@@ -327,6 +318,31 @@ def test_every_command_exists(pages: list[Page]) -> None:
             for problem in problems_of_script(script, page.roots)
         ]
     )
+
+
+# Prints those of the named commands that a service's tools don't have.
+MISSING = """
+import sys
+from tools.__main__ import tools
+print(*(name for name in sys.argv[1:] if tools.get_command(None, name) is None))
+"""
+
+
+@pytest.mark.parametrize("compute", QUESTIONS["compute"])
+def test_every_make_target_has_its_command_and_variables(render: Render, compute: str) -> None:
+    service = render(**SERVICES[compute])
+    text = (service / "Makefile").read_text(encoding="utf-8")
+    names = {
+        command.replace("$@", target)
+        for _, targets, _, recipe in RULE.findall(text)
+        for target in targets.split()
+        for command in re.findall(r"\$\(TOOLS\) (\S+)", recipe)
+    }
+    assert len(names) > 20
+    assert run(sys.executable, "-Bc", MISSING, *sorted(names), cwd=service).stdout == "\n"
+    code = "".join(path.read_text(encoding="utf-8") for path in service.glob("tools/**/*.py"))
+    mentioned = {*re.findall(r"\b([A-Z][A-Z0-9_]*)=", text.partition("help:")[2])}
+    assert {name for name in mentioned if f'"{name}"' not in code} == set()
 
 
 @pytest.mark.parametrize(
