@@ -1,21 +1,31 @@
-"""Writes settings into a copy of a .tfvars file: ``tfvars.py <from> <to> name=value [name= …]``.
+"""Rolls back, pauses and resumes: by a setting in the environment's .tfvars, which Git keeps.
 
-A value is written as it is given, ``live_version="7"`` for example; with none, the setting goes.
-Everything else in the file stays as it is.
+The deployed code stays: what changes is planned with its hash, and only one resource may change.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
+import click
+
+from tools.deploy import plans, terraform
+from tools.errors import ToolError
+from tools.operate import compute
+from tools.operate.service import deployed
+from tools.project import Environment, environment_option
+
 # What make writes stands below this line, so that a reader knows where it comes from.
-HEADING = "# Written by make, to be committed."
+HEADING = "# Written by make: commit it."
+
+all_option = click.option(
+    "--all", "everything", envvar="ALL", is_flag=True, help="change what else the plan would change"
+)
 
 
 def with_setting(text: str, name: str, value: str) -> str:
-    """Return the text of a .tfvars file with one setting changed or added; taken out if empty."""
+    """Return the text of a .tfvars file with one setting changed or added; without it if empty."""
     line = rf"(?:^|(?<=\n)){re.escape(name)}[ \t]*=.*(?:\n|\Z)"
     if not value:
         return re.sub(rf"(?:\n{re.escape(HEADING)}\n)?{line}", "", text)
@@ -24,17 +34,65 @@ def with_setting(text: str, name: str, value: str) -> str:
     return f"{text.rstrip()}\n\n{HEADING}\n{name} = {value}\n"
 
 
-def main() -> int:
-    """Copy the file with its settings changed; returns the exit code."""
-    source, target, *settings = sys.argv[1:]
-    text = Path(source).read_text(encoding="utf-8")
-    for setting in settings:
-        name, _, value = setting.partition("=")
+def change(environment: Environment, settings: dict[str, str], only: str) -> None:
+    """Apply the environment with some settings changed, then keep them in its .tfvars.
+
+    The plan is not where `make apply` looks for one: what is interrupted here is started again.
+
+    :param settings: value by name, as HCL; an empty one takes the setting out.
+    :param only: the address of the one resource that may change; empty, if any may.
+    :raises ToolError: nothing is deployed, or another resource would change.
+    """
+    text = environment.tfvars.read_text(encoding="utf-8")
+    for name, value in settings.items():
         text = with_setting(text, name, value)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    Path(target).write_text(text, encoding="utf-8")
-    return 0
+    new = Path(f"dist/setting/{environment.name}.tfvars")
+    new.parent.mkdir(parents=True, exist_ok=True)
+    new.write_text(text, encoding="utf-8")
+    terraform.run(environment, "fmt", str(new.absolute()), capture=True)
+    hashes = terraform.outputs(environment)
+    if compute.DEPLOYED not in hashes:
+        raise ToolError(f"Nothing is deployed in {environment.name}: run `make plan` first.")
+    plan, variables = new.with_suffix(".tfplan"), {compute.DEPLOYED: hashes[compute.DEPLOYED]}
+    plans.make(environment, plan, new, variables, only)
+    plans.carry_out(environment, plan)
+    new.replace(environment.tfvars)
+    print(
+        f"{environment.tfvars} has the new setting: commit it, or the next deployment reverts it."
+    )
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@click.command()
+@environment_option
+@click.option("--version", envvar="VERSION", default="", help="one of `make versions`, or latest")
+@all_option
+def rollback(environment: Environment, version: str, everything: bool) -> None:
+    """Give the messages to an earlier version, or to the newest again."""
+    if version != "latest":
+        if not re.fullmatch(r"([1-9][0-9]*)?", version):
+            raise ToolError(f"VERSION is {version!r}: it must be a whole number, or latest.")
+        known = compute.versions(deployed(environment))
+        if not version:
+            raise ToolError(f"Which one? make rollback ENV={environment.name} VERSION=n")
+        if version not in known:
+            raise ToolError(f"There is no version {version}: choose one of the list above.")
+    settings = dict.fromkeys(compute.ROLLBACK_CLEARS, "")
+    settings["live_version"] = "" if version == "latest" else f'"{version}"'
+    change(environment, settings, "" if everything else compute.DECIDES_ON_VERSION)
+
+
+@click.command()
+@environment_option
+@all_option
+def pause(environment: Environment, everything: bool) -> None:
+    """Stop taking messages; they wait in the queue."""
+    only = "" if everything else compute.DECIDES_ON_PAUSE
+    change(environment, {"paused": "true"}, only)
+
+
+@click.command()
+@environment_option
+@all_option
+def resume(environment: Environment, everything: bool) -> None:
+    """Take messages from the queue again."""
+    change(environment, {"paused": ""}, "" if everything else compute.DECIDES_ON_PAUSE)

@@ -14,44 +14,17 @@ from typing import Any
 
 # GitHub takes comments of up to 65,536 characters, and one comment holds two plans.
 LIMIT = 30_000
-
-# What people call the resources of a service. Others go by Terraform's own name.
-NAMES = {
-    "aws_appautoscaling_policy": "Scaling policy",
-    "aws_appautoscaling_target": "Scaling of the number of tasks",
-    "aws_cloudwatch_dashboard": "CloudWatch dashboard",
-    "aws_cloudwatch_log_group": "Log group",
-    "aws_cloudwatch_log_subscription_filter": "Log subscription",
-    "aws_cloudwatch_metric_alarm": "CloudWatch alarm",
-    "aws_dynamodb_table": "DynamoDB table",
-    "aws_ecr_lifecycle_policy": "How long images are kept",
-    "aws_ecr_repository": "ECR repository",
-    "aws_ecs_cluster": "ECS cluster",
-    "aws_ecs_cluster_capacity_providers": "Capacity providers of the ECS cluster",
-    "aws_ecs_service": "ECS service",
-    "aws_ecs_task_definition": "Task definition (a new revision; earlier ones stay)",
-    "aws_iam_role": "IAM role",
-    "aws_iam_role_policy": "IAM policy of a role",
-    "aws_lambda_alias": "Lambda alias",
-    "aws_lambda_event_source_mapping": "Event source mapping (queue to function)",
-    "aws_lambda_function": "Lambda function",
-    "aws_lambda_permission": "Lambda permission",
-    "aws_s3_object": "Package in S3",
-    "aws_security_group": "Security group",
-    "aws_sns_topic_subscription": "Subscription to the topic",
-    "aws_sqs_queue": "SQS queue",
-    "aws_sqs_queue_policy": "SQS queue policy",
-    "aws_sqs_queue_redrive_allow_policy": "Redrive allow policy of a queue",
-    "aws_sqs_queue_redrive_policy": "Redrive policy of a queue",
-    "aws_vpc_security_group_egress_rule": "What a security group lets out",
+# The words of a resource's type that are not written in lower case.
+WORDS = {
+    **{word: word.upper() for word in ("ecr", "ecs", "iam", "s3", "sns", "sqs", "vpc")},
+    **{"cloudwatch": "CloudWatch", "dynamodb": "DynamoDB", "lambda": "Lambda"},
 }
 # Attributes that name a resource in AWS, the best first.
 NAMED_BY = ("alarm_name", "dashboard_name", "name", "function_name")
 # Of what is known only after the plan is applied, this is worth a reader's time.
 TOLD_IF_UNKNOWN = {"function_version", "version"}
-# Resources that hold what can't be made again.
+# Resources that hold what cannot be made again.
 HOLDS_DATA = {"aws_dynamodb_table": "items", "aws_sqs_queue": "messages"}
-
 ACTIONS = {
     ("create",): "add",
     ("update",): "change",
@@ -77,13 +50,10 @@ def has_changes(plan: Mapping[str, Any]) -> bool:
 def counts(plan: Mapping[str, Any]) -> str:
     """Say in words how much the plan changes: ``1 to add, 2 to change``."""
     verbs = {"create": "add", "update": "change", "delete": "destroy", "forget": "forget"}
-    number = dict.fromkeys(verbs.values(), 0)
-    for resource in changed_resources(plan):
-        for action in resource["change"]["actions"]:
-            number[verbs[action]] += 1
-    words = ", ".join(f"{count} to {verb}" for verb, count in number.items() if count)
-    if words:
-        return f"{words}." if number["destroy"] else f"{words}; nothing is destroyed."
+    actions = [action for item in changed_resources(plan) for action in item["change"]["actions"]]
+    number = {verb: actions.count(action) for action, verb in verbs.items() if action in actions}
+    if words := ", ".join(f"{count} to {verb}" for verb, count in number.items()):
+        return f"{words}." if "destroy" in number else f"{words}; nothing is destroyed."
     return "Only outputs change." if has_changes(plan) else "Nothing changes."
 
 
@@ -98,37 +68,34 @@ def summarise(
     :returns: at most LIMIT characters, with a line break at the end.
     """
     lines = [f"### {service}: plan for {environment}", "", f"**{counts(plan)}**", ""]
-    resources = changed_resources(plan)
-    if resources:
-        lines += ["| What | Resource | Differences |", "|---|---|---|"]
-        lines += [_row(resource) for resource in resources]
-        lines.append("")
+    if rows := [_row(resource) for resource in changed_resources(plan)]:
+        lines += ["| What | Resource | Differences |", "|---|---|---|", *rows, ""]
     lines += [f"> {note}\n" for note in _notes(plan, environment)]
-    head = "\n".join(lines) + "\n"
     cut = f"\n\n… cut: the whole plan is [in the run]({link}).\n" if link else "\n\n… cut.\n"
-    if len(head) > LIMIT - len(cut) - 2000:
-        head = head[: LIMIT - len(cut) - 2000].rpartition("\n")[0] + cut
-    return head + _folded(text.strip("\n"), LIMIT - len(head), cut)
-
-
-def _folded(text: str, room: int, cut: str) -> str:
-    """Fold the text away in a code block that nothing in it can end."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    head = _cut("\n".join(lines) + "\n", LIMIT - 2000, cut)
+    # The text is folded away, in a code block that nothing in it can end.
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
     begin = f"<details><summary>The whole plan</summary>\n\n{fence}\n"
     end = f"\n{fence}\n\n</details>\n"
-    room -= len(begin) + len(end)
+    room = LIMIT - len(head) - len(begin) - len(end) - len(cut)
+    text = text.strip("\n")
     if len(text) > room:
-        text = text[: room - len(cut)].rpartition("\n")[0]
-        end = f"\n{fence}{cut}\n</details>\n"
-    return begin + text + end
+        text, end = text[:room].rpartition("\n")[0], f"\n{fence}{cut}\n</details>\n"
+    return head + begin + text + end
+
+
+def _cut(text: str, room: int, cut: str) -> str:
+    """Return a text, cut after a line where there is no room for all of it."""
+    return text if len(text) <= room else text[: room - len(cut)].rpartition("\n")[0] + cut
 
 
 def _row(resource: Mapping[str, Any]) -> str:
     change = resource["change"]
     actions = tuple(change["actions"])
-    kind = NAMES.get(resource["type"], resource["type"])
-    details = list(_differences(change)) if actions != ("create",) else []
+    words = str(resource["type"]).removeprefix("aws_").split("_")
+    kind = " ".join(WORDS.get(word, word) for word in words)
+    both = change.get("before") is not None and change.get("after") is not None
+    details = list(_differences(change)) if both else []
     if change.get("replace_paths"):
         paths = ", ".join(_code(".".join(map(str, path))) for path in change["replace_paths"])
         details.insert(0, f"made anew because of {paths}")
@@ -137,28 +104,22 @@ def _row(resource: Mapping[str, Any]) -> str:
 
 def _name(resource: Mapping[str, Any]) -> str:
     """Return the resource's name in AWS, its name in Terraform where it has none."""
-    change = resource["change"]
-    for values in (change.get("before"), change.get("after")):
-        for attribute in NAMED_BY:
-            if values and isinstance(values.get(attribute), str):
-                return str(values[attribute])
-    return str(resource["address"]).removeprefix(f"{resource['type']}.")
+    sides = (resource["change"].get("before") or {}, resource["change"].get("after") or {})
+    names = [side.get(attribute) for side in sides for attribute in NAMED_BY]
+    own = str(resource["address"]).removeprefix(f"{resource['type']}.")
+    return next((name for name in names if isinstance(name, str)), own)
 
 
 def _differences(change: Mapping[str, Any]) -> Iterator[str]:
     """Yield the attributes that differ; with their values where these are short and no secret."""
-    before, after = change.get("before") or {}, change.get("after")
-    if after is None:
-        return
+    before, after = change.get("before") or {}, change.get("after") or {}
     unknown = change.get("after_unknown") or {}
     secret = [change.get("before_sensitive") or {}, change.get("after_sensitive") or {}]
     for name in sorted({*before, *after, *unknown}):
         old, new = before.get(name), after.get(name)
-        if unknown.get(name) is True:
-            if name not in TOLD_IF_UNKNOWN:
-                continue
+        if unknown.get(name) is True and name in TOLD_IF_UNKNOWN:
             new = "a new one"
-        elif old == new:
+        elif unknown.get(name) is True or old == new:
             continue
         if name == "source_code_hash":
             yield "the code"
@@ -186,26 +147,25 @@ def _code(text: str) -> str:
 
 
 def _notes(plan: Mapping[str, Any], environment: str) -> Iterator[str]:
+    """Yield what to watch out for."""
     for resource in changed_resources(plan):
         held = HOLDS_DATA.get(resource["type"])
         if held and "delete" in resource["change"]["actions"]:
             yield f"**Careful:** {_code(_name(resource))} is destroyed, and its {held} are lost."
-    pin = plan.get("variables", {}).get("live_version", {}).get("value")
-    if pin is not None:
-        weight = plan["variables"].get("canary_weight", {}).get("value") or 0
+    variables = {name: given.get("value") for name, given in plan.get("variables", {}).items()}
+    if (pin := variables.get("live_version")) is not None:
+        weight = variables.get("canary_weight") or 0
         share = f"{weight:.0%} of the batches" if weight else "no messages"
         yield (
             f"**Rolled back:** `live_version` in `environments/{environment}.tfvars` keeps the "
             f"messages at version {pin}, and the newest version gets {share}. `make rollback "
             f"ENV={environment} VERSION=latest` lifts that."
         )
-    if plan.get("variables", {}).get("event_source_mapping_enabled", {}).get("value") is False:
+    if variables.get("paused"):
         yield f"**Paused:** messages wait in the queue until `make resume ENV={environment}`."
-    drifted = [
-        _code(_name(resource)) for resource in plan.get("resource_drift", []) if _drifted(resource)
-    ]
-    if drifted:
-        names = ", ".join(dict.fromkeys(drifted))
+    drift = [_code(_name(item)) for item in plan.get("resource_drift", []) if _drifted(item)]
+    if drift:
+        names = ", ".join(dict.fromkeys(drift))
         yield f"**By hand:** changed outside Terraform since the last deployment: {names}."
 
 

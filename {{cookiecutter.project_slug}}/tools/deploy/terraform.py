@@ -1,119 +1,219 @@
-"""Run Terraform so that it ends well, and say what to do about errors whose own text does not.
+"""Runs Terraform in one environment, with clean interrupts and readable errors.
 
-    python scripts/terraform.py <environment> <command> [argument …]
+Terraform has a session of its own. However this command is stopped, by Ctrl-C or by `kill` to it
+or to make, Terraform is interrupted once: it stops at the next safe point, writes down what it has
+done and unlocks the state. A second Ctrl-C makes it stop at once.
 
-However this process is ended, by Ctrl-C, `kill` or `kill -9`, to it alone or to make and all below,
-Terraform is interrupted once: then it stops at the next safe point, writes down what it has done
-and unlocks the state. A second Ctrl-C reaches it too; Terraform then stops at once. That takes a
-process group of Terraform's own: in make's it would get a signal twice, from the terminal and from
-make, and of `kill -9` it would die with the state locked.
-
-Exit code: the command's.
+Nobody can catch `kill -9`. On Linux the kernel then interrupts Terraform; elsewhere Terraform
+carries on to its end. Either way it unlocks the state: its stderr is a file, not a pipe that ends
+with this process, so writing to it cannot kill Terraform.
 """
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
+from pathlib import Path
+
+import click
+
+from tools.deploy.mirror import cli_config
+from tools.errors import ToolError
+from tools.project import Environment, environment_option, project
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
+LOCK_FILE = Path("terraform/.terraform.lock.hcl")
+# Where code is checked without a state: not an environment, so that it disturbs none.
+OFFLINE = Environment("validate")
+# What to do about errors that do not say so themselves.
+ADVICE = {
+    "ExpiredToken|InvalidClientTokenId|SSOTokenProvider|token has expired": (
+        "Your AWS sign-in has expired or is not accepted: sign in again."
+    ),
+    # S3's own error above the lock's ID names a RequestID and a HostID.
+    r"(?s)Error acquiring the state lock(?:.*?(?<![A-Za-z])ID: *([A-Za-z0-9-]+))?": (
+        'The state of {name} is locked. "Lock Info" above says who locked it (Who), when (Created) '
+        "and for what (Operation).\nWait until they have finished, or ask them. Only if you are "
+        "sure that their run is dead:\n  TF_DATA_DIR=.terraform/{name} terraform -chdir=terraform "
+        "force-unlock {0}\nNothing was changed, and nothing unlocks by itself."
+    ),
+    "Saved plan is stale": (
+        "{name} has changed since this plan was made, so it was not applied: plan again and read it"
+        "\n(`make plan ENV={name}`; in the workflow, run all jobs again)."
+    ),
+    "Inconsistent dependency lock file": (
+        f"{LOCK_FILE} does not fit the code's providers: run `make lock` and commit it."
+    ),
+    r"Workspace \"\w+\" doesn't exist": (
+        "{name} has no state yet. Somebody who may write it runs `make init ENV={name}` once."
+    ),
+    "could not connect to registry|Failed to query available provider": (
+        "Where the registry cannot be reached, TERRAFORM_PROVIDER_MIRROR names a mirror."
+    ),
+}
 
 
-def main() -> int:
-    """Run the command of the command line; return its exit code."""
-    environment, *command = sys.argv[1:]
-    lifeline, end = os.pipe()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until both processes know what to do
-    child = os.fork()
-    if not child:
-        os.close(end)
-        os.setsid()
-        for number in STOPS:
-            signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        return run(environment, command, lifeline)
+def run(environment: Environment, *arguments: str, capture: bool = False, **more: str) -> str:
+    """Run Terraform; a failure ends this command with Terraform's exit code.
 
+    :param capture: return what it prints on stdout, and do not show it.
+    :param more: more environment variables for Terraform.
+    :raises ToolError: Terraform is missing.
+    """
+    if shutil.which("terraform") is None:
+        version = Path(".terraform-version").read_text(encoding="utf-8").strip()
+        get = "https://developer.hashicorp.com/terraform/install"
+        raise ToolError(f"Terraform is missing: install version {version}, see {get}")
+    variables = {
+        **os.environ,
+        "TF_DATA_DIR": str(environment.data_dir.absolute()),
+        "TF_CLI_CONFIG_FILE": str(cli_config() or ""),
+        # What the package is built for, so that the function is made for the same.
+        "TF_VAR_python_version": project().python_version,
+        "TF_VAR_architecture": project().architecture,
+    }
+    # The workspace is the environment's: this variable would make `workspace select` fail.
+    variables.pop("TF_WORKSPACE", None)
+    command = ["terraform", "-chdir=terraform", *arguments]
+    code, printed, errors = _interruptible(command, {**variables, **more}, capture)
+    sys.stderr.write(explain(environment.name, errors) if code else errors)
+    if code:
+        sys.exit(code)
+    return printed
+
+
+def _interruptible(
+    command: list[str], variables: dict[str, str], capture: bool
+) -> tuple[int, str, str]:
+    """Run a command; return its exit code, its stdout if captured, and its stderr."""
     asked: list[int] = []
 
     def stop(number: int, _: object) -> None:
+        # Who stops all processes stops make, too, which passes it on: only Ctrl-C is meant twice.
         if not asked or number == signal.SIGINT:
-            with contextlib.suppress(OSError):  # it has just ended
-                os.write(end, b"!")
+            process.send_signal(signal.SIGINT)
         asked.append(number)
 
-    os.close(lifeline)
-    for number in STOPS:
-        signal.signal(number, stop)
+    sys.stdout.flush()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until there is a process to interrupt
+        before = [signal.signal(number, stop) for number in STOPS]
+        process = subprocess.Popen(
+            command,
+            env=variables,
+            stdout=subprocess.PIPE if capture else None,
+            stderr=stderr,
+            encoding="utf-8",
+            start_new_session=True,
+            preexec_fn=_in_the_child,
+        )
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        printed, _ = process.communicate()
+        for number, handler in zip(STOPS, before, strict=True):
+            signal.signal(number, handler)
+        stderr.seek(0)
+        code = 128 + asked[0] if asked else process.returncode
+        return (code if code >= 0 else 128 - code), printed or "", stderr.read()
+
+
+def _in_the_child() -> None:
+    """Have the new process interrupted when this one dies, where the system can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run(environment: str, command: list[str], lifeline: int) -> int:
-    """Run the command; return its exit code.
-
-    :param lifeline: a pipe. Each byte in it interrupts the command; so does its end, unless a byte
-        did before.
-    """
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
-
-    def interrupt() -> None:
-        asked = False
-        while os.read(lifeline, 1) or not asked:
-            asked = True
-            process.send_signal(signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    _, errors = process.communicate()
-    code = process.returncode
-    tell(explain(environment, errors) if code else errors)
-    return code if code >= 0 else 128 - code
-
-
-def tell(text: str) -> None:
-    """Write to stderr, if anybody is still there to read it."""
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
-def explain(environment: str, errors: str) -> str:
-    """Return Terraform's errors, with what to do about them where they don't say it themselves."""
+def explain(name: str, errors: str) -> str:
+    """Return Terraform's errors in an environment of that name, with what to do about them."""
     if re.search("No valid credential sources|failed to refresh cached credentials", errors):
-        return (
-            "No AWS credentials: sign in, for example with `aws sso login`, or set AWS_PROFILE.\n"
-        )
-    advice = ""
-    if re.search("ExpiredToken|InvalidClientTokenId|SSOTokenProvider|token has expired", errors):
-        advice = "Your AWS sign-in has expired or is not accepted: sign in again."
-    elif "Error acquiring the state lock" in errors:
-        # S3's own error above it names a RequestID and a HostID.
-        found = re.search(r"(?<![A-Za-z])ID: *([A-Za-z0-9-]+)", errors)
-        unlock = f"terraform -chdir=terraform force-unlock {found[1] if found else 'ID'}"
-        advice = (
-            f'The state of {environment} is locked. "Lock Info" above says by whom (Who), since '
-            "when (Created)\nand for what (Operation). Wait for it to end, or ask them. Only if "
-            f"you know that it is dead:\n  TF_DATA_DIR=.terraform/{environment} {unlock}\n"
-            "Nothing was changed, and nothing unlocks by itself."
-        )
-    elif "Saved plan is stale" in errors:
-        advice = (
-            f"{environment} has changed since this plan was made, so it is not applied: plan again "
-            f"and read it\n(make plan ENV={environment}; in the workflow, run all jobs again)."
-        )
-    elif "Inconsistent dependency lock file" in errors:
-        advice = (
-            "terraform/.terraform.lock.hcl does not fit the providers that the code asks for: run "
-            "`make lock`\nand commit it."
-        )
-    return f"{errors}\n{advice}\n" if advice else errors
+        return "There are no AWS credentials: sign in, or set AWS_PROFILE.\n"
+    for pattern, advice in ADVICE.items():
+        if found := re.search(pattern, errors):
+            return f"{errors}\n{advice.format(*found.groups('ID'), name=name)}\n"
+    return errors
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def read(file: Path) -> dict[str, str]:
+    """Return the settings in a .tfvars or .tfbackend file whose value is a text.
+
+    It reads lines like ``name = "text"`` and no other HCL: no lists, no blocks, no escapes. That is
+    all that tools ask for, the bucket and region of the state; Terraform reads the rest.
+    """
+    text = file.read_text(encoding="utf-8")
+    return dict(re.findall(r'^[ \t]*(\w+)[ \t]*=[ \t]*"([^"\n]*)"', text, re.MULTILINE))
+
+
+def ensure_initialised(environment: Environment, anew: bool = False) -> None:
+    """Connect to the environment's state and select its workspace.
+
+    :param anew: even if nothing has changed since that was done.
+    :raises ToolError: the bucket of the state is not set.
+    """
+    marker, folder = environment.data_dir / "initialised", Path("terraform")
+    files = (folder / "versions.tf", folder / "backend.tf", environment.backend, LOCK_FILE)
+    newest = max(file.stat().st_mtime for file in files if file.is_file())
+    if not anew and marker.is_file() and marker.stat().st_mtime >= newest:
+        return
+    if not read(environment.backend).get("bucket"):
+        raise ToolError(
+            "The bucket for Terraform's state is not set: write its name into "
+            f"{environment.backend}."
+        )
+    marker.unlink(missing_ok=True)
+    backend = f"-backend-config=environments/{environment.backend.name}"
+    locked = ["-lockfile=readonly"] if LOCK_FILE.is_file() else []
+    run(environment, "init", "-input=false", "-reconfigure", backend, *locked)
+    # A plan that may write nothing makes no workspace.
+    create = [] if os.environ.get("READ_ONLY") else ["-or-create"]
+    run(environment, "workspace", "select", *create, environment.name)
+    marker.touch()
+
+
+def outputs(environment: Environment) -> dict[str, str]:
+    """Return Terraform's outputs; none if nothing is deployed."""
+    ensure_initialised(environment)
+    found = json.loads(run(environment, "output", "-json", capture=True))
+    return {name: str(output["value"]) for name, output in found.items()}
+
+
+@click.command()
+@environment_option
+def init(environment: Environment) -> None:
+    """Connect to the state of the environment and select its workspace."""
+    ensure_initialised(environment, anew=True)
+
+
+@click.command()
+@environment_option
+def output(environment: Environment) -> None:
+    """Print the names and addresses of what is deployed."""
+    ensure_initialised(environment)
+    run(environment, "output")
+
+
+@click.command()
+@environment_option
+def destroy(environment: Environment) -> None:
+    """Remove everything in the environment; Terraform asks first."""
+    from tools.build.package import build
+
+    build()  # Terraform reads the package, whatever it does.
+    ensure_initialised(environment)
+    run(environment, "destroy", f"-var-file={environment.tfvars.absolute()}")
+
+
+@click.command()
+def validate() -> None:
+    """Check the Terraform code and run its tests, without AWS."""
+    run(OFFLINE, "fmt", "-check", "-recursive")
+    run(OFFLINE, "init", "-input=false", "-backend=false")
+    run(OFFLINE, "validate")
+    run(OFFLINE, "test", TF_WORKSPACE="dev")
