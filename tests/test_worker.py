@@ -1,337 +1,644 @@
-"""Fargate's worker as ECS runs it: how it lives and dies, with real processes and signals.
+"""Fargate's worker in this process: its rules, with moto's SQS and a function as the handler.
 
-The rendered service's own unit tests check the rules; here a handler does what handlers shouldn't.
+Only one test starts the handler's process; tests/test_worker_process.py runs the whole worker.
 """
 
+import io
 import json
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from conftest import SERVICE, Render
-from worker_process import one_at_a_time, put_together, until, worker
+from botocore.exceptions import ClientError
+from conftest import SERVICE
+from moto import mock_aws
+from worker_process import SETTINGS, put_together
 
+# It has no Jinja in it, and runs as it is.
 sys.path.insert(0, str(SERVICE))
-from tools.local.server import LocalAws, local_aws
+import worker
+from worker import (
+    HandlerError,
+    HandlerProcess,
+    Poller,
+    Settings,
+    SettingsError,
+    Stopping,
+    TaskProtection,
+    Worker,
+)
 
-pytestmark = pytest.mark.slow
+Log = Callable[[], list[dict[str, Any]]]
 
-# Does what a message says. What began and what was done lies in the folder DONE.
-HANDLER = """
-import ctypes, json, os, signal, sys, time
-from pathlib import Path
-
-DONE = Path(os.environ["DONE"])
-
-def handler(event, context):
-    for record in event["Records"]:
-        name, do = json.loads(record["body"])
-        tries = record["attributes"]["ApproximateReceiveCount"]
-        (DONE / f"{name}.began-{tries}").write_text(str(os.getpid()))
-        match do:
-            case "raise": raise ValueError("s3cr3t")
-            case "exit": sys.exit(3)
-            case "kill": os.kill(os.getpid(), signal.SIGKILL)
-            case "nonsense": return ["s3cr3t"]
-            case "hang once" if tries == "1": time.sleep(600)
-            # A call that keeps Python's lock: no other thread of this process runs.
-            case "block": ctypes.PyDLL(None).sleep(20)
-            case "wait":
-                while not (DONE / "go on").exists():
-                    time.sleep(0.05)
-        with (DONE / f"{name}.done").open("a") as file:
-            file.write("x")
-"""
+ENVIRONMENT = {
+    "QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/queue",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "BATCH_SIZE": "10",
+    "POLLERS": "1",
+    "VISIBILITY_TIMEOUT": "30",
+    "TIMEOUT": "60",
+    "STOP_TIMEOUT": "2",
+}
 
 
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    one_at_a_time()
-    with local_aws("eu-central-1") as running:
-        yield running
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what the handler and its metrics need; the settings come from ENVIRONMENT."""
+    for name, value in SETTINGS.items():
+        if name not in ENVIRONMENT:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", ENVIRONMENT["AWS_DEFAULT_REGION"])
 
 
-@pytest.fixture(scope="module")
-def folder(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the worker and the handler above."""
-    return put_together(
-        render(compute="fargate"), tmp_path_factory.mktemp("worker") / "app", HANDLER
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Return a function that gives the lines of the worker's log."""
+    stream = io.StringIO()
+    monkeypatch.setattr(worker.logger.registered_handler, "stream", stream)
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+class Here(HandlerProcess):
+    """A handler that is a function of the test's."""
+
+    def __init__(self, handler: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.handler = handler
+
+    def start(self, heartbeat: Callable[[], None]) -> None:
+        heartbeat()
+
+    def invoke(self, event: object, timeout: float, heartbeat: Callable[[], None]) -> Any:
+        heartbeat()
+        return self.handler(event)
+
+
+@pytest.fixture
+def poller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Poller]:
+    """Make a poller for a queue of moto's; its handler succeeds, and it waits for nothing."""
+    monkeypatch.setattr(worker, "LONG_POLL", 0)
+    with mock_aws():
+        sqs = boto3.client("sqs", region_name="eu-central-1")
+        url = sqs.create_queue(QueueName="queue")["QueueUrl"]
+        made = Worker(worker.read_settings({**ENVIRONMENT, "QUEUE_URL": url}))
+        poller = made.pollers[0]
+        poller.handler = Here(lambda _: None)
+        monkeypatch.setattr(made.stopping, "wait", lambda _: False)
+        yield poller
+
+
+def send(poller: Poller, *bodies: str) -> None:
+    for body in bodies:
+        poller.worker.sqs.send_message(QueueUrl=poller.settings.queue_url, MessageBody=body)
+
+
+def depth(poller: Poller) -> tuple[int, int]:
+    """Return how many messages are visible, and how many are in flight."""
+    found = poller.worker.sqs.get_queue_attributes(
+        QueueUrl=poller.settings.queue_url, AttributeNames=["All"]
+    )["Attributes"]
+    visible, hidden = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+    return int(found[visible]), int(found[hidden])
+
+
+# The environment
+
+
+def test_the_settings_come_from_the_environment() -> None:
+    assert worker.read_settings({**ENVIRONMENT, "ECS_AGENT_URI": "http://agent"}) == Settings(
+        queue_url=ENVIRONMENT["QUEUE_URL"],
+        region="eu-central-1",
+        batch_size=10,
+        pollers=1,
+        visibility_timeout=30,
+        timeout=60,
+        stop_timeout=2,
+        ecs_agent_uri="http://agent",
     )
 
 
-class Queue:
-    """A queue with a dead-letter queue, and what became of its messages."""
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QUEUE_URL", "queue"),
+        ("AWS_DEFAULT_REGION", ""),
+        ("BATCH_SIZE", "11"),
+        ("POLLERS", "0"),
+        ("VISIBILITY_TIMEOUT", "2"),
+        ("TIMEOUT", "42601"),
+        ("STOP_TIMEOUT", "121"),
+        ("TIMEOUT", "1.5"),
+        ("TIMEOUT", "²"),
+    ],
+)
+def test_an_invalid_variable_is_named_with_its_rule(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        worker.read_settings({**ENVIRONMENT, name: value})
+    (problem,) = caught.value.args
+    assert name in problem
+    assert value in problem
 
-    def __init__(self, aws: LocalAws, name: str, done: Path) -> None:
-        self.sqs = aws.client("sqs")
-        self.name = name
-        self.done = done
-        done.mkdir()
-        self.environment = {"DONE": str(done), "QUEUE_URL": f"{aws.url}/123456789012/{name}"}
-        self.dead_letters = f"{self.environment['QUEUE_URL']}-dlq"
 
-    def make(self, max_receive_count: int = 5) -> "Queue":
-        """Make it; until then there is only its name."""
-        self.sqs.create_queue(QueueName=f"{self.name}-dlq")
-        target = f"arn:aws:sqs:eu-central-1:123456789012:{self.name}-dlq"
-        policy = {"deadLetterTargetArn": target, "maxReceiveCount": max_receive_count}
-        made = self.sqs.create_queue(
-            QueueName=self.name, Attributes={"RedrivePolicy": json.dumps(policy)}
-        )
-        assert made["QueueUrl"] == self.environment["QUEUE_URL"]
-        return self
+def test_all_missing_variables_are_reported_at_once(
+    monkeypatch: pytest.MonkeyPatch, logged: Log
+) -> None:
+    for name in (*ENVIRONMENT, "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    assert worker.main([]) == 2
+    (line,) = logged()
+    assert len(line["problems"]) == len(ENVIRONMENT)
 
-    def send(self, name: str, do: str = "") -> None:
-        body = json.dumps([name, do])
-        self.sqs.send_message(QueueUrl=self.environment["QUEUE_URL"], MessageBody=body)
 
-    def state(self) -> tuple[int, int]:
-        """Return how many messages are visible, and how many are in hand."""
-        found = self.sqs.get_queue_attributes(
-            QueueUrl=self.environment["QUEUE_URL"], AttributeNames=["All"]
-        )["Attributes"]
-        visible, hidden = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
-        return int(found[visible]), int(found[hidden])
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert worker.main(["helth"]) == 2
+    assert "usage" in capsys.readouterr().err
 
-    def until_empty(self) -> None:
-        # The counts are approximate: what becomes visible in between is in neither.
-        until(lambda: [self.state() for _ in range(3)] == [(0, 0)] * 3, "the queue is not empty")
 
-    def until_began(self, name: str, tries: int = 1) -> int:
-        """Wait until the handler has a message; return the id of its process."""
-        path = self.done / f"{name}.began-{tries}"
-        return int(until(lambda: path.exists() and path.read_text(), f"{name} never began"))
+@pytest.mark.parametrize(
+    ("stop_timeout", "grace", "long_poll"), [(2, 1, 1), (10, 5, 5), (30, 25, 20), (120, 115, 20)]
+)
+def test_a_long_poll_ends_before_the_grace_period(
+    stop_timeout: int, grace: int, long_poll: int
+) -> None:
+    settings = worker.read_settings({**ENVIRONMENT, "STOP_TIMEOUT": str(stop_timeout)})
+    assert (settings.grace_period, settings.long_poll) == (grace, long_poll)
 
-    def times_done(self, name: str) -> int:
-        path = self.done / f"{name}.done"
-        return len(path.read_text()) if path.exists() else 0
 
-    def dead(self) -> list[str]:
-        """Take the names of the dead letters."""
-        names: list[str] = []
-        while messages := self.sqs.receive_message(
-            QueueUrl=self.dead_letters, MaxNumberOfMessages=10
-        ).get("Messages"):
-            names += [json.loads(message["Body"])[0] for message in messages]
-        return sorted(names)
+# A batch
+
+
+def test_the_handler_gets_a_batch_in_lambdas_shape(poller: Poller) -> None:
+    events: list[Any] = []
+    poller.handler = Here(events.append)
+    poller.worker.sqs.send_message(
+        QueueUrl=poller.settings.queue_url,
+        MessageBody="body",
+        MessageAttributes={
+            "event_type": {"DataType": "String", "StringValue": "order.created"},
+            "picture": {"DataType": "Binary", "BinaryValue": b"\0\1\2"},
+        },
+    )
+    poller.poll_once()
+    (record,) = events[0]["Records"]
+    assert record["body"] == "body"
+    assert record["attributes"]["ApproximateReceiveCount"] == "1"
+    assert record["messageAttributes"]["event_type"]["stringValue"] == "order.created"
+    assert record["messageAttributes"]["picture"]["binaryValue"] == "AAEC"
+    assert record["eventSourceARN"].endswith(":queue")
+    assert record["awsRegion"] == "eu-central-1"
+    assert depth(poller) == (0, 0)
+
+
+def test_only_messages_that_failed_stay(poller: Poller) -> None:
+    def handler(event: Any) -> Any:
+        failed = [x["messageId"] for x in event["Records"] if x["body"] == "bad"]
+        return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+
+    poller.handler = Here(handler)
+    send(poller, "good", "bad", "good")
+    poller.poll_once()
+    assert depth(poller) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [None, {}, {"batchItemFailures": None}, {"batchItemFailures": []}],
+)
+def test_nothing_failed(response: Any) -> None:
+    assert worker.failed_ids(response, ["1", "2"]) == set()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        7,
+        "",
+        [],
+        {"batchItemFailures": "1"},
+        {"batchItemFailures": ["1"]},
+        {"batchItemFailures": [{"id": "1"}]},
+        {"batchItemFailures": [{"itemIdentifier": ""}]},
+        {"batchItemFailures": [{"itemIdentifier": "1"}, {"itemIdentifier": "3"}]},
+    ],
+)
+def test_an_invalid_response_fails_all_messages(response: Any) -> None:
+    with pytest.raises(HandlerError, match="not a partial batch response"):
+        worker.failed_ids(response, ["1", "2"])
+
+
+def test_a_batch_that_fails_as_a_whole_stays_and_is_logged(
+    poller: Poller, logged: Log, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poller.handler = Here(lambda _: "nonsense")
+    send(poller, "secret", "secret")
+    poller.poll_once()
+    assert depth(poller) == (0, 2)
+    (line,) = logged()
+    assert line["message"] == "The handler's response is not a partial batch response"
+    assert len(line["message_ids"]) == 2
+    metric = json.loads(capsys.readouterr().out)
+    assert metric["MessagesFailed"] == [2.0]
+    assert metric["environment"] == os.environ["ENVIRONMENT"]
+    assert "secret" not in json.dumps([line, metric])
+
+
+def test_the_visibility_timeout_is_extended_while_the_handler_works(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, logged: Log
+) -> None:
+    class Sqs:
+        changes: list[int] = []  # noqa: RUF012
+
+        def change_message_visibility_batch(self, Entries: list[Any], **_: Any) -> Any:  # noqa: N803
+            self.changes += [entry["VisibilityTimeout"] for entry in Entries]
+            return {"Failed": [{"Id": "0", "Code": "InternalError", "SenderFault": False}]}
+
+    clock = [time.monotonic()]
+    monkeypatch.setattr(worker, "monotonic", lambda: clock[0])
+    poller.worker.sqs = Sqs()
+    poller.received_at = poller.extended_at = clock[0]
+    for seconds in (9, 1, 9, 1, worker.MAX_IN_FLIGHT - 40):
+        clock[0] += seconds
+        poller.heartbeat([MESSAGE])
+    # After each third of 30 seconds; near the end of the 12 hours, what is left of them.
+    assert Sqs.changes == [30, 30, 19]
+    assert [line["reason"] for line in logged()] == ["InternalError"]
+
+
+MESSAGE = {
+    "MessageId": "1",
+    "ReceiptHandle": "receipt",
+    "Body": "",
+    "MD5OfBody": "",
+    "Attributes": {},
+    "MD5OfMessageAttributes": "x",
+}
+
+
+@pytest.fixture(autouse=True)
+def _arn(request: pytest.FixtureRequest) -> None:
+    if "poller" in request.fixturenames:
+        request.getfixturevalue("poller").worker.find_queue()
+
+
+class Deletions:
+    """An SQS that deletes some messages now, and others at a later try."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.failure: dict[str, Any] = {"Code": "InternalError", "SenderFault": False}
+        self.asked: list[list[str]] = []
+
+    def delete_message_batch(self, QueueUrl: str, Entries: list[dict[str, str]]) -> Any:  # noqa: N803
+        self.asked.append([entry["Id"] for entry in Entries])
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        failed = [entry for entry in Entries if entry["Id"] in answer]
+        return {
+            "Successful": [entry for entry in Entries if entry not in failed],
+            "Failed": [{"Id": entry["Id"], **self.failure} for entry in failed],
+        }
+
+
+THROTTLED = ClientError({"Error": {"Code": "Throttling", "Message": "slow down"}}, "DeleteMessage")
+
+
+def test_deleting_is_retried_for_the_messages_that_are_left(poller: Poller, logged: Log) -> None:
+    poller.worker.sqs = sqs = Deletions({"1"}, THROTTLED, set())
+    poller.delete([MESSAGE, MESSAGE, MESSAGE], time.monotonic() + 60)
+    assert sqs.asked == [["0", "1", "2"], ["0"], ["0"]]
+    assert logged() == []
+
+
+def test_messages_that_can_t_be_deleted_are_logged(poller: Poller, logged: Log) -> None:
+    poller.worker.sqs = Deletions({"0"})
+    poller.delete([MESSAGE], time.monotonic() + 0.05)
+    (line,) = logged()
+    assert (line["reason"], line["message_ids"]) == ("InternalError", ["1"])
+
+
+def test_what_sqs_refuses_for_good_is_not_retried(poller: Poller, logged: Log) -> None:
+    poller.worker.sqs = sqs = Deletions({"0"})
+    sqs.failure = {"Code": "ReceiptHandleIsInvalid", "SenderFault": True}
+    poller.delete([MESSAGE], float("inf"))
+    assert sqs.asked == [["0"]]
+    assert logged()[0]["reason"] == "ReceiptHandleIsInvalid"
+
+
+# Errors that may last
+
+
+def test_an_error_of_the_queue_is_logged_when_it_changes(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, logged: Log
+) -> None:
+    stopping = poller.worker.stopping
+    outcomes: list[Any] = [THROTTLED, THROTTLED, RuntimeError("x"), None]
+    waits: list[float] = []
+
+    def poll_once() -> None:
+        outcome = outcomes.pop(0)
+        if not outcomes:
+            stopping.set()
+        if outcome:
+            raise outcome
+        poller.worker.queue_error.recovered()
+
+    monkeypatch.setattr(poller, "poll_once", poll_once)
+    monkeypatch.setattr(stopping, "wait", waits.append)
+    poller.run()
+    assert [line.get("reason") or line.get("error") for line in logged()] == [
+        "Throttling",
+        "RuntimeError",
+        "Can't read the queue: Throttling",
+    ]
+    assert waits == [1, 2, 4]
+
+
+def test_the_wait_has_a_limit(poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(poller.worker.stopping, "wait", waits.append)
+    for _ in range(9):
+        poller.back_off()
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_handler_that_can_t_start_receives_no_messages(poller: Poller, logged: Log) -> None:
+    class Broken(Here):
+        def start(self, heartbeat: Callable[[], None]) -> None:
+            raise HandlerError("The handler failed", error="ImportError")
+
+    poller.handler = Broken(lambda _: None)
+    send(poller, "body")
+    poller.poll_once()
+    poller.poll_once()
+    assert depth(poller) == (1, 0)
+    assert [line["reason"] for line in logged()] == ["The handler failed ImportError"]
+    assert not poller.healthy()
+
+
+# Stopping
+
+
+def test_what_is_received_after_sigterm_is_returned(poller: Poller, logged: Log) -> None:
+    send(poller, "body")
+    poller.handler = Here(pytest.fail)
+    poller.worker.stopping.set()
+    poller.stop_waiting = lambda: None  # type: ignore[method-assign]
+    poller.poll_once()
+    assert depth(poller) == (1, 0)
+    assert logged()[0]["message"] == "Returned messages to the queue"
+
+
+def test_what_isn_t_finished_in_time_is_returned(poller: Poller) -> None:
+    send(poller, "body")
+    poller.worker.grace_ends_at = time.monotonic()
+    poller.poll_once()
+    assert depth(poller) == (1, 0)
+
+
+def test_messages_that_can_t_be_returned_are_logged(poller: Poller, logged: Log) -> None:
+    poller.return_to_queue([MESSAGE])
+    assert logged()[0]["reason"]
+
+
+def test_the_worker_is_healthy_and_stops_after_a_signal(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logged: Log
+) -> None:
+    monkeypatch.setattr(worker, "HEALTH_FILE", tmp_path / "health")
+    monkeypatch.setattr(worker, "TICK", 0.01)
+    assert worker.main(["health"]) == 1
+    made = poller.worker
+    handled = Here(lambda _: None)
+    monkeypatch.setattr(poller, "handler", handled)
+    signals: list[int] = []
+    thread = threading.Thread(target=made.run, args=(signals,))
+    thread.start()
+    while worker.main(["health"]) == 1:
+        time.sleep(0.01)
+    signals.append(signal.SIGTERM)
+    thread.join()
+    assert not poller.is_alive()
+    assert [line["message"] for line in logged()][-2:] == ["Worker stopping", "Worker stopped"]
+
+
+def test_a_health_file_that_can_t_be_written_is_logged(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logged: Log
+) -> None:
+    monkeypatch.setattr(worker, "HEALTH_FILE", tmp_path / "missing" / "health")
+    monkeypatch.setattr(worker, "TICK", 0)
+    poller.handler_imported = True
+    ended = [False, False, True]
+    poller.worker.monitor(lambda: ended.pop(0), float("inf"))
+    assert [line["reason"] for line in logged()] == [
+        f"{tmp_path}/missing/health: No such file or directory"
+    ]
+
+
+# Scale-in protection
 
 
 @pytest.fixture
-def queue(aws: LocalAws, request: pytest.FixtureRequest, tmp_path: Path) -> Queue:
-    """Name a queue of the test's own."""
-    return Queue(aws, f"queue-{abs(hash(request.node.name))}", tmp_path / "done")
+def agent() -> Iterator[tuple[str, list[Any], list[Any]]]:
+    """Run a stand-in for ECS's agent: its URL, what it is asked, and what it answers."""
+    asked: list[Any] = []
+    answers: list[Any] = []
 
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    (tmp_path / "tmp").mkdir()
-    return tmp_path / "tmp" / "log"
-
-
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def test_whatever_a_handler_does_its_messages_stay_and_others_go_on(
-    folder: Path, queue: Queue, log: Path
-) -> None:
-    """One that blocks its process for longer than the visibility time-out is done once."""
-    queue.make(max_receive_count=2)
-    bad = ["exit", "kill", "nonsense", "raise"]
-    for do in ("block", *bad, "good"):
-        queue.send(do, do)
-    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="9", POLLERS="3") as process:
-        queue.until_empty()
-        assert process.health() == 0
-        assert process.stop() == 0
-    assert [queue.times_done(name) for name in ("block", "good", *bad)] == [1, 1, 0, 0, 0, 0]
-    assert queue.dead() == bad
-    failures = [line for line in process.lines() if line.get("level") == "ERROR"]
-    # One line for each time, and each says what happened.
-    reasons = sorted(line.get("error") or line.get("exit") or "nonsense" for line in failures)
-    each_once = ["ValueError", "nonsense", "signal SIGKILL", "status 3"]
-    assert reasons == sorted(each_once * 2)
-    assert "s3cr3t" not in log.read_text()
-
-
-def test_a_batch_that_takes_too_long_is_given_up(folder: Path, queue: Queue, log: Path) -> None:
-    queue.make().send("slow", "hang once")
-    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="3", TIMEOUT="2") as process:
-        queue.until_empty()
-    assert queue.times_done("slow") == 1
-    assert len(process.lines("The handler took too long and was ended")) == 1
-    assert queue.until_began("slow") != queue.until_began("slow", 2)
-    assert not is_alive(queue.until_began("slow"))
-
-
-def test_after_sigterm_a_batch_is_finished(
-    folder: Path, queue: Queue, log: Path, agent: tuple[str, list[Any]]
-) -> None:
-    uri, asked = agent
-    queue.make()
-    queue.send("first", "wait")
-    queue.send("second")
-    with worker(folder, log, **queue.environment, ECS_AGENT_URI=uri) as process:
-        queue.until_began("first")
-        assert asked == [{"ProtectionEnabled": True, "ExpiresInMinutes": 60}]
-        process.popen.terminate()
-        process.until_logged("Worker stops")
-        process.popen.terminate()  # a second one does no harm
-        (queue.done / "go on").touch()
-        assert process.popen.wait(60) == 0
-    assert queue.times_done("first") == 1
-    assert queue.state() == (1, 0)  # the second one has not been touched
-    assert process.lines("Worker stopped")
-
-
-def test_after_sigterm_what_can_t_be_finished_is_given_back(
-    folder: Path, queue: Queue, log: Path
-) -> None:
-    queue.make().send("first", "wait")
-    with worker(folder, log, **queue.environment, STOP_TIMEOUT="4") as process:
-        handler = queue.until_began("first")
-        assert process.stop() == 0
-    assert process.lines("Gave messages back to the queue")
-    assert queue.state() == (1, 0)
-    assert not is_alive(handler)
-    (queue.done / "go on").touch()
-    with worker(folder, log, **queue.environment):
-        queue.until_empty()
-    assert queue.times_done("first") == 1
-
-
-def test_a_message_of_a_worker_that_was_killed_comes_back(
-    folder: Path, queue: Queue, log: Path
-) -> None:
-    queue.make().send("first", "wait")
-    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="3") as process:
-        queue.until_began("first")
-        process.kill()
-        until(lambda: queue.state() == (1, 0), "the message did not come back")
-    (queue.done / "go on").touch()
-    with worker(folder, log, **queue.environment):
-        queue.until_empty()
-    assert queue.times_done("first") == 1
-
-
-def test_without_its_queue_the_worker_waits_for_it(folder: Path, queue: Queue, log: Path) -> None:
-    with worker(folder, log, **queue.environment) as process:
-        (line,) = process.until_logged("The queue can't be read")
-        assert "NonExistentQueue" in line["reason"]
-        queue.make().send("first")
-        queue.until_empty()
-        process.until_logged("It works again")
-        assert len(process.lines("The queue can't be read")) == 1
-
-
-def test_without_permission_the_worker_tries_less_and_less_and_says_it_once(
-    folder: Path, queue: Queue, log: Path
-) -> None:
-    class Denies(Answers):
-        code = 403
-        asked: list[float] = []  # noqa: RUF012
-        body = {"__type": "AccessDeniedException", "message": "no"}  # noqa: RUF012
-
-        def do_POST(self) -> None:
-            self.asked.append(time.monotonic())
-            self.answer()
-
-    with ExitStack() as stack:
-        uri = stack.enter_context(serving(Denies))
-        process = stack.enter_context(
-            worker(folder, log, **queue.environment, AWS_ENDPOINT_URL=uri)
-        )
-        until(lambda: len(Denies.asked) == 4, "it tried too seldom")
-        waits = [b - a for a, b in zip(Denies.asked, Denies.asked[1:], strict=False)]
-        assert [wait >= least for wait, least in zip(waits, (1, 2, 4), strict=True)] == [True] * 3
-        (line,) = process.lines("The queue can't be read")
-        assert "AccessDenied" in line["reason"]
-        assert process.stop() == 0
-
-
-def test_without_a_network_the_worker_goes_on(folder: Path, queue: Queue, log: Path) -> None:
-    nowhere = "http://127.0.0.1:1"
-    with worker(folder, log, **queue.environment, AWS_ENDPOINT_URL=nowhere) as process:
-        (line,) = process.until_logged("The queue can't be read")
-        assert line["reason"] == "EndpointConnectionError"
-        until(lambda: process.health() == 0, "it is not healthy")
-        assert process.stop() == 0
-
-
-def test_a_handler_that_can_t_be_imported_takes_no_message(
-    render: Render, tmp_path: Path, queue: Queue, log: Path
-) -> None:
-    """A bad release doesn't drain the queue into the dead-letter queue; ECS sees that it is ill."""
-    app = put_together(render(compute="fargate"), tmp_path / "app", "import forgotten_dependency")
-    queue.make().send("first")
-    with worker(app, log, **queue.environment) as process:
-        (line,) = process.until_logged("The handler can't be started")
-        assert "forgotten_dependency" in line["text"]
-        assert process.health() == 1
-        assert process.stop() == 0
-    assert queue.state() == (1, 0)
-
-
-def test_a_wrong_environment_is_told_whole(folder: Path, log: Path) -> None:
-    with worker(folder, log, QUEUE_URL="", POLLERS="none") as process:
-        assert process.popen.wait(60) == 2
-    (line,) = process.lines("The worker can't run with this environment")
-    assert [problem.split()[0] for problem in line["problems"]] == ["QUEUE_URL", "POLLERS"]
-
-
-class Answers(BaseHTTPRequestHandler):
-    """Answers all with one code and one body."""
-
-    code = 200
-    body: Any = None
-
-    def answer(self) -> None:
-        text = json.dumps(self.body).encode()
-        self.send_response(self.code)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_: Any) -> None:
-        """Write no access log."""
-
-
-class serving(ExitStack):  # noqa: N801 - a context manager, as in contextlib
-    """Run an HTTP server; the value is its URL."""
-
-    def __init__(self, answers: type[Answers]) -> None:
-        super().__init__()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
-
-    def __enter__(self) -> str:  # type: ignore[override]
-        self.enter_context(self.server)
-        self.callback(self.server.shutdown)
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-
-@pytest.fixture
-def agent() -> Iterator[tuple[str, list[Any]]]:
-    """Run what ECS's agent is to the worker; return its URL and what it is asked."""
-    requests: list[Any] = []
-
-    class Agent(Answers):
-        body = {"protection": {}}  # noqa: RUF012
-
+    class Agent(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
-            requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.answer()
+            assert self.path == "/task-protection/v1/state"
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = json.dumps(answers.pop(0) if answers else {"protection": {}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
-    with serving(Agent) as uri:
-        yield uri, requests
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Agent) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked, answers
+        server.shutdown()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let the worker read its time from a list."""
+    now = [1000.0]
+    monkeypatch.setattr(worker, "monotonic", lambda: now[0])
+    return now
+
+
+ON = {"ProtectionEnabled": True, "ExpiresInMinutes": 60}
+OFF = {"ProtectionEnabled": False}
+
+
+def test_the_task_is_protected_while_a_batch_is_in_flight(
+    agent: tuple[str, list[Any], list[Any]], clock: list[float], logged: Log
+) -> None:
+    url, asked, _ = agent
+    protection = TaskProtection(url)
+    with protection, protection:
+        clock[0] += 1800
+        protection.tick()
+        assert asked == [ON]
+        clock[0] += 1
+        protection.tick()
+        assert asked == [ON, ON]
+    assert protection.resting()
+    protection.tick()
+    assert asked == [ON, ON, OFF]
+    assert protection.resting()
+    clock[0] += worker.REST
+    assert not protection.resting()
+    with protection:
+        pass
+    clock[0] += 11
+    protection.tick()
+    protection.tick()
+    assert asked == [ON, ON, OFF, ON, OFF]
+    assert logged() == []
+
+
+def test_work_goes_on_without_protection(
+    agent: tuple[str, list[Any], list[Any]], clock: list[float], logged: Log
+) -> None:
+    url, asked, answers = agent
+    answers += [{"failure": {"Reason": "DEPLOYMENT_BLOCKED"}}] * 2
+    protection = TaskProtection(url)
+    with protection:
+        clock[0] += 61
+        protection.tick()
+        clock[0] += 61
+        protection.tick()
+    assert asked == [ON, ON, ON]
+    assert [line["message"] for line in logged()] == [
+        "The task can't be protected from scaling in; retrying",
+        "Recovered",
+    ]
+
+
+def test_work_goes_on_when_protection_can_t_be_released(
+    agent: tuple[str, list[Any], list[Any]], clock: list[float]
+) -> None:
+    url, asked, answers = agent
+    protection = TaskProtection(url)
+    with protection:
+        clock[0] += worker.RELEASE_AFTER + 1
+    answers += [["nonsense"]]
+    protection.tick()
+    clock[0] += worker.REST
+    assert asked == [ON, OFF]
+    assert not protection.resting()
+
+
+def test_without_an_agent_there_is_no_protection(logged: Log) -> None:
+    for uri, lines in (("", 0), ("http://127.0.0.1:1", 1)):
+        protection = TaskProtection(uri)
+        with protection:
+            protection.tick()
+        assert len(logged()) == lines
+
+
+# The handler's process
+
+
+def test_the_handler_runs_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os\ndef handler(event, context): return [os.getpid(), event]\n"
+    folder = put_together(tmp_path / "app", code)
+    monkeypatch.setattr(worker, "__file__", str(folder / "worker.py"))
+    process = HandlerProcess()
+
+    def invoke() -> Any:
+        process.start(lambda: None)
+        return process.invoke("event", 60, lambda: None)
+
+    try:
+        pid, event = invoke()
+        assert event == "event"
+        assert pid != os.getpid()
+        assert invoke() == [pid, "event"]
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(HandlerError) as caught:
+            process.invoke("event", 60, lambda: None)
+        assert caught.value.keys == {"exit": "signal SIGKILL"}
+        assert invoke()[0] != pid
+    finally:
+        process.kill()
+
+
+def test_a_handler_that_takes_too_long_is_killed() -> None:
+    process = HandlerProcess()
+    process.connection, theirs = Pipe()
+    with theirs, pytest.raises(HandlerError, match="timed out"):
+        process.invoke("event", 0, lambda: None)
+    process.connection.close()
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, handler: Any) -> Any:
+    """Let the handler's side, in this process, answer one request; return its answer."""
+    monkeypatch.setitem(sys.modules, "handler", handler)
+    ours, theirs = Pipe()
+    with ours:
+        request = {"id": "request", "deadline": time.time() + 9, "event": "event"}
+        ours.send_bytes(json.dumps(request).encode())
+        thread = threading.Thread(target=worker.serve, args=(theirs,))
+        thread.start()
+        answer = json.loads(ours.recv_bytes())
+        if "response" in answer:
+            answer = json.loads(ours.recv_bytes())
+    thread.join()
+    theirs.close()
+    return answer
+
+
+class Module:
+    """Stands for handler.py."""
+
+    def __init__(self, handler: Callable[[Any, Any], Any]) -> None:
+        self.handler = handler
+
+
+def test_the_handler_gets_the_event_and_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(event: Any, context: Any) -> Any:
+        left = context.get_remaining_time_in_millis()
+        return [event, context.aws_request_id, context.function_name, 0 < left <= 9000]
+
+    answer = serve(monkeypatch, Module(handler))
+    assert answer == {"response": ["event", "request", os.environ["SERVICE"], True]}
+
+
+def test_what_the_handler_raises_is_reported_without_its_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def handler(_event: Any, _context: Any) -> Any:
+        raise ValueError("secret")
+
+    answer = serve(monkeypatch, Module(handler))
+    assert answer["error"] == "ValueError"
+    assert "secret" not in json.dumps(answer)
+    assert serve(monkeypatch, Module(lambda *_: {1}))["error"] == "TypeError"  # not JSON
+
+
+def test_what_can_t_be_imported_is_reported_with_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = serve(monkeypatch, None)
+    assert answer["error"] == "ModuleNotFoundError"
+    assert "handler" in answer["text"]
+
+
+def test_nobody_waits_for_a_start_when_the_worker_stops(poller: Poller) -> None:
+    poller.worker.stopping.set()
+    with pytest.raises(Stopping):
+        poller.stop_waiting()

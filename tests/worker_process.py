@@ -152,9 +152,9 @@ def worker(folder: Path, log: Path, **environment: str) -> Iterator[Process]:
             process.kill()
 
 
-def put_together(service: Path, folder: Path, handler: str) -> Path:
-    """Put a rendered service's worker beside another handler; return the folder."""
+def put_together(folder: Path, handler: str) -> Path:
+    """Make a folder with the worker, which has no Jinja in it, and this handler; return it."""
     folder.mkdir()
-    shutil.copy(service / "worker.py", folder)
+    shutil.copy(SERVICE / "worker.py", folder)
     (folder / "handler.py").write_text(handler, encoding="utf-8")
     return folder

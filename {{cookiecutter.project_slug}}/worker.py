@@ -1,13 +1,14 @@
 """Feeds the handler from the queue: on Fargate, this does what Lambda's event source mapping does.
 
-    python worker.py          take messages to handler.handler until SIGTERM
-    python worker.py health   exit code 0 if that works: ECS's container health check
+    python worker.py          poll the queue and hand messages to handler.handler until SIGTERM
+    python worker.py health   exit with 0 if that works: ECS's container health check
 
-Each poller is a thread that receives a batch, hands it to a process of its own in which the handler
-runs, extends the messages' visibility as long as the handler works, and deletes those that
-succeeded, by Lambda's rules. So a handler may block, exit or be killed: the thread that holds its
-messages goes on. A message is deleted when it is done and not before: whatever happens to a
-process, a task or the network, it is visible in the queue again after the visibility time-out.
+Each poller is a thread with a process of its own in which the handler runs. The thread receives a
+batch, hands it to that process, extends the messages' visibility timeout while the handler works,
+and deletes those that succeeded, by Lambda's rules. So a handler may block, exit or be killed: the
+thread that holds its messages carries on. A message is deleted when it has been processed and not
+before: whatever happens to a process, a task or the network, the message becomes visible in the
+queue again after the visibility timeout.
 """
 
 import base64
@@ -16,7 +17,6 @@ import importlib
 import io
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -26,7 +26,7 @@ import time
 import traceback
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
@@ -38,50 +38,58 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
 
-# All times are in seconds.
-LONG_POLL = 20  # the longest that SQS has
-LONGEST_VISIBILITY = (
-    43_200  # SQS holds a message for 12 hours from its receipt, extensions included
-)
-LONGEST_TIMEOUT = 42_600  # leaves ten minutes of these for what comes after
-LONGEST_WAIT = 60  # between two tries while there is no handler or no queue
-LONGEST_REST = 10  # after a batch that failed as a whole: others have to go on
-START_LIMIT = 120  # for importing the handler
-STUCK_AFTER = 180  # a poller without progress; three tries of a request on a dead network take 110
-FRESH = 60  # a health file that is older is nobody's
-TICK = 1
+# All times are in seconds; points in time are monotonic()'s.
+LONG_POLL = 20  # SQS's maximum
+MAX_IN_FLIGHT = 43_200  # SQS hides a message for 12 hours from its receipt, extensions included
+MAX_TIMEOUT = 42_600  # leaves ten minutes of these for deleting and stopping
+MAX_BACKOFF = 60  # between retries while the handler can't start or the queue can't be read
+MAX_BACKOFF_AFTER_BATCH = 10  # after a batch that failed as a whole: others have to go on
+START_TIMEOUT = 120  # for importing the handler
+STUCK_AFTER = 180  # without progress; three attempts of a request on a dead network take 110
+HEALTHY_FOR = 60  # after HEALTH_FILE was last touched
+TICK = 1  # between looks at everything that is waited for
+NEVER, FOREVER = float("-inf"), float("inf")
 
-# Scale-in protection. AWS has no figure for how soon ECS makes use of a task that gave it up.
-PROTECTED_FOR = 3600  # after that it lapses, if nobody renews it
-IDLE_BEFORE_RELEASE = 10  # so that short batches don't switch it on and off
-RELEASE_AFTER = 900  # under constant load: a deployment must not wait for ever
-REST = 30
+# Task scale-in protection. AWS doesn't say how soon ECS stops a task that has given it up.
+PROTECTED_FOR = 3600  # it expires then, unless it is renewed
+RELEASE_WHEN_IDLE_FOR = 10  # so that short batches don't switch it on and off
+RELEASE_AFTER = 900  # under constant load: a deployment can't wait for ever
+REST = 30  # without protection, for ECS to stop the task
 
-# The environment's numbers: least, most, and what they are.
+# Touched as long as one poller makes progress.
+HEALTH_FILE = Path(tempfile.gettempdir()) / "worker-health"
+
+# The environment's numbers: minimum, maximum, and what they are.
 NUMBERS = {
-    "BATCH_SIZE": (1, 10, "messages that the handler gets at once"),
-    "POLLERS": (1, 100, "batches that are worked on at the same time"),
-    "VISIBILITY_TIMEOUT": (3, LONGEST_VISIBILITY, "the queue's, in seconds"),
-    "TIMEOUT": (1, LONGEST_TIMEOUT, "seconds that a batch may take"),
+    "BATCH_SIZE": (1, 10, "messages per batch"),
+    "POLLERS": (1, 100, "batches that are processed at the same time"),
+    "VISIBILITY_TIMEOUT": (3, MAX_IN_FLIGHT, "the queue's, in seconds"),
+    "TIMEOUT": (1, MAX_TIMEOUT, "seconds that a batch may take"),
     "STOP_TIMEOUT": (2, 120, "seconds between SIGTERM and SIGKILL, ECS's stopTimeout"),
 }
 
 logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
+
+CHANGE_VISIBILITY = "change_message_visibility_batch"
 
 Message = dict[str, Any]
 AwsError = (BotoCoreError, ClientError)
 
 
 class SettingsError(Exception):
-    """What is wrong with the environment, a sentence each."""
+    """What is wrong with the environment variables, a sentence each."""
 
 
-class FunctionError(Exception):
-    """The handler did not answer as it should; `keys` are for the log."""
+class HandlerError(Exception):
+    """The handler did not respond as it must; `keys` are for the log."""
 
     def __init__(self, message: str, **keys: Any) -> None:
         super().__init__(message)
         self.keys = keys
+
+
+class Stopping(Exception):  # noqa: N818 - not an error
+    """The worker stops, and what it was waiting for isn't finished."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,14 @@ class Settings:
     ecs_agent_uri: str
 
     @property
-    def grace(self) -> float:
-        """Return how long batches may go on after SIGTERM; the rest is for giving them back."""
+    def grace_period(self) -> float:
+        """Return how long batches may go on after SIGTERM; the rest is for returning them."""
         return self.stop_timeout - min(5, self.stop_timeout / 2)
 
     @property
     def long_poll(self) -> int:
-        """Return how long a ReceiveMessage waits: it must be over before the grace is."""
-        return max(1, min(LONG_POLL, int(self.grace)))
+        """Return how long a ReceiveMessage waits: it must end before the grace period does."""
+        return max(1, min(LONG_POLL, int(self.grace_period)))
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -113,23 +121,22 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     problems = []
     queue_url = environment.get("QUEUE_URL", "")
     if not queue_url.startswith(("https://", "http://")):
-        problems.append(f"QUEUE_URL is {queue_url!r}, and has to be the queue's URL")
+        problems.append(f"QUEUE_URL is {queue_url!r}, and must be the queue's URL")
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
     if not region:
         problems.append("neither AWS_REGION nor AWS_DEFAULT_REGION is set")
     numbers = {}
-    for name, (least, most, meaning) in NUMBERS.items():
+    for name, (minimum, maximum, meaning) in NUMBERS.items():
         value = environment.get(name, "")
-        if value.isascii() and value.isdigit() and least <= int(value) <= most:
+        if value.isascii() and value.isdigit() and minimum <= int(value) <= maximum:
             numbers[name.lower()] = int(value)
         else:
-            rule = f"a whole number from {least} to {most}: {meaning}"
-            problems.append(f"{name} is {value!r}, and has to be {rule}")
+            rule = f"a whole number from {minimum} to {maximum}: {meaning}"
+            problems.append(f"{name} is {value!r}, and must be {rule}")
     if problems:
         raise SettingsError(*problems)
-    return Settings(
-        queue_url, region, **numbers, ecs_agent_uri=environment.get("ECS_AGENT_URI", "")
-    )
+    agent = environment.get("ECS_AGENT_URI", "")
+    return Settings(queue_url, region, **numbers, ecs_agent_uri=agent)
 
 
 # ---- the handler, in a process of its own ------------------------------------------------------
@@ -137,224 +144,210 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda tells the handler beside the event, as far as there is such a thing here."""
+    """What Lambda gives the handler beside the event, as far as it exists here."""
 
     aws_request_id: str
     deadline: float  # of time.time()
     function_name: str
-    function_version: str = "$LATEST"
     invoked_function_arn: str = ""
     memory_limit_in_mb: str = ""
-    log_group_name: str = ""
-    log_stream_name: str = ""
-    identity: None = None
-    client_context: None = None
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds that are left until TIMEOUT."""
+        """Return the milliseconds that are left of TIMEOUT."""
         return max(0, int((self.deadline - time.time()) * 1000))
 
 
 def serve(connection: Connection) -> None:
-    """Import the handler, say that it is ready, and answer with it until the worker hangs up."""
-    # A line at a time, whole, or those of several processes would run into each other.
+    """Import the handler, report that it is ready, and serve it until the worker hangs up."""
+    # Whole lines only, or those of several processes would be mixed up.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, write_through=False)
     with contextlib.suppress(EOFError, OSError):
         try:
             handler = importlib.import_module("handler").handler
-        except Exception as error:  # without a message in hand: its text holds no payload
-            connection.send_bytes(json.dumps({**described(error), "text": str(error)}).encode())
+        except Exception as error:  # no message is in flight yet, so its text holds no payload
+            connection.send_bytes(json.dumps({**describe(error), "text": str(error)}).encode())
             return
         connection.send_bytes(b'{"response":null}')
         while True:
             request = json.loads(connection.recv_bytes())
             context = Context(request["id"], request["deadline"], os.environ.get("SERVICE", ""))
             try:
-                answer = {"response": handler(request["event"], context)}
+                answer = json.dumps({"response": handler(request["event"], context)})
             except SystemExit:  # ends the process, as it does on Lambda
                 raise
             except BaseException as error:
-                answer = described(error)
-            try:
-                text = json.dumps(answer)
-            except (TypeError, ValueError, RecursionError):
-                text = json.dumps({"error": "the response is not JSON"})
-            connection.send_bytes(text.encode())
+                answer = json.dumps(describe(error))
+            connection.send_bytes(answer.encode())
 
 
-def described(error: BaseException) -> dict[str, Any]:
-    """Return an exception's type and place. Its text may quote the payload, so it stays here."""
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return an exception's type and stack. Its text may quote the payload, so it stays here."""
     stack = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
     return {"error": type(error).__name__, "stack": places}
 
 
-class Function:
-    """The handler's process. It is started when it is needed, and again when it has ended."""
+class HandlerProcess:
+    """The process in which the handler runs: started when needed, and again after it has ended."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self.connection: Connection
+        self.process: subprocess.Popen[bytes] | None = None  # None: not running
+        self.connection: Connection  # the worker's end of the pipe to it; set by start
 
-    def start(self, meanwhile: Callable[[], None]) -> None:
-        """See that the process runs and has imported the handler. Raises FunctionError."""
+    def start(self, heartbeat: Callable[[], None]) -> None:
+        """Make sure that it runs and has imported the handler. Raises HandlerError."""
         if self.process is not None and self.process.poll() is None:
             return
-        self.end()
+        self.kill()
         self.connection, theirs = Pipe()
         with theirs:
             # A session of its own, so that what the handler starts ends with it.
             self.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, __file__, "function", str(theirs.fileno())],
+                [sys.executable, __file__, "handler", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         try:
-            self.answer(monotonic() + START_LIMIT, meanwhile)
-        except FunctionError:
-            self.end()
+            self._wait_for_response(monotonic() + START_TIMEOUT, heartbeat)
+        except HandlerError:
+            self.kill()
             raise
 
-    def invoke(self, event: object, timeout: float) -> None:
-        """Hand an event to the handler; it has so many seconds."""
-        request = {"id": str(uuid.uuid4()), "deadline": time.time() + timeout, "event": event}
-        with contextlib.suppress(OSError):  # it has ended: answer() says how
-            self.connection.send_bytes(json.dumps(request).encode())
+    def invoke(self, event: object, timeout: float, heartbeat: Callable[[], None]) -> Any:
+        """Hand an event to the handler; return its response.
 
-    def answer(self, deadline: float, meanwhile: Callable[[], None]) -> Any:
-        """Return the handler's response.
-
-        :param deadline: of monotonic(); then the process is ended.
-        :param meanwhile: is called every second; if it raises, the process is ended, too.
-        :raises FunctionError: the handler raised, or its process ended.
+        :param timeout: seconds; after these the process is killed.
+        :param heartbeat: is called every second; if it raises, the process is killed, too.
+        :raises HandlerError: the handler raised, its process ended, or it timed out.
         """
-        answered = False
+        request = {"id": str(uuid.uuid4()), "deadline": time.time() + timeout, "event": event}
+        with contextlib.suppress(OSError):  # it has ended: waiting for its response tells how
+            self.connection.send_bytes(json.dumps(request).encode())
+        return self._wait_for_response(monotonic() + timeout, heartbeat)
+
+    def _wait_for_response(self, deadline: float, heartbeat: Callable[[], None]) -> Any:
+        answer = None
         try:
             while not self.connection.poll(max(0, min(TICK, deadline - monotonic()))):
                 if self.process and self.process.poll() is not None:
                     raise EOFError
                 if monotonic() >= deadline:
-                    raise FunctionError("The handler took too long and was ended")
-                meanwhile()
+                    raise HandlerError("The handler timed out and was killed")
+                heartbeat()
             answer = json.loads(self.connection.recv_bytes())
-            answered = True
         except (EOFError, OSError):
-            raise FunctionError("The handler's process has ended", exit=self.exit()) from None
+            raise HandlerError("The handler's process ended", exit=self.kill(TICK)) from None
         finally:
-            if not answered:
-                self.end()
+            if answer is None:
+                self.kill()
         if "error" in answer:
-            raise FunctionError("The handler failed", **answer)
+            raise HandlerError("The handler failed", **answer)
         return answer["response"]
 
-    def exit(self) -> str:
-        """Return how the process ended, in words."""
+    def kill(self, after: float = 0) -> str:
+        """Kill the process unless it ends in time, and what it started; return how it ended."""
+        if self.process is None:
+            return "not running"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self.process.wait(TICK) if self.process else 0
-            return f"status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        return "it closed its connection"
-
-    def end(self) -> None:
-        """Kill the process, with those that it has started."""
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.connection.close()
-            self.process = None
+            self.process.wait(after)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        code = self.process.wait()
+        self.connection.close()
+        self.process = None
+        return f"status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
 # ---- what all pollers share --------------------------------------------------------------------
 
 
-class Trouble:
-    """Something that may go wrong again and again, and is logged when that changes only."""
+class ErrorState:
+    """An error that may last: it is logged when it begins, changes or ends, not at every retry."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.lock = threading.Lock()
-        self.known = ""
+    def __init__(self, summary: str) -> None:
+        self.summary = summary
+        self.lock = threading.Lock()  # several pollers may report the same error
+        self.reason = ""  # what was logged last; "" while there is no error
 
-    def tell(self, reason: str, **keys: Any) -> None:
-        """Log what is wrong, unless it is what was wrong before."""
+    def failed(self, reason: str, **keys: Any) -> None:
+        """Log the error, unless it is the one that was logged last."""
         with self.lock:
-            if reason != self.known:
-                logger.error(f"{self.what}; trying again", reason=reason, **keys)
-            self.known = reason
+            if reason != self.reason:
+                logger.error(f"{self.summary}; retrying", reason=reason, **keys)
+            self.reason = reason
 
-    def over(self) -> None:
-        """Log that it works again, if it did not."""
+    def recovered(self) -> None:
+        """Log that the error is over, if there was one."""
         with self.lock:
-            if self.known:
-                logger.info("It works again", was=f"{self.what}: {self.known}")
-            self.known = ""
+            if self.reason:
+                logger.info("Recovered", error=f"{self.summary}: {self.reason}")
+            self.reason = ""
 
 
-class Protection:
-    """ECS's task scale-in protection: `with` it, messages are in hand.
+class TaskProtection:
+    """ECS's task scale-in protection: a `with` block per batch in flight.
 
-    It is switched on for the first batch, and off when there has been none for a while. Under
-    constant load it would never be, and neither a deployment nor scaling in could stop the task: so
-    from time to time the pollers take no more (`resting`) until nothing is in hand, and rest a
-    while without protection.
+    It is enabled for the first batch, and released when there has been none for a while. Under
+    constant load that would never happen, and neither a deployment nor scaling in could stop the
+    task: so from time to time the pollers receive nothing (`resting`) until no batch is in flight,
+    and for a while after protection was released.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
     """
 
     def __init__(self, agent_uri: str) -> None:
-        self.url = agent_uri and f"{agent_uri}/task-protection/v1/state"
-        self.trouble = Trouble("The task can't be protected from scaling in")
-        self.lock = threading.Lock()
-        self.in_hand = 0
-        self.on = False
-        # When it was switched on, when it was asked for last, when the last batch ended, and until
-        # when to rest; of monotonic().
-        self.since = self.asked = self.idle_since = self.rest_until = float("-inf")
+        self.url = agent_uri and f"{agent_uri}/task-protection/v1/state"  # "" outside ECS
+        self.error_state = ErrorState("The task can't be protected from scaling in")
+        self.lock = threading.Lock()  # for all that follows
+        self.batches = 0  # in flight
+        self.enabled = False  # as the agent has confirmed
+        self.enabled_at = NEVER  # when that began; renewals don't count
+        self.requested_at = NEVER  # when the agent was last asked, whatever it answered
+        self.idle_since = NEVER  # when the last batch ended
+        self.rest_until = NEVER  # until when the pollers receive nothing
 
     def __enter__(self) -> None:
         with self.lock:
-            self.in_hand += 1
-            if not self.on and monotonic() - self.asked > TICK:
-                self._switch(True)
+            self.batches += 1
+            if not self.enabled and monotonic() - self.requested_at > TICK:
+                self._request(True)
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
-            self.in_hand -= 1
+            self.batches -= 1
             self.idle_since = monotonic()
 
     def resting(self) -> bool:
-        """Tell whether no messages are to be taken now."""
+        """Tell whether the pollers must receive nothing now."""
         now = monotonic()
-        return now < self.rest_until or (self.on and now - self.since > RELEASE_AFTER)
+        return now < self.rest_until or (self.enabled and now - self.enabled_at > RELEASE_AFTER)
 
     def tick(self) -> None:
-        """Renew it, or switch it off."""
+        """Renew or release it when it is time."""
         with self.lock:
             now = monotonic()
-            if self.on and self.in_hand == 0 and now - self.since > RELEASE_AFTER:
-                self._switch(False)
-                self.rest_until = now + REST
-            elif self.on and self.in_hand == 0 and now - self.idle_since > IDLE_BEFORE_RELEASE:
-                self._switch(False)
-            elif self.in_hand and now - self.asked > (
-                PROTECTED_FOR / 2 if self.on else LONGEST_WAIT
-            ):
-                self._switch(True)
+            if self.batches:
+                renew_after = PROTECTED_FOR / 2 if self.enabled else MAX_BACKOFF
+                if now - self.requested_at > renew_after:
+                    self._request(True)
+            elif self.enabled:
+                if self.resting():
+                    self.rest_until = now + REST
+                if self.resting() or now - self.idle_since > RELEASE_WHEN_IDLE_FOR:
+                    self._request(False)
 
-    def _switch(self, on: bool) -> None:
-        """Ask the agent. What it refuses counts as off: it lapses by itself, and work goes on."""
+    def _request(self, enable: bool) -> None:
+        """Ask the agent. If it refuses, protection counts as off and expires; work goes on."""
         if not self.url:
             return
-        self.asked = monotonic()
-        was_on, self.on = self.on, False
-        state = {
-            "ProtectionEnabled": on,
-            **({"ExpiresInMinutes": PROTECTED_FOR // 60} if on else {}),
-        }
+        self.requested_at = monotonic()
+        was_enabled, self.enabled = self.enabled, False
+        expiry = {"ExpiresInMinutes": PROTECTED_FOR // 60} if enable else {}
+        body = json.dumps({"ProtectionEnabled": enable, **expiry}).encode()
         request = urllib.request.Request(  # noqa: S310 - ECS's own address
-            self.url, json.dumps(state).encode(), {"Content-Type": "application/json"}, method="PUT"
+            self.url, body, {"Content-Type": "application/json"}, method="PUT"
         )
         try:
             # The agent is in the task: never through a proxy.
@@ -364,19 +357,15 @@ class Protection:
             if "protection" not in answer:
                 raise ValueError(f"the agent answered {answer}")
         except Exception as error:
-            self.trouble.tell(type(error).__name__, text=str(error))
+            self.error_state.failed(type(error).__name__, text=str(error))
             return
-        self.trouble.over()
-        self.on = on
-        if on and not was_on:
-            self.since = self.asked
+        self.error_state.recovered()
+        self.enabled = enable
+        if enable and not was_enabled:
+            self.enabled_at = self.requested_at
 
 
 # ---- one poller --------------------------------------------------------------------------------
-
-
-class Stopped(Exception):  # noqa: N818 - no error
-    """The worker stops, and what it was at isn't done."""
 
 
 class Poller(threading.Thread):
@@ -386,77 +375,89 @@ class Poller(threading.Thread):
         super().__init__(daemon=True)
         self.worker = worker
         self.settings = worker.settings
-        self.function = Function()
-        self.tries = 0  # in a row that went wrong
-        self.progress = monotonic()
-        self.works = False  # the handler has been imported
+        self.handler = HandlerProcess()
+        self.failures = 0  # in a row; sets the next wait
+        self.handler_imported = False  # at least once
+        self.progress_at = monotonic()  # when the queue last answered, or a batch was waited for
+        # The batch in flight:
+        self.received_at = NEVER  # when it was received
+        self.extended_at = NEVER  # when its visibility timeout began or was last extended
+        self.extension_failed = False  # at least once, which is in the log
 
     def run(self) -> None:
-        """Work until the worker stops."""
+        """Poll until the worker stops."""
         while not self.worker.stopping.is_set():
             try:
-                self.turn()
-            except Stopped:
+                self.poll_once()
+            except Stopping:
                 break
             except AwsError as error:
-                self.progress = monotonic()
+                self.progress_at = monotonic()
                 reason = type(error).__name__
                 if isinstance(error, ClientError):
                     reason = error.response["Error"]["Code"]
-                self.worker.queue_trouble.tell(reason, text=str(error))
+                self.worker.queue_error.failed(reason, text=str(error))
                 self.back_off()
-            except Exception as error:  # a defect of this file must not end the thread in silence
-                logger.error("The worker has a defect", **described(error))
+            except Exception as error:  # a bug in this file must not end the thread silently
+                logger.error("Bug in the worker", **describe(error))
                 self.back_off()
-        self.function.end()
+        self.handler.kill()
 
-    def is_well(self) -> bool:
+    def healthy(self) -> bool:
         """Tell whether the handler could be imported, and the poller isn't stuck."""
-        return self.works and monotonic() - self.progress < STUCK_AFTER
+        return self.handler_imported and monotonic() - self.progress_at < STUCK_AFTER
 
-    def back_off(self, longest: float = LONGEST_WAIT) -> None:
-        """Wait before the next try: 1, 2, 4 … seconds."""
-        self.worker.stopping.wait(min(longest, 2**self.tries))
-        self.tries = min(self.tries + 1, 10)
+    def back_off(self, maximum: float = MAX_BACKOFF) -> None:
+        """Wait before the next attempt: 1, 2, 4 … seconds."""
+        self.worker.stopping.wait(min(maximum, 2**self.failures))
+        self.failures = min(self.failures + 1, 10)
 
-    def turn(self) -> None:
-        """Take one batch, if there is one. Raises AwsError if the queue can't be read."""
-        try:
-            # First of all: what can't be imported shall not take messages towards the dead letters.
-            self.function.start(self.stop_starting)
-        except FunctionError as error:
-            reason = error.keys.get("error") or error.keys.get("exit") or ""
-            self.worker.start_trouble.tell(f"{error} {reason}".strip(), **error.keys)
+    def poll_once(self) -> None:
+        """Process one batch, if there is one. Raises AwsError if the queue can't be read."""
+        if not self.start_handler():
             self.back_off()
             return
-        self.worker.start_trouble.over()
-        self.works = True
-        self.progress = monotonic()
         if self.worker.protection.resting():
             self.worker.stopping.wait(TICK)
             return
         messages = self.receive()
-        self.progress = monotonic()
-        self.worker.queue_trouble.over()
-        if not messages:
-            self.tries = 0
-        elif self.worker.stopping.is_set():
-            self.give_back(messages)
-        else:
+        self.progress_at = self.received_at = self.extended_at = monotonic()
+        self.extension_failed = False
+        self.worker.queue_error.recovered()
+        if messages and self.worker.stopping.is_set():
+            self.return_to_queue(messages)
+        elif messages:
             with self.worker.protection:
-                succeeded = self.work(messages)
-            if succeeded:
-                self.tries = 0
-            else:
-                self.back_off(LONGEST_REST)
+                responded = self.process(messages)
+            if not responded:
+                self.back_off(MAX_BACKOFF_AFTER_BATCH)
+                return
+        self.failures = 0
 
-    def stop_starting(self) -> None:
-        """Raise Stopped once the worker stops."""
+    def start_handler(self) -> bool:
+        """Start the handler's process if it doesn't run; return False if that fails.
+
+        This comes before messages are received: a handler that can't be imported must not use up
+        their receives and send them to the dead-letter queue.
+        """
+        try:
+            self.handler.start(self.stop_waiting)
+        except HandlerError as error:
+            reason = error.keys.get("error") or error.keys.get("exit") or ""
+            self.worker.start_error.failed(f"{error} {reason}".strip(), **error.keys)
+            return False
+        self.worker.start_error.recovered()
+        self.handler_imported = True
+        self.progress_at = monotonic()
+        return True
+
+    def stop_waiting(self) -> None:
+        """Raise Stopping once the worker stops."""
         if self.worker.stopping.is_set():
-            raise Stopped
+            raise Stopping
 
     def receive(self) -> list[Message]:
-        """Wait for messages; return none or up to a batch. Raises AwsError."""
+        """Wait for messages; return none or up to BATCH_SIZE. Raises AwsError."""
         self.worker.find_queue()
         received = self.worker.sqs.receive_message(
             QueueUrl=self.settings.queue_url,
@@ -468,115 +469,108 @@ class Poller(threading.Thread):
         )
         return list(received.get("Messages", []))
 
-    def work(self, messages: list[Message]) -> bool:
+    def process(self, messages: list[Message]) -> bool:
         """Hand a batch to the handler, and delete what succeeded.
 
-        Messages that failed are left to themselves, as Lambda does: they come back when their
-        visibility time-out is over, which is soon, since it was extended by one at the most.
+        What failed is left alone, as Lambda does: it comes back when its visibility timeout is
+        over, which is soon, since every extension is one timeout.
 
-        :returns: False if the handler gave no answer that counts.
+        :returns: False if the handler gave no valid response: all messages count as failed.
         """
-        started = extended = monotonic()
-        ids = [message["MessageId"] for message in messages]
-        complained = False
-
-        def meanwhile() -> None:
-            """Extend the messages' visibility when a third of it is over."""
-            nonlocal extended, complained
-            now = self.progress = monotonic()
-            if now > self.worker.give_back_at:
-                raise Stopped
-            if now - extended < self.settings.visibility_timeout / 3:
-                return
-            # SQS refuses what would exceed its 12 hours.
-            left = int(LONGEST_VISIBILITY - (now - started)) - 1
-            problem = self.change_visibility(messages, min(self.settings.visibility_timeout, left))
-            extended = now
-            if problem and not complained:
-                complained = True
-                text = "The visibility of messages can't be extended; they may be delivered twice"
-                logger.error(text, reason=problem, message_ids=ids)
-
+        event = {"Records": [record(message, self.worker.queue_arn) for message in messages]}
+        started = monotonic()
         try:
-            records = [record(message, self.worker.queue_arn) for message in messages]
-            self.function.invoke({"Records": records}, self.settings.timeout)
-            response = self.function.answer(started + self.settings.timeout, meanwhile)
-            failed = failures(response, ids)
-        except Stopped:
-            self.give_back(messages)
+            heartbeat = partial(self.heartbeat, messages)
+            response = self.handler.invoke(event, self.settings.timeout, heartbeat)
+            failed = failed_ids(response, ids(messages))
+        except Stopping:
+            self.return_to_queue(messages)
             return True
-        except FunctionError as error:
+        except HandlerError as error:
             seconds = round(monotonic() - started, 1)
-            logger.error(str(error), message_ids=ids, seconds=seconds, **error.keys)
+            logger.error(str(error), message_ids=ids(messages), seconds=seconds, **error.keys)
             count_failed(len(messages))
             return False
-        done = [message for message in messages if message["MessageId"] not in failed]
-        self.delete(done, extended + self.settings.visibility_timeout)
+        succeeded = [message for message in messages if message["MessageId"] not in failed]
+        self.delete(succeeded, self.extended_at + self.settings.visibility_timeout)
         return True
 
+    def heartbeat(self, messages: list[Message]) -> None:
+        """Extend the messages' visibility timeout when a third of it is over.
+
+        :raises Stopping: the grace period is over.
+        """
+        now = self.progress_at = monotonic()
+        if now > self.worker.grace_ends_at:
+            raise Stopping
+        if now - self.extended_at < self.settings.visibility_timeout / 3:
+            return
+        left = int(MAX_IN_FLIGHT - (now - self.received_at)) - 1  # SQS refuses more
+        seconds = min(self.settings.visibility_timeout, left)
+        failed = self.request(CHANGE_VISIBILITY, messages, VisibilityTimeout=seconds)
+        self.extended_at = now
+        if failed and not self.extension_failed:
+            self.extension_failed = True
+            text = "Can't extend the visibility timeout; messages may be delivered twice"
+            logger.error(text, reason=codes(failed), message_ids=ids(messages))
+
     def delete(self, messages: list[Message], deadline: float) -> None:
-        """Delete messages that are done; try again until they would be visible again."""
-        left = {str(number): message for number, message in enumerate(messages)}
+        """Delete messages that succeeded; retry until the deadline, when they become visible."""
         pause = 0.1
-        while left:
-            try:
-                response = self.worker.sqs.delete_message_batch(
-                    QueueUrl=self.settings.queue_url, Entries=entries(left)
-                )
-                failed = response.get("Failed", [])
-                reason = ", ".join(sorted({entry["Code"] for entry in failed}))
-                if all(entry.get("SenderFault") for entry in failed):
-                    deadline = 0  # SQS would say the same again
-                deleted = {entry["Id"] for entry in response.get("Successful", [])}
-                left = {name: message for name, message in left.items() if name not in deleted}
-            except AwsError as error:
-                reason = str(error)
-            self.progress = now = monotonic()
-            if left and now + pause > min(deadline, self.worker.give_back_at):
-                ids = [message["MessageId"] for message in left.values()]
-                text = "Messages that are done can't be deleted; they will be delivered again"
-                logger.error(text, reason=reason, message_ids=ids)
+        while messages:
+            failed = self.request("delete_message_batch", messages)
+            messages = [messages[int(entry["Id"])] for entry in failed]
+            self.progress_at = now = monotonic()
+            too_late = now + pause > min(deadline, self.worker.grace_ends_at)
+            # With only SenderFaults, SQS would refuse a retry, too.
+            if messages and (too_late or all(entry["SenderFault"] for entry in failed)):
+                text = "Can't delete messages that succeeded; they will be delivered again"
+                logger.error(text, reason=codes(failed), message_ids=ids(messages))
                 return
-            if left:
+            if messages:
                 time.sleep(pause)
                 pause = min(5, pause * 2)
 
-    def give_back(self, messages: list[Message]) -> None:
-        """Make messages that are not done visible again at once, for another task."""
-        problem = self.change_visibility(messages, 0)
-        ids = [message["MessageId"] for message in messages]
-        if problem:
-            text = "Messages can't be given back; they return after their visibility time-out"
-            logger.error(text, reason=problem, message_ids=ids)
+    def return_to_queue(self, messages: list[Message]) -> None:
+        """Make messages that were not processed visible again at once, for another task."""
+        if failed := self.request(CHANGE_VISIBILITY, messages, VisibilityTimeout=0):
+            text = "Can't return messages to the queue; they come back after the visibility timeout"
+            logger.error(text, reason=codes(failed), message_ids=ids(messages))
         else:
-            logger.info("Gave messages back to the queue", message_ids=ids)
+            logger.info("Returned messages to the queue", message_ids=ids(messages))
 
-    def change_visibility(self, messages: list[Message], seconds: int) -> str:
-        """Let messages be visible after so many seconds; return what went wrong, "" if nothing."""
-        named = {str(number): message for number, message in enumerate(messages)}
+    def request(self, name: str, messages: list[Message], **fields: Any) -> list[dict[str, Any]]:
+        """Make a batch request to SQS; return the entries that failed, by position as `Id`."""
+        entries = [
+            {"Id": str(position), "ReceiptHandle": message["ReceiptHandle"], **fields}
+            for position, message in enumerate(messages)
+        ]
         try:
-            response = self.worker.sqs.change_message_visibility_batch(
-                QueueUrl=self.settings.queue_url,
-                Entries=[{**entry, "VisibilityTimeout": seconds} for entry in entries(named)],
-            )
+            action = getattr(self.worker.sqs, name)
+            response = action(QueueUrl=self.settings.queue_url, Entries=entries)
         except AwsError as error:
-            return str(error)
-        return ", ".join(sorted({entry["Code"] for entry in response.get("Failed", [])}))
+            failure = {"Code": str(error), "SenderFault": False}
+            return [{"Id": entry["Id"], **failure} for entry in entries]
+        return list(response.get("Failed", []))
 
 
-def entries(messages: Mapping[str, Message]) -> list[dict[str, Any]]:
-    """Return the entries of a batch request to SQS."""
-    return [
-        {"Id": name, "ReceiptHandle": message["ReceiptHandle"]}
-        for name, message in messages.items()
-    ]
+def ids(messages: Sequence[Message]) -> list[str]:
+    """Return the ids of messages, for the log."""
+    return [message["MessageId"] for message in messages]
 
 
-def failures(response: Any, ids: Iterable[str]) -> set[str]:
-    """Return the ids of a batch's messages that failed, by Lambda's rules.
+def codes(failed: Sequence[dict[str, Any]]) -> str:
+    """Return why entries of a batch request failed, for the log."""
+    return ", ".join(sorted({entry["Code"] for entry in failed}))
 
-    None with an empty or null response or list; else those that the response names. All have, and
-    FunctionError is raised, where it is of another form or names what isn't in the batch.
+
+def failed_ids(response: Any, ids: Sequence[str]) -> set[str]:
+    """Return the ids of the messages that failed, by Lambda's rules.
+
+    None failed if the response or its list is empty or null; otherwise those that it names.
+
+    :param ids: the batch's.
+    :raises HandlerError: it has another shape, or names what isn't in the batch: all have failed.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
     """
@@ -587,39 +581,37 @@ def failures(response: Any, ids: Iterable[str]) -> set[str]:
         named = [item.get("itemIdentifier") if isinstance(item, dict) else None for item in items]
         if all(isinstance(name, str) and name in ids for name in named):
             return {str(name) for name in named}
-    raise FunctionError("The handler's response is no partial batch response")
+    raise HandlerError("The handler's response is not a partial batch response")
 
 
 def count_failed(number: int) -> None:
-    """Count messages of a batch that failed as a whole in the handler's metric for failed ones."""
-    environment = {"environment": os.environ.get("ENVIRONMENT", "")}
-    with single_metric("MessagesFailed", MetricUnit.Count, number, default_dimensions=environment):
+    """Add messages of a batch that failed as a whole to the handler's own metric."""
+    dimensions = {"environment": os.environ.get("ENVIRONMENT", "")}
+    with single_metric("MessagesFailed", MetricUnit.Count, number, default_dimensions=dimensions):
         pass
 
 
 def record(message: Message, queue_arn: str) -> dict[str, Any]:
-    """Return a message of SQS's in the shape in which Lambda hands it to a function."""
-    found = {
+    """Return a message of SQS in the shape in which Lambda hands it to a function."""
+    attributes = message.get("MessageAttributes", {})
+    made = {
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
         "body": message["Body"],
         "attributes": message["Attributes"],
-        "messageAttributes": {
-            name: message_attribute(value)
-            for name, value in message.get("MessageAttributes", {}).items()
-        },
+        "messageAttributes": {name: message_attribute(attributes[name]) for name in attributes},
         "md5OfBody": message["MD5OfBody"],
         "eventSource": "aws:sqs",
         "eventSourceARN": queue_arn,
         "awsRegion": queue_arn.split(":")[3],
     }
     if "MD5OfMessageAttributes" in message:
-        found["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
-    return found
+        made["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
+    return made
 
 
 def message_attribute(attribute: dict[str, Any]) -> dict[str, Any]:
-    """Return a message attribute of SQS's in Lambda's shape; bytes are in Base64."""
+    """Return a message attribute of SQS in Lambda's shape; bytes are in Base64."""
     value: dict[str, Any] = {"stringListValues": [], "binaryListValues": []}
     if "StringValue" in attribute:
         value["stringValue"] = attribute["StringValue"]
@@ -649,66 +641,61 @@ class Worker:
             tcp_keepalive=True,
         )
         self.sqs = boto3.client("sqs", config=config)
-        self.queue_arn = ""
-        self.stopping = threading.Event()
-        self.give_back_at = float("inf")  # of monotonic()
-        self.protection = Protection(settings.ecs_agent_uri)
-        self.queue_trouble = Trouble("The queue can't be read")
-        self.start_trouble = Trouble("The handler can't be started")
-        self.health_trouble = Trouble("The file for the health check can't be written")
+        self.queue_arn = ""  # set by find_queue
+        self.stopping = threading.Event()  # no more messages are received
+        self.grace_ends_at = FOREVER  # batches that aren't finished then are returned
+        self.protection = TaskProtection(settings.ecs_agent_uri)
+        self.queue_error = ErrorState("Can't read the queue")
+        self.start_error = ErrorState("Can't start the handler")
+        self.health_error = ErrorState("Can't write the health check's file")
         self.pollers = [Poller(self) for _ in range(settings.pollers)]
 
     def find_queue(self) -> None:
-        """Ask for the queue's ARN, once. Raises AwsError."""
+        """Look up the queue's ARN, once. Raises AwsError."""
         if not self.queue_arn:
             found = self.sqs.get_queue_attributes(
                 QueueUrl=self.settings.queue_url, AttributeNames=["QueueArn"]
             )
             self.queue_arn = found["Attributes"]["QueueArn"]
 
-    def run(self, signals: "queue.SimpleQueue[int]") -> None:
-        """Work until there is a signal; then stop, in STOP_TIMEOUT at the most."""
+    def run(self, signals: list[int]) -> None:
+        """Work until there is a signal in the list; then stop, within STOP_TIMEOUT."""
         logger.info("Worker started", pollers=self.settings.pollers)
         for poller in self.pollers:
             poller.start()
-        self.watch(lambda: not signals.empty(), float("inf"))
-        logger.info("Worker stops")
-        self.give_back_at = monotonic() + self.settings.grace
+        self.monitor(lambda: bool(signals), FOREVER)
+        logger.info("Worker stopping")
+        self.grace_ends_at = monotonic() + self.settings.grace_period
         self.stopping.set()
-        # What is left after the grace is to give messages back; half of it has to do.
-        last = self.give_back_at + (self.settings.stop_timeout - self.settings.grace) / 2
-        self.watch(lambda: not any(poller.is_alive() for poller in self.pollers), last)
+        # Then messages are returned; half of the time that is left must do for that.
+        last = self.grace_ends_at + (self.settings.stop_timeout - self.settings.grace_period) / 2
+        self.monitor(lambda: not any(poller.is_alive() for poller in self.pollers), last)
         for poller in self.pollers:
             if poller.is_alive():
-                poller.function.end()
+                poller.handler.kill()
         logger.info("Worker stopped")
 
-    def watch(self, ended: Callable[[], bool], deadline: float) -> None:
-        """Look after protection and health until something has ended, or the deadline."""
+    def monitor(self, ended: Callable[[], bool], deadline: float) -> None:
+        """Keep up protection and health until something has ended, or until the deadline."""
         while not ended() and monotonic() < deadline:
             self.protection.tick()
-            if any(poller.is_well() for poller in self.pollers):
+            if any(poller.healthy() for poller in self.pollers):
                 try:
-                    health_file().touch()
-                    self.health_trouble.over()
+                    HEALTH_FILE.touch()
+                    self.health_error.recovered()
                 except OSError as error:
-                    self.health_trouble.tell(f"{error.filename}: {error.strerror}")
+                    self.health_error.failed(f"{error.filename}: {error.strerror}")
             time.sleep(TICK)
 
 
-def health_file() -> Path:
-    """Return the file that is touched as long as one poller gets on."""
-    return Path(tempfile.gettempdir()) / "worker-health"
-
-
-def health() -> int:
-    """Return 0 if a worker is well here, else 1."""
+def check_health() -> int:
+    """Return 0 if the worker is healthy, otherwise 1."""
     try:
-        age = time.time() - health_file().stat().st_mtime
+        age = time.time() - HEALTH_FILE.stat().st_mtime
     except OSError:
-        age = float("inf")
-    print(f"The worker was last well {age:.0f} s ago; up to {FRESH} s are healthy.")
-    return 0 if age <= FRESH else 1
+        age = FOREVER
+    print(f"The worker was last healthy {age:.0f} s ago; the limit is {HEALTHY_FOR} s.")
+    return 0 if age <= HEALTHY_FOR else 1
 
 
 def main(arguments: list[str]) -> int:
@@ -717,8 +704,8 @@ def main(arguments: list[str]) -> int:
         case []:
             pass
         case ["health"]:
-            return health()
-        case ["function", descriptor]:
+            return check_health()
+        case ["handler", descriptor]:
             os.set_inheritable(int(descriptor), False)
             with Connection(int(descriptor)) as connection:
                 serve(connection)
@@ -729,12 +716,11 @@ def main(arguments: list[str]) -> int:
     try:
         settings = read_settings(os.environ)
     except SettingsError as error:
-        logger.critical("The worker can't run with this environment", problems=error.args)
+        logger.critical("Invalid environment variables", problems=error.args)
         return 2
-    # Nothing else is safe in a signal's handler. The first signal counts, another does no harm.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signals: list[int] = []  # a lock could already be held by what a signal interrupts
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: signals.put(number))
+        signal.signal(number, lambda number, _: signals.append(number))
     Worker(settings).run(signals)
     return 0
 
