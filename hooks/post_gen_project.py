@@ -68,7 +68,6 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "tests/e2e/test_container.py": on_lambda,
     "tools/build/image.py": on_lambda,
     "tools/local/patches_fargate.py": on_lambda,
-    "tests/unit/test_worker.py": on_lambda,
     "worker.py": on_lambda,
     # What only one of the two computes has.
     "tests/e2e/test_package.py": on_fargate,

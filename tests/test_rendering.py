@@ -48,7 +48,6 @@ ONLY_WITH = {
     "tests/e2e/test_container.py": ("compute", "fargate"),
     "tests/e2e/test_package.py": ("compute", "lambda"),
     "scripts/image.py": ("compute", "fargate"),
-    "tests/unit/test_worker.py": ("compute", "fargate"),
     "worker.py": ("compute", "fargate"),
     "terraform/lambda.tf": ("compute", "lambda"),
     "terraform/autoscaling.tf": ("compute", "fargate"),

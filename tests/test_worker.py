@@ -18,14 +18,11 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
-from conftest import SERVICE
-from moto import mock_aws
-from worker_process import SETTINGS, put_together
 
 # It has no Jinja in it, and runs as it is.
-sys.path.insert(0, str(SERVICE))
 import worker
+from botocore.exceptions import ClientError
+from moto import mock_aws
 from worker import (
     HandlerError,
     HandlerProcess,
@@ -36,6 +33,7 @@ from worker import (
     TaskProtection,
     Worker,
 )
+from worker_process import SETTINGS, put_together
 
 Log = Callable[[], list[dict[str, Any]]]
 

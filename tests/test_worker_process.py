@@ -5,7 +5,6 @@ tests/test_worker.py checks its rules; here a handler does what handlers shouldn
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE
-from worker_process import one_at_a_time, put_together, until, worker
-
-sys.path.insert(0, str(SERVICE))
 from tools.local.server import LocalAws, local_aws
+from worker_process import one_at_a_time, put_together, until, worker
 
 pytestmark = pytest.mark.slow
 

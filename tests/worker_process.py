@@ -16,8 +16,6 @@ from typing import Any
 
 from conftest import SERVICE
 from moto.sqs.models import SQSBackend
-
-sys.path.insert(0, str(SERVICE))
 from tools.local.patches import replaces
 
 # Generous: only a failure takes that long.
