@@ -37,9 +37,9 @@ COMMANDS = {
     "publish": "tools.operate.publish:command",
     "smoke": "tools.operate.smoke:command",
     "versions": "tools.operate.compute:versions_command",
-    "dlq-peek": "tools.operate.queues:dlq_peek",
-    "undelivered-peek": "tools.operate.queues:undelivered_peek",
-    "replay": "tools.operate.queues:replay_command",
+    "dlq-peek": "tools.operate.peek:dlq_peek",
+    "undelivered-peek": "tools.operate.peek:undelivered_peek",
+    "replay": "tools.operate.saved:command",
     "dlq-redrive": "tools.operate.redrive:dlq_redrive",
     "undelivered-redrive": "tools.operate.redrive:undelivered_redrive",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,3 +77,21 @@ def _environment(_: click.Context, __: click.Parameter, name: Any) -> Environmen
 environment_option = click.option(
     "--env", "environment", envvar="ENV", default="dev", callback=_environment, help="dev or prod"
 )
+
+
+def between(low: float, high: float) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return the callback of an option that takes a number, whole if its bounds are whole."""
+
+    def convert(_: click.Context, param: click.Parameter, value: Any) -> Any:
+        if value is None:
+            return None
+        with contextlib.suppress(ValueError):
+            number = type(low)(value)
+            if low <= number <= high:
+                return number
+        what = "a whole number" if isinstance(low, int) else "a number"
+        raise click.UsageError(
+            f"{param.envvar} is {value!r}: it must be {what} from {low:g} to {high:g}."
+        )
+
+    return convert

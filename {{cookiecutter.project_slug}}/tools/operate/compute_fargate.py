@@ -80,7 +80,7 @@ def _service(service: Service) -> Answer:
 
     :raises ToolError: there is none.
     """
-    cluster = service.output("cluster_name")
+    cluster = service.cluster_name
     found: list[Answer] = service.client("ecs").describe_services(
         cluster=cluster, services=[service.service_name]
     )["services"]
@@ -124,7 +124,7 @@ def _minute(at: datetime | None) -> str:
 
 def _bounds(service: Service) -> tuple[int, int] | None:
     """Return how many tasks there are at least and at most; None without autoscaling."""
-    resource = f"service/{service.output('cluster_name')}/{service.service_name}"
+    resource = f"service/{service.cluster_name}/{service.service_name}"
     targets = service.client("application-autoscaling").describe_scalable_targets(
         ServiceNamespace="ecs", ResourceIds=[resource]
     )["ScalableTargets"]
@@ -133,7 +133,7 @@ def _bounds(service: Service) -> tuple[int, int] | None:
 
 def versions(service: Service) -> set[str]:
     """Print the task definition's newest revisions, and which one is live; return all numbers."""
-    family = service.output("task_definition_family")
+    family = service.task_definition_family
     pages = (
         service.client("ecs")
         .get_paginator("list_task_definitions")
@@ -165,9 +165,9 @@ def require_version(service: Service, version: str) -> None:
     """
     if version not in versions(service):
         raise ToolError(f"There is no version {version}: choose one from the list above.")
-    name = f"{service.output('task_definition_family')}:{version}"
+    name = f"{service.task_definition_family}:{version}"
     digest = _digest(_task_definition(service, name))
-    registry, _, repository = service.output("repository_url").partition("/")
+    registry, _, repository = service.repository_url.partition("/")
     images = service.client("ecr").batch_get_image(
         registryId=registry.partition(".")[0],
         repositoryName=repository,
@@ -266,7 +266,7 @@ def _scaling_status(service: Service) -> list[str]:
 
 def _stopped_status(service: Service) -> list[str]:
     """Return the tasks that stopped last, the latest first; ECS knows of the last hour or so."""
-    ecs, cluster = service.client("ecs"), service.output("cluster_name")
+    ecs, cluster = service.client("ecs"), service.cluster_name
     arns = ecs.list_tasks(
         cluster=cluster, serviceName=service.service_name, desiredStatus="STOPPED"
     )["taskArns"]

@@ -1,15 +1,19 @@
-"""The log: follow it, find one message in it, list the latest errors."""
+"""The log: follow it, find messages in it, list the latest errors."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from tools.operate.service import Service
+import click
+
+from tools.operate.service import Service, deployed
+from tools.project import Environment, between, environment_option
 
 # Seconds between two looks. CloudWatch Logs allows five look-ups a second per account and region.
 POLL_SECONDS = 2.0
@@ -17,108 +21,64 @@ POLL_SECONDS = 2.0
 LATE_SECONDS = 60
 # A filter pattern has at most 1,024 characters; a comparison with a message id has 60.
 IDS_PER_PATTERN = 10
-
-# Lambda's own words: what the function writes, what Lambda's runtime reports of a crash, and
-# invocations that ended badly, a time-out for example.
+# What is_error finds: errors that the handler logs, crashes, and invocations that ended badly.
 ERRORS = (
     '{ ($.level = "ERROR") || ($.level = "CRITICAL")'
     ' || ($.type = "platform.report" && $.record.status != "success") }'
 )
-
-# On each line these come first, in this order; then what else it has, but for what helps no reader
-# and for what has a place of its own.
-SHOWN_FIRST = ("message_id", "event_type", "correlation_id", "error")
-LEFT_OUT = {
-    "cold_start",
-    "errorMessage",
-    "errorType",
-    "function_arn",
-    "function_memory_size",
-    "function_name",
-    "function_request_id",
-    "level",
-    "location",
-    "message",
-    "requestId",
-    "service",
-    "xray_trace_id",
-    "exception",
-    "stack",
-    "stackTrace",
-    "stack_trace",
-    "timestamp",
-}
+# Fields of a line that have a place of their own, or that help no reader.
+ERROR = ("errorType", "errorMessage")
 STACKS = ("exception", "stack", "stackTrace")
+OF_POWERTOOLS = ("cold_start", "location", "service", "stack_trace", "xray_trace_id")
+OF_LAMBDA = ("level", "message", "requestId", "timestamp")
+LEFT_OUT = {*ERROR, *STACKS, *OF_POWERTOOLS, *OF_LAMBDA}
+
+Line = dict[str, Any]
 
 
-def parse(text: str) -> dict[str, Any]:
-    """Read one line of the log.
-
-    :returns: its JSON object; ``{"message": text}`` where it is none.
-    """
-    try:
+def parse(text: str) -> Line:
+    """Return a line's JSON object; ``{"message": text}`` where it is none."""
+    with contextlib.suppress(ValueError):
         line = json.loads(text)
-    except ValueError:
-        line = None
-    return line if isinstance(line, dict) else {"message": text.rstrip()}
+        if isinstance(line, dict):
+            return line
+    return {"message": text.rstrip()}
 
 
-def is_error(line: dict[str, Any]) -> bool:
+def is_error(line: Line) -> bool:
     """Tell whether a line reports that something went wrong."""
     if line.get("type") == "platform.report":
-        return bool(_record(line).get("status", "success") != "success")
+        return bool(line.get("record", {}).get("status", "success") != "success")
     return line.get("level") in ("ERROR", "CRITICAL")
 
 
-def describe(line: dict[str, Any]) -> str | None:
-    """Make one line of the log readable.
-
-    :returns: the text without its time, or ``None`` for what only machines read (metrics, and
-        Lambda's notes on the start of an invocation).
-    """
-    if "_aws" in line:
-        return None
-    if str(line.get("type", "")).startswith("platform."):
-        return _describe_report(line) if line["type"] == "platform.report" else None
-    level = str(line.get("level", ""))
-    message = line.get("message") or ": ".join(
-        str(line[key]) for key in ("errorType", "errorMessage") if key in line
-    )
-    parts = [f"{level:<8}" if level else "", f"{message}"]
-    others = [key for key in line if key not in SHOWN_FIRST and key not in LEFT_OUT]
-    parts += [f"{key}={_short(line[key])}" for key in (*SHOWN_FIRST, *others) if key in line]
-    text = "  ".join(part for part in parts if part)
+def describe(line: Line) -> str:
+    """Make a line readable, without its time; empty for what only machines read."""
+    kind = str(line.get("type"))
+    if kind == "platform.report":
+        record = line.get("record", {})
+        status = record.get("status", "success")
+        level = "" if status == "success" else "ERROR     "
+        shown = {"errorType": record["errorType"]} if "errorType" in record else {}
+        shown.update(record.get("metrics", {}))
+        message = f"Invocation ended: {status}"
+    elif "_aws" in line or kind.startswith("platform."):
+        return ""
+    else:
+        level = f"{line['level']:<8}  " if line.get("level") else ""
+        message = line.get("message") or ": ".join(str(line[key]) for key in ERROR if key in line)
+        shown = {
+            key: value
+            for key, value in line.items()
+            if key not in LEFT_OUT and not key.startswith("function_")
+        }
+    text = f"{level}{message}"
+    for key, value in shown.items():
+        text += f"  {key}={value if isinstance(value, str) else json.dumps(value)}"
     for key in STACKS:
-        stack = line.get(key, [])
-        rows = stack if isinstance(stack, list) else str(stack).splitlines()
+        rows = line.get(key, [])
+        rows = rows if isinstance(rows, list) else str(rows).splitlines()
         text += "".join(f"\n    {str(row).rstrip()}" for row in rows)
-    return text
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _record(line: dict[str, Any]) -> dict[str, Any]:
-    record = line.get("record")
-    return record if isinstance(record, dict) else {}
-
-
-def _describe_report(line: dict[str, Any]) -> str:
-    record = _record(line)
-    metrics = record.get("metrics", {})
-    status = record.get("status", "success")
-    text = "Invocation ended" if status == "success" else f"ERROR     Invocation ended: {status}"
-    if record.get("errorType"):
-        text += f" ({record['errorType']})"
-    for key, name, unit in (
-        ("durationMs", "duration", "ms"),
-        ("initDurationMs", "init", "ms"),
-        ("maxMemoryUsedMB", "memory", "MB"),
-        ("memorySizeMB", "of", "MB"),
-    ):
-        if key in metrics:
-            text += f"  {name} {metrics[key]} {unit}"
     return text
 
 
@@ -133,78 +93,82 @@ def events(service: Service, since: float, pattern: str = "") -> Iterator[dict[s
     :param since: seconds since 1970.
     :param pattern: a filter pattern of CloudWatch Logs; everything without one.
     """
-    arguments = {"filterPattern": pattern} if pattern else {}
     pages = (
         service.client("logs")
         .get_paginator("filter_log_events")
         .paginate(
-            logGroupName=service.log_group_name, startTime=max(0, int(since * 1000)), **arguments
+            logGroupName=service.log_group_name,
+            startTime=max(0, int(since * 1000)),
+            filterPattern=pattern,
         )
     )
     for page in pages:
         yield from sorted(page["events"], key=lambda event: event["timestamp"])
 
 
-def follow(service: Service, since_minutes: float, once: bool) -> None:
+def follow(service: Service, minutes: float, once: bool) -> None:
     """Print the log as it grows, until Ctrl-C.
 
-    :param since_minutes: how far back to begin.
+    :param minutes: how far back to begin.
     :param once: print what is there, and stop.
     """
-    print(f"Log group {service.log_group_name}, from {since_minutes:g} min ago, times in UTC.")
-    if not once:
-        print("Ctrl-C ends.", flush=True)
-    since = time.time() - since_minutes * 60
+    print(f"Log group {service.log_group_name}, from {minutes:g} min ago, times in UTC.")
+    print("" if once else "Press Ctrl-C to stop.\n", end="", flush=True)
+    since = time.time() - minutes * 60
     seen: dict[str, float] = {}
     printed = 0
     while True:
         # Lines come late and out of order, so each look goes back a little further than the last.
         for event in events(service, since):
-            if event["eventId"] in seen:
-                continue
-            seen[event["eventId"]] = event["timestamp"] / 1000
             text = describe(parse(event["message"]))
-            if text is not None:
+            if text and event["eventId"] not in seen:
                 print(f"{clock(event['timestamp'])}  {text}", flush=True)
                 printed += 1
+            seen[event["eventId"]] = event["timestamp"] / 1000
         if once:
             break
-        if seen:
-            since = max(since, max(seen.values()) - LATE_SECONDS)
-            seen = {name: at for name, at in seen.items() if at >= since}
+        since = max([since, *(at - LATE_SECONDS for at in seen.values())])
+        seen = {name: at for name, at in seen.items() if at >= since}
         time.sleep(POLL_SECONDS)
     if not printed:
         print("No lines.")
 
 
-def about_messages(
-    service: Service, message_ids: Iterable[str], since: float
-) -> dict[str, list[dict[str, Any]]]:
+def about_messages(service: Service, ids: list[str], since: float) -> dict[str, list[Line]]:
     """Find what the log says of messages.
 
     :param since: seconds since 1970: when the oldest of them was sent.
     :returns: for each SQS message id its lines, oldest first, each with ``at``, the time in
-        milliseconds; nothing for an id that no line has.
+        milliseconds; an empty list for an id that no line has.
     """
-    ids = list(message_ids)
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    found: dict[str, list[Line]] = defaultdict(list)
     for start in range(0, len(ids), IDS_PER_PATTERN):
         some = ids[start : start + IDS_PER_PATTERN]
         comparisons = " || ".join(f'($.message_id = "{message_id}")' for message_id in some)
-        for event in events(service, since, f"{{ {comparisons} }}"):
+        for event in events(service, since - LATE_SECONDS, f"{{ {comparisons} }}"):
             line = parse(event["message"])
             if line.get("message_id") in some:
                 found[line["message_id"]].append({**line, "at": event["timestamp"]})
     return found
 
 
-def latest_errors(service: Service, since_minutes: float, most: int) -> list[str]:
+def latest_errors(service: Service, minutes: float, most: int) -> list[str]:
     """Return the latest errors in the log as readable text, oldest first."""
-    since = time.time() - since_minutes * 60
-    found = []
-    for event in events(service, since, ERRORS):
-        line = parse(event["message"])
-        text = describe(line) if is_error(line) else None
-        if text is not None:
-            found.append((event["timestamp"], text.splitlines()[0]))
+    found = [
+        (event["timestamp"], describe(line).splitlines()[0])
+        for event in events(service, time.time() - minutes * 60, ERRORS)
+        if is_error(line := parse(event["message"]))
+    ]
     return [f"{clock(at)}  {text}" for at, text in sorted(found)[-most:]]
+
+
+@click.command
+@environment_option
+@click.option(
+    "--since", envvar="SINCE", callback=between(0.0, 43200.0), default=10.0, help="minutes"
+)
+@click.option("--once", is_flag=True, help="print what is there, and stop")
+def command(environment: Environment, since: float, once: bool) -> None:
+    """Follow the log."""
+    with contextlib.suppress(KeyboardInterrupt):  # the way out
+        follow(deployed(environment), since, once)

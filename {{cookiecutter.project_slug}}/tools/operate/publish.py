@@ -1,4 +1,4 @@
-"""The topic that the service listens to: publish a test message."""
+"""Publish a test message to the topic that the service listens to."""
 
 from __future__ import annotations
 
@@ -8,99 +8,99 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
+
 from tools.errors import ToolError
-from tools.operate.service import Service
+from tools.operate.service import Service, deployed
+from tools.project import Environment, environment_option
 
 # What the message model needs: see events.py in the service's package.
 FIELDS = ("id", "occurred_at", "data")
 
 
-def publish(
-    service: Service,
-    event_type: str | None,
-    correlation_id: str | None,
-    body: str | None,
-    body_file: Path | None,
-) -> None:
+def publish(service: Service, event_type: str | None, body: str) -> None:
     """Publish one message to the topic. Every subscriber gets it, not only this service.
 
     :param event_type: the attribute that the subscription filters by; the first type that this
         service takes, if none is given.
-    :param correlation_id: the attribute to find it by in the logs; made up if none is given.
-    :param body: the message's JSON; one that is valid and says nothing, if none is given.
-    :param body_file: a file that holds it instead.
-    :raises ToolError: the body is not what the service can read, or the type can't be guessed.
+    :raises ToolError: no type is given and none can be guessed.
     """
-    text = _body(body, body_file)
-    accepted = _accepted_types(service)
-    if not event_type:
-        event_type = _example(accepted)
-    if not correlation_id:
-        correlation_id = f"test-{uuid.uuid4()}"
+    rules = _rules(service)
+    event_type = event_type or _example(rules)
+    correlation_id = f"test-{uuid.uuid4()}"
+    attributes = {"event_type": event_type, "correlation_id": correlation_id}
     answer = service.client("sns").publish(
         TopicArn=service.topic_arn,
-        Message=text,
+        Message=body,
         MessageAttributes={
-            name: {"DataType": "String", "StringValue": value}
-            for name, value in (("event_type", event_type), ("correlation_id", correlation_id))
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
         },
     )
     print(
         f"Published to {service.topic_arn}: message id {answer['MessageId']}, "
         f"event_type {event_type}, correlation_id {correlation_id}."
     )
-    if accepted and not any(_lets_through(rule, event_type) for rule in accepted):
-        print(
-            f"{service.name} does not get it: its subscription lets other types through."
-        )
+    if rules and not any(_lets_through(rule, event_type) for rule in rules):
+        print(f"{service.service_name} does not get it: its subscription lets other types through.")
     else:
         print(f"`make logs` shows what becomes of it: look for {correlation_id}.")
 
 
-def _body(body: str | None, body_file: Path | None) -> str:
-    if body_file is not None:
-        try:
-            body, where = body_file.read_text(encoding="utf-8"), str(body_file)
-        except (OSError, UnicodeError) as error:
-            raise ToolError(f"{body_file}: can't read the message: {error}") from None
-    else:
-        where = "the message's body"
-    if body is None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return json.dumps({"id": str(uuid.uuid4()), "occurred_at": now, "data": {}})
+def _read(file: Path) -> str:
+    """Return a message's body from a file.
+
+    :raises ToolError: no subscriber could read it.
+    """
     try:
+        body = file.read_text(encoding="utf-8")
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ToolError(f"{where}: not JSON: {error}. Nothing was published.") from None
+        raise ToolError(f"{file}: not JSON: {error}. Nothing was published.") from None
     missing = [name for name in FIELDS if not isinstance(event, dict) or name not in event]
     if missing:
         raise ToolError(
-            f"{where}: needs {', '.join(missing)}. A message is a JSON object with id (text), "
+            f"{file}: needs {', '.join(missing)}. A message must be a JSON object with id (text), "
             "occurred_at (a time with its zone) and data (an object). Nothing was published."
         )
     return body
 
 
-def _accepted_types(service: Service) -> list[Any]:
-    """Return the rules of the subscription's filter policy for ``event_type``."""
+def _rules(service: Service) -> list[Any]:
+    """Return what the subscription's filter policy says of ``event_type``."""
     attributes = service.client("sns").get_subscription_attributes(
         SubscriptionArn=service.subscription_arn
     )["Attributes"]
-    rules = json.loads(attributes.get("FilterPolicy") or "{}").get("event_type", [])
-    return rules if isinstance(rules, list) else []
+    rules: list[Any] = json.loads(attributes.get("FilterPolicy", "{}")).get("event_type", [])
+    return rules
 
 
 def _lets_through(rule: Any, event_type: str) -> bool:
-    if isinstance(rule, dict):
-        # A rule of a kind that is not known here may let it through.
-        return event_type.startswith(rule["prefix"]) if "prefix" in rule else True
-    return bool(rule == event_type)
+    if isinstance(rule, str):
+        return rule == event_type
+    # A rule of a kind that is not known here may let it through.
+    return event_type.startswith(rule.get("prefix", ""))
 
 
 def _example(rules: list[Any]) -> str:
     for rule in rules:
         if isinstance(rule, str):
             return rule
-        if isinstance(rule, dict) and rule.get("prefix"):
+        if rule.get("prefix"):
             return f"{rule['prefix']}test"
     raise ToolError("Say which type of event to publish: EVENT_TYPE=order.created, for example.")
+
+
+@click.command
+@environment_option
+@click.option("--event-type", envvar="EVENT_TYPE", help="default: the first that the service takes")
+@click.option(
+    "--body-file", envvar="BODY_FILE", type=Path, help="the message; default: a made-up one"
+)
+def command(environment: Environment, event_type: str | None, body_file: Path | None) -> None:
+    """Publish a test message to the topic."""
+    if body_file is None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        body = json.dumps({"id": str(uuid.uuid4()), "occurred_at": now, "data": {}})
+    else:
+        body = _read(body_file)
+    publish(deployed(environment), event_type, body)

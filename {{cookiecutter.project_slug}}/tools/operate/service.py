@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tools.errors import ToolError
@@ -24,21 +23,19 @@ def client(name: str, region: str) -> Any:
     return boto3.client(name, region_name=region, config=config)
 
 
-@dataclass(frozen=True)
 class Service:
-    """One deployed service: the names that Terraform's outputs give it."""
+    """One deployed service. Each of Terraform's outputs is an attribute, ``queue_url`` for example."""
 
-    service_name: str
-    service_arn: str
-    log_group_name: str
-    queue_name: str
-    queue_url: str
-    queue_arn: str
-    dead_letter_queue_url: str
-    dead_letter_queue_arn: str
-    undelivered_queue_url: str
-    subscription_arn: str
-    outputs: dict[str, str] = field(repr=False)
+    def __init__(self, outputs: dict[str, str]) -> None:
+        self._outputs = outputs
+
+    def __getattr__(self, name: str) -> str:
+        if not self._outputs.get(name):
+            raise ToolError(
+                f"Terraform's outputs have no {name}. "
+                "Run `make plan`, then `make apply`, to bring the outputs up to date."
+            )
+        return self._outputs[name]
 
     @property
     def region(self) -> str:
@@ -50,37 +47,15 @@ class Service:
         """The number of the AWS account that the service is in."""
         return self.service_arn.split(":")[4]
 
-    @property
-    def topic_arn(self) -> str:
-        """The topic's ARN: a subscription's ARN is its topic's, and an id."""
-        return self.subscription_arn.rpartition(":")[0]
-
-    def output(self, name: str) -> str:
-        """Return an output that only one compute has.
-
-        :raises ToolError: Terraform has no value for it.
-        """
-        return _value(self.outputs, name)
-
     def client(self, name: str) -> Any:
         """Return boto3's client for an AWS service in this service's region."""
         return client(name, self.region)
 
 
-def _value(outputs: dict[str, str], name: str) -> str:
-    if not outputs.get(name):
-        raise ToolError(
-            f"Terraform's outputs have no {name}. "
-            "Run `make plan`, then `make apply`, to bring the outputs up to date."
-        )
-    return outputs[name]
-
-
 def deployed(environment: Environment) -> Service:
     """Return the service that is deployed in an environment.
 
-    :raises ToolError: nothing is deployed there, Terraform's outputs are those of an older version,
-        or the credentials belong to another account.
+    :raises ToolError: nothing is deployed there, or the credentials belong to another account.
     """
     from tools.deploy import terraform
 
@@ -89,10 +64,7 @@ def deployed(environment: Environment) -> Service:
         raise ToolError(
             f"Nothing is deployed in {environment.name}: run `make plan`, then `make apply`."
         )
-    names = [one.name for one in fields(Service) if one.name != "outputs"]
-    service = Service(**{name: _value(outputs, name) for name in names}, outputs=outputs)
-    if service.service_arn.count(":") < 5 or service.subscription_arn.count(":") != 6:
-        raise ToolError("Terraform's outputs: service_arn and subscription_arn must be ARNs.")
+    service = Service(outputs)
     account = service.client("sts").get_caller_identity()["Account"]
     if account != service.account:
         raise ToolError(

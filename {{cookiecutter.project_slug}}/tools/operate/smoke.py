@@ -3,56 +3,67 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
-from tools.operate import logs, queues
-from tools.errors import ToolError
-from tools.operate.service import Service
+import click
 
-# The event type that the handler acknowledges without business effect.
-SMOKE_TEST = "smoke_test"
+from tools.errors import ToolError
+from tools.operate import compute, logs, queues
+from tools.operate.service import Service, deployed
+from tools.project import Environment, environment_option
+
 POLL_SECONDS = 2.0
 
 
-def smoke(service: Service, timeout: float) -> None:
+def smoke(service: Service) -> None:
     """Send a message, and wait until the log shows that it was processed.
 
     It goes to the service's own queue, in the envelope that SNS would put around it, so no other
-    subscriber of the topic sees it. The handler acknowledges it without business effect.
+    subscriber of the topic sees it. The handler acknowledges its event type without business effect.
 
-    :param timeout: seconds to wait for the log to show it.
-    :raises ToolError: it does not, or shows an error.
+    :raises ToolError: the log does not show it in time, or shows an error.
     """
-    text = {
+    envelope = {
         "Type": "Notification",
         "TopicArn": service.topic_arn,
         "Message": "{}",
-        "MessageAttributes": {"event_type": {"Type": "String", "Value": SMOKE_TEST}},
+        "MessageAttributes": {"event_type": {"Type": "String", "Value": "smoke_test"}},
     }
     begin = time.time()
-    message_id = service.client("sqs").send_message(
-        QueueUrl=service.queue_url, MessageBody=json.dumps(text)
-    )["MessageId"]
+    sent = service.client("sqs").send_message(
+        QueueUrl=service.queue_url, MessageBody=json.dumps(envelope)
+    )
+    message_id = sent["MessageId"]
     print(
         f"Sent smoke test {message_id} to {service.queue_name}; waiting for it in the log.",
         flush=True,
     )
-    while True:
-        lines = logs.about_messages(service, [message_id], begin - logs.LATE_SECONDS)
-        errors = [line for line in lines[message_id] if logs.is_error(line)]
-        if errors:
-            raise ToolError(
-                f"{service.name} failed on the smoke test: {logs.describe(errors[0])}"
-            )
-        if lines[message_id]:
-            break
-        if time.time() - begin > timeout:
+    while not (lines := logs.about_messages(service, [message_id], begin)[message_id]):
+        if time.time() - begin > compute.SMOKE_SECONDS:
             count = queues.depth(service, service.queue_url)
             raise ToolError(
                 f"The log {service.log_group_name} does not show the smoke test {message_id} after "
-                f"{timeout:g} s. {service.queue_name} has {count['waiting']} messages waiting and "
-                f"{count['in_flight']} in flight: see `make status` and `make logs`. "
+                f"{compute.SMOKE_SECONDS} s. {service.queue_name} has {count['waiting']} messages "
+                f"waiting and {count['in_flight']} in flight: see `make status` and `make logs`. "
                 "(It is logged at level INFO: with a higher LOG_LEVEL it does not show.)"
             )
         time.sleep(POLL_SECONDS)
-    print(f"Processed after {time.time() - begin:.0f} s: {service.name} works.")
+    errors = [logs.describe(line) for line in lines if logs.is_error(line)]
+    if errors:
+        raise ToolError(f"{service.service_name} failed on the smoke test: {errors[0]}")
+    print(f"Processed after {time.time() - begin:.0f} s: {service.service_name} works.")
+
+
+@click.command
+@environment_option
+def command(environment: Environment) -> None:
+    """Send a harmless message through the deployed service and wait for it."""
+    service = deployed(environment)
+    package = compute.ARTIFACT
+    if re.search("^live_version", environment.tfvars.read_text(encoding="utf-8"), re.MULTILINE):
+        print(f"{environment.tfvars} sets live_version, so {package} is not compared.")
+        compute.check(service, None)
+    else:
+        compute.check(service, package)
+    smoke(service)

@@ -1,42 +1,37 @@
-"""How the service is, on one screen."""
+"""The service's health, on one screen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from botocore.exceptions import BotoCoreError, ClientError
+import click
 
-from tools.operate import logs, queues
 from tools.errors import ToolError, explain
-from tools.operate.service import Service
+from tools.operate import compute, logs, queues
+from tools.operate.service import Service, deployed
+from tools.project import Environment, environment_option
 
 # Minutes and lines.
 ERRORS_SINCE = 60
 ERRORS_SHOWN = 5
 AGE_SINCE = 15
 
-# A part of the screen: its title, and what finds out its lines.
-Section = tuple[str, Callable[[Service], list[str]]]
 
+def status(service: Service) -> bool:
+    """Print the service's health; what cannot be found out is said in its place.
 
-def status(service: Service, compute: Iterable[Section]) -> bool:
-    """Print how the service is.
-
-    What can't be found out is said in its place; the rest is shown all the same.
-
-    :param compute: the sections about what runs the code.
     :returns: whether all could be found out.
     """
-    print(f"{service.name} in {service.region}, account {service.account}, times in UTC")
+    print(f"{service.service_name} in {service.region}, account {service.account}, times in UTC")
     complete = True
-    for title, section in (*compute, *SECTIONS):
+    for title, section in (*compute.SECTIONS, *SECTIONS):
         try:
             rows = section(service)
-        except (BotoCoreError, ClientError) as error:
-            rows, complete = [f"unknown: {explain(error)}"], False
-        except ToolError as error:
-            rows, complete = [f"unknown: {error}"], False
+        except Exception as error:
+            reason = str(error) if isinstance(error, ToolError) else explain(error)
+            if reason is None:
+                raise
+            rows, complete = [f"unknown: {reason}"], False
         print(f"{title + ':':<14}" + f"\n{'':14}".join(rows), flush=True)
     return complete
 
@@ -44,12 +39,13 @@ def status(service: Service, compute: Iterable[Section]) -> bool:
 def _queue_status(service: Service) -> list[str]:
     count = queues.depth(service, service.queue_url)
     # CloudWatch, not SQS, knows the age; it has no figure while the queue is empty.
+    now = datetime.now(UTC)
     points = service.client("cloudwatch").get_metric_statistics(
         Namespace="AWS/SQS",
         MetricName="ApproximateAgeOfOldestMessage",
         Dimensions=[{"Name": "QueueName", "Value": service.queue_name}],
-        StartTime=datetime.now(UTC) - timedelta(minutes=AGE_SINCE),
-        EndTime=datetime.now(UTC),
+        StartTime=now - timedelta(minutes=AGE_SINCE),
+        EndTime=now,
         Period=60,
         Statistics=["Maximum"],
     )["Datapoints"]
@@ -64,39 +60,27 @@ def _queue_status(service: Service) -> list[str]:
     return [text]
 
 
-def _dead_letter_status(service: Service) -> list[str]:
-    return _repair_status(service, service.dead_letter_queue_url, "dlq-peek")
-
-
-def _undelivered_status(service: Service) -> list[str]:
-    return _repair_status(service, service.undelivered_queue_url, "undelivered-peek")
-
-
-def _repair_status(service: Service, queue_url: str, target: str) -> list[str]:
-    count = queues.depth(service, queue_url)
-    total = count["waiting"] + count["in_flight"]
+def _held(service: Service, queue_url: str, target: str) -> list[str]:
+    total = queues.total(service, queue_url)
     return [f"{total} in the queue: `make {target}` shows them" if total else "none"]
 
 
 def _alarm_status(service: Service) -> list[str]:
-    pages = (
-        service.client("cloudwatch")
-        .get_paginator("describe_alarms")
-        .paginate(AlarmNamePrefix=f"{service.name}-")
-    )
+    paginator = service.client("cloudwatch").get_paginator("describe_alarms")
+    pages = list(paginator.paginate(AlarmNamePrefix=f"{service.service_name}-"))
     alarms = [
         alarm
         for page in pages
-        for alarm in page.get("MetricAlarms", []) + page.get("CompositeAlarms", [])
+        for kind in ("MetricAlarms", "CompositeAlarms")
+        for alarm in page.get(kind, [])
     ]
-    firing = [
+    firing = [alarm for alarm in alarms if alarm["StateValue"] == "ALARM"]
+    return [f"{len(firing)} of {len(alarms)} alarms firing"] + [
         f"{alarm['AlarmName']} since "
         f"{logs.clock(alarm['StateUpdatedTimestamp'].timestamp() * 1000)}: "
         f"{alarm.get('StateReason', '')}"
-        for alarm in alarms
-        if alarm["StateValue"] == "ALARM"
+        for alarm in firing
     ]
-    return firing or [f"none of {len(alarms)} fires"]
 
 
 def _error_status(service: Service) -> list[str]:
@@ -104,10 +88,20 @@ def _error_status(service: Service) -> list[str]:
     return errors or [f"none in the last {ERRORS_SINCE} min"]
 
 
-SECTIONS: tuple[Section, ...] = (
+SECTIONS = (
     ("queue", _queue_status),
-    ("dead letters", _dead_letter_status),
-    ("undelivered", _undelivered_status),
+    ("dead letters", lambda service: _held(service, service.dead_letter_queue_url, "dlq-peek")),
+    (
+        "undelivered",
+        lambda service: _held(service, service.undelivered_queue_url, "undelivered-peek"),
+    ),
     ("alarms", _alarm_status),
     ("last errors", _error_status),
 )
+
+
+@click.command
+@environment_option
+def command(environment: Environment) -> int:
+    """Show the service's health on one screen."""
+    return 0 if status(deployed(environment)) else 1

@@ -1,0 +1,144 @@
+"""Look at the messages of a queue without taking them away."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tools.errors import ToolError, explain
+from tools.operate import logs, queues, saved
+from tools.operate.queues import Message
+from tools.operate.service import Service, deployed
+from tools.project import Environment, between, environment_option
+
+
+def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why: bool) -> None:
+    """Show the messages of a queue and leave them there.
+
+    What a body says is not printed, only its shape: it may hold what a screen should not show.
+
+    :param most: how many to show at most.
+    :param save: a new file for the messages with their bodies, one JSON object a line.
+    :param why: look in the log for why each one failed.
+    :raises ToolError: the queue is empty, or the file is there already.
+    """
+    if save is not None and save.exists():
+        raise ToolError(f"{save} exists already, and is not overwritten: give another name.")
+    held: list[Message] = []
+    try:
+        while len(held) < most and (received := queues.receive(service, queue_url)):
+            held += received
+    finally:
+        # Also after Ctrl-C: nothing is taken away, and nobody has to wait to see them again.
+        queues.show_again(service, queue_url, held)
+    if not held:
+        raise queues.empty(service, queue_url)
+    messages = sorted({one["MessageId"]: one for one in held}.values(), key=queues.sent)[:most]
+    total = max(len(messages), queues.total(service, queue_url))
+    print(f"{len(messages)} of about {total} messages in {queues.name_of(queue_url)}:", flush=True)
+    reasons = _reasons(service, messages) if why else {}
+    for number, message in enumerate(messages, start=1):
+        print(f"\n{number}. {_describe(message)}")
+        if why:
+            print(f"   why:         {reasons[message['MessageId']]}")
+    print("\nThey stay in the queue. Peeking counts as a receive.")
+    if save is not None:
+        saved.write(save, messages)
+        print(f"Saved {len(messages)} messages with their bodies to {save}.")
+        print("The file holds whole messages: keep it out of Git, and delete it after use.")
+
+
+def _describe(message: Message) -> str:
+    named = "  ".join(
+        f"{name}={attribute.get('StringValue', '<binary>')}"
+        for name, attribute in sorted(message["MessageAttributes"].items())
+    )
+    sent, body = queues.sent(message), message["Body"]
+    rows = [
+        f"message id   {message['MessageId']}",
+        f"sent:        {logs.clock(sent * 1000)}, {queues.duration(time.time() - sent)} ago",
+        f"received:    {message['Attributes']['ApproximateReceiveCount']} times",
+        f"attributes:  {named or 'none'}",
+        f"body:        {len(body.encode())} bytes, {_body_shape(body)}",
+    ]
+    return "\n   ".join(rows)
+
+
+def _body_shape(body: str) -> str:
+    """Say of what form a body is, without quoting any value."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return "not JSON"
+    if isinstance(value, dict) and {"Type", "Message", "TopicArn"} <= value.keys():
+        return f"SNS envelope around {_body_shape(str(value['Message']))}"
+    return _shape(value, deep=2)
+
+
+def _shape(value: Any, deep: int) -> str:
+    if isinstance(value, list):
+        return f"[{len(value)} items]"
+    if isinstance(value, dict):
+        if not deep:
+            return f"{{… {len(value)} fields}}"
+        shown = [f"{key[:40]}: {_shape(item, deep - 1)}" for key, item in value.items()]
+        return "{" + ", ".join(shown[:20] + ["…"] * (len(shown) > 20)) + "}"
+    kinds = {str: "text", bool: "true/false", int: "number", float: "number"}
+    return kinds.get(type(value), "null")
+
+
+def _reasons(service: Service, messages: list[Message]) -> dict[str, str]:
+    """Return for each message's id why it failed, as far as the log knows."""
+    ids = [message["MessageId"] for message in messages]
+    try:
+        lines = logs.about_messages(service, ids, queues.sent(messages[0]))
+    except Exception as error:
+        problem = explain(error)
+        if problem is None:
+            raise
+        return dict.fromkeys(ids, problem)
+    return {message_id: _reason(lines[message_id]) for message_id in ids}
+
+
+def _reason(lines: list[logs.Line]) -> str:
+    errors = [line for line in lines if logs.is_error(line)]
+    if not errors:
+        return (
+            "the log has no error for this message. Its processing may have run out of time or "
+            "memory, or not have begun: see `make logs` around the time it was sent."
+        )
+    shown_already = {"at", "message_id", "event_type", "correlation_id"}
+    last = {key: value for key, value in errors[-1].items() if key not in shown_already}
+    count = f"errors in the log: {len(errors)}, the last at {logs.clock(errors[-1]['at'])}"
+    return "\n                ".join([*logs.describe(last).splitlines(), count])
+
+
+max_option = click.option(
+    "--max", "most", envvar="MAX", callback=between(1, 10000), default=20, help="how many; 20"
+)
+save_option = click.option("--save", envvar="SAVE", type=Path, help="a new file, for replay")
+
+
+@click.command
+@environment_option
+@max_option
+@save_option
+def dlq_peek(environment: Environment, most: int, save: Path | None) -> None:
+    """Show the dead-letter queue's messages and leave them there."""
+    service = deployed(environment)
+    peek(service, service.dead_letter_queue_url, most, save, why=True)
+
+
+@click.command
+@environment_option
+@max_option
+@save_option
+def undelivered_peek(environment: Environment, most: int, save: Path | None) -> None:
+    """Show the messages that SNS could not deliver and leave them there."""
+    service = deployed(environment)
+    # They never reached the handler, so the log can't say why.
+    peek(service, service.undelivered_queue_url, most, save, why=False)

@@ -1,0 +1,161 @@
+"""Send messages back to the service's queue: dead letters, and what SNS could not deliver."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from tools.errors import ToolError
+from tools.operate import queues
+from tools.operate.queues import Message
+from tools.operate.service import Service, deployed
+from tools.project import Environment, between, environment_option
+
+# Seconds between two looks at how far a redrive is.
+POLL_SECONDS = 2.0
+
+
+def _latest_move(service: Service) -> dict[str, Any]:
+    """Return the latest time that SQS moved, or moves, dead letters; empty if it never did."""
+    moves: list[dict[str, Any]] = (
+        service.client("sqs")
+        .list_message_move_tasks(SourceArn=service.dead_letter_queue_arn, MaxResults=1)
+        .get("Results", [])
+    )
+    return moves[0] if moves else {}
+
+
+def redrive(service: Service, max_rate: int | None) -> None:
+    """Let SQS move the dead-letter queue's messages back to the queue, and show how far it is.
+
+    :param max_rate: messages a second, 1 to 500; SQS's choice without.
+    :raises ToolError: the queue is empty, or SQS gave up.
+    """
+    queue = service.dead_letter_queue_url
+    before = _latest_move(service)
+    if before.get("Status") == "RUNNING":
+        print(f"A redrive of {queues.name_of(queue)} is under way already: no other is started.")
+        before = {}
+    elif not queues.depth(service, queue)["waiting"]:
+        raise ToolError(f"{queues.empty(service, queue)} (SQS's count may be a minute old.)")
+    else:
+        rate = {"MaxNumberOfMessagesPerSecond": max_rate} if max_rate else {}
+        service.client("sqs").start_message_move_task(
+            SourceArn=service.dead_letter_queue_arn, **rate
+        )
+        speed = f"at most {max_rate} a second" if max_rate else "at a rate that SQS chooses"
+        print(f"Moving {queues.name_of(queue)}'s messages to {service.queue_name}, {speed}.")
+    try:
+        move = _follow(service, before.get("StartedTimestamp"))
+    except KeyboardInterrupt:
+        print("\nSQS goes on. `make dlq-redrive` shows how far it is; with CANCEL=1 it stops.")
+        raise
+    moved = move.get("ApproximateNumberOfMessagesMoved", 0)
+    if move["Status"] != "COMPLETED":
+        reason = move.get("FailureReason", "it was cancelled")
+        raise ToolError(
+            f"The redrive ended as {move['Status']} after about {moved} messages: {reason}. The "
+            "others are still in the dead-letter queue."
+        )
+    print(f"Done: about {moved} messages are back in {service.queue_name}.")
+
+
+def _follow(service: Service, before: int | None) -> dict[str, Any]:
+    """Show how far a redrive is until it has ended; return what SQS says of it then.
+
+    :param before: when the one before it started: SQS lists a new one only after a moment.
+    """
+    shown = ""
+    while True:
+        move = _latest_move(service)
+        if move and move["StartedTimestamp"] != before:
+            text = f"  moved {move.get('ApproximateNumberOfMessagesMoved', 0)}"
+            if "ApproximateNumberOfMessagesToMove" in move:
+                text += f" of {move['ApproximateNumberOfMessagesToMove']}"
+            if text != shown:
+                print(text, flush=True)
+            shown = text
+            if move["Status"] not in ("RUNNING", "CANCELLING"):
+                return move
+        time.sleep(POLL_SECONDS)
+
+
+def cancel_redrive(service: Service) -> None:
+    """Stop a redrive that is under way; what has been moved stays moved.
+
+    :raises ToolError: none is under way.
+    """
+    move = _latest_move(service)
+    if move.get("Status") != "RUNNING":
+        name = queues.name_of(service.dead_letter_queue_url)
+        raise ToolError(f"No redrive of {name} is under way: nothing to cancel.")
+    answer = service.client("sqs").cancel_message_move_task(TaskHandle=move["TaskHandle"])
+    moved = answer.get("ApproximateNumberOfMessagesMoved", 0)
+    print(f"Cancelled after about {moved} messages. The others stay in the dead-letter queue.")
+
+
+def redrive_undelivered(service: Service) -> None:
+    """Send on what SNS could not deliver: receive, send to the service's queue, then delete.
+
+    SQS's own move task refuses queues that SNS feeds. A message is deleted only once SQS has
+    confirmed that the queue has it; whatever goes wrong, it is in one of the queues, or in both.
+
+    :raises ToolError: the queue is empty, or some messages could not be sent or deleted.
+    """
+    source, sqs = service.undelivered_queue_url, service.client("sqs")
+    held: dict[str, Message] = {}
+    unsent: dict[str, str] = {}
+    undeleted: dict[str, str] = {}
+    sent = 0
+    try:
+        while not undeleted and (received := queues.receive(service, source)):
+            held.update({message["MessageId"]: message for message in received})
+            unsent.update(queues.send(service, received))
+            done = [message for message in received if message["MessageId"] not in unsent]
+            if not done:
+                break
+            sent += len(done)
+            undeleted = queues.each(
+                done,
+                lambda message: sqs.delete_message(
+                    QueueUrl=source, ReceiptHandle=message["ReceiptHandle"]
+                ),
+            )
+            for message in done:
+                if message["MessageId"] not in undeleted:
+                    del held[message["MessageId"]]
+    finally:
+        queues.show_again(service, source, held.values())
+        name = queues.name_of(source)
+        print(f"Sent {sent} messages of {name} to {service.queue_name}.")
+    problems = [f"{name} was not sent: {problem}" for name, problem in unsent.items()]
+    problems += [
+        f"{name} was sent but could not be deleted, so it is in both queues: {problem}"
+        for name, problem in undeleted.items()
+    ]
+    if problems:
+        raise ToolError("\n".join(problems))
+    if not sent:
+        raise queues.empty(service, source)
+
+
+@click.command
+@environment_option
+@click.option("--max-rate", envvar="MAX_RATE", callback=between(1, 500), help="messages a second")
+@click.option("--cancel", envvar="CANCEL", is_flag=True, help="stop the one under way")
+def dlq_redrive(environment: Environment, max_rate: int | None, cancel: bool) -> None:
+    """Send the dead-letter queue's messages back to the service's queue."""
+    service = deployed(environment)
+    if cancel:
+        cancel_redrive(service)
+    else:
+        redrive(service, max_rate)
+
+
+@click.command
+@environment_option
+def undelivered_redrive(environment: Environment) -> None:
+    """Send on what SNS could not deliver."""
+    redrive_undelivered(deployed(environment))
