@@ -71,11 +71,11 @@ def rollback(environment: Environment, version: str, everything: bool) -> None:
     if version != "latest":
         if not re.fullmatch(r"([1-9][0-9]*)?", version):
             raise ToolError(f"VERSION is {version!r}: it must be a whole number, or latest.")
-        known = compute.versions(deployed(environment))
+        service = deployed(environment)
         if not version:
+            compute.versions(service)
             raise ToolError(f"Which one? make rollback ENV={environment.name} VERSION=n")
-        if version not in known:
-            raise ToolError(f"There is no version {version}: choose one of the list above.")
+        compute.require_version(service, version)
     settings = dict.fromkeys(compute.ROLLBACK_CLEARS, "")
     settings["live_version"] = "" if version == "latest" else f'"{version}"'
     change(environment, settings, "" if everything else compute.DECIDES_ON_VERSION)
