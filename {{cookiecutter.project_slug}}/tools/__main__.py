@@ -86,7 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        message = f"Cannot read or write {error.filename2 or error.filename}: {error.strerror}."
+        place = error.filename2 or error.filename or "a file"
+        message = f"Cannot read or write {place}: {error.strerror}."
     except Exception as error:
         explained = explain(error)
         if explained is None:

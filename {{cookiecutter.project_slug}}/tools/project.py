@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from tools.errors import ToolError
+
 ENVIRONMENTS = ("dev", "prod")
 
 
@@ -29,7 +31,10 @@ class Project:
 @functools.cache
 def project() -> Project:
     """Read pyproject.toml and .python-version."""
-    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    try:
+        pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ToolError(f"pyproject.toml is not valid TOML: {error}.") from None
     answers = pyproject["tool"]["cookiecutter-lambda-python"]
     return Project(
         name=pyproject["project"]["name"],

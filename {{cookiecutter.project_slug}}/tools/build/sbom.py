@@ -1,7 +1,7 @@
-"""Writes the bill of materials of a package: ``sbom.py <service> <package> <output>``.
+"""Writes the package's bill of materials: CycloneDX 1.6, JSON.
 
-CycloneDX 1.6, JSON. It lists what is in the zip, by the metadata that every installed distribution
-brings, so it can't differ from what is deployed. The same package gives the same bill.
+It lists what is in the zip, by the metadata that every installed distribution has, so it cannot
+differ from what is deployed. The same package gives the same bill.
 """
 
 from __future__ import annotations
@@ -9,19 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 import uuid
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
+import click
+
+from tools.build.package import build
+from tools.project import project
+
+
+@click.command()
+def command() -> None:
+    """Write the package's bill of materials (CycloneDX) to dist/lambda.cdx.json."""
+    package = build()
+    output = package.with_suffix(".cdx.json")
+    bill = bill_of_materials(project().name, package)
+    output.write_text(json.dumps(bill, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{output}: {len(bill['components'])} components of {package}, CycloneDX 1.6")
+
 
 def components(package: Path) -> list[dict[str, Any]]:
-    """List the distributions in a package, as CycloneDX describes components, sorted by name.
-
-    :raises zipfile.BadZipFile: it is no zip.
-    """
+    """List the distributions in a package, as CycloneDX describes components, sorted by name."""
     found = []
     with zipfile.ZipFile(package) as archive:
         for name in archive.namelist():
@@ -65,16 +76,3 @@ def bill_of_materials(service: str, package: Path) -> dict[str, Any]:
         },
         "components": components(package),
     }
-
-
-def main() -> int:
-    """Write the bill of materials; returns the exit code."""
-    service, package, output = sys.argv[1:]
-    bill = bill_of_materials(service, Path(package))
-    Path(output).write_text(json.dumps(bill, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{output}: {len(bill['components'])} components of {package}, CycloneDX 1.6")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
