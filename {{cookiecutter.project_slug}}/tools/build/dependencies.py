@@ -191,7 +191,7 @@ def add_own(
                     copy.writestr(entry, archive.read(entry), compresslevel=6)
     with zipfile.ZipFile(output, "a") as archive:
         if taken := files.keys() & archive.namelist():
-            raise ToolError(f"{min(taken)} is also a file of a dependency: rename yours.")
+            raise ToolError(f"{min(taken, key=len)} is also a file of a dependency: rename yours.")
         for name, data in sorted(files.items()):
             _add(archive, name, data)
         return {entry.filename: entry.file_size for entry in archive.infolist()}
