@@ -1,5 +1,4 @@
-# What is refused of the tasks' settings, each with a sentence that names the variable.
-# These run without AWS: make validate
+# Settings that a service on Fargate refuses, each with a sentence that names the variable.
 
 mock_provider "aws" {
   mock_data "aws_sns_topic" {
@@ -34,7 +33,7 @@ run "no_image" {
   expect_failures = [aws_ecs_task_definition.this]
 }
 
-run "numbers_that_are_too_small" {
+run "numbers_below_their_limits" {
   command = plan
 
   variables {
@@ -60,7 +59,7 @@ run "numbers_that_are_too_small" {
   ]
 }
 
-run "numbers_that_are_too_large" {
+run "numbers_above_their_limits" {
   command = plan
 
   variables {
@@ -82,7 +81,7 @@ run "numbers_that_are_too_large" {
   ]
 }
 
-run "values_that_aws_does_not_have" {
+run "values_that_do_not_exist_on_fargate" {
   command = plan
 
   variables {
@@ -126,7 +125,7 @@ run "memory_between_two_steps" {
   expect_failures = [var.memory]
 }
 
-run "fewest_tasks_that_are_more_than_the_most" {
+run "min_capacity_above_max_capacity" {
   command = plan
 
   variables {

@@ -1,5 +1,4 @@
-# What is refused of a function's settings, each with a sentence that names the variable.
-# These run without AWS: make validate
+# Settings that a service on Lambda refuses, each with a sentence that names the variable.
 
 mock_provider "aws" {
   mock_data "aws_sns_topic" {
@@ -11,10 +10,10 @@ variables {
   aws_region     = "us-east-1"
   python_version = "3.13"
   architecture   = "arm64"
-  package_file   = "tests/refused_lambda.tftest.hcl" # any file will do
+  package_file   = "tests/refused.tftest.hcl" # any file will do
 }
 
-run "package_that_is_missing" {
+run "missing_package" {
   command = plan
 
   variables {
@@ -24,7 +23,7 @@ run "package_that_is_missing" {
   expect_failures = [var.package_file]
 }
 
-run "numbers_that_are_too_small" {
+run "numbers_below_their_limits" {
   command = plan
 
   variables {
@@ -42,7 +41,7 @@ run "numbers_that_are_too_small" {
   ]
 }
 
-run "numbers_that_are_too_large" {
+run "numbers_above_their_limits" {
   command = plan
 
   variables {
@@ -50,6 +49,7 @@ run "numbers_that_are_too_large" {
     timeout             = 901
     batch_size          = 10001
     maximum_concurrency = 1001
+    canary_weight       = 1
   }
 
   expect_failures = [
@@ -57,15 +57,17 @@ run "numbers_that_are_too_large" {
     var.timeout,
     var.batch_size,
     var.maximum_concurrency,
+    var.canary_weight,
   ]
 }
 
-run "values_that_aws_does_not_have" {
+run "values_that_do_not_exist_on_lambda" {
   command = plan
 
   variables {
     python_version                     = "3.9"
     live_version                       = "$LATEST"
+    description                        = join("", [for _ in range(257) : "x"])
     tracing_mode                       = "On"
     maximum_batching_window_in_seconds = 301
     layers                             = ["arn:aws:lambda:us-east-1:123456789012:layer:without-version"]
@@ -74,6 +76,7 @@ run "values_that_aws_does_not_have" {
   expect_failures = [
     var.python_version,
     var.live_version,
+    var.description,
     var.tracing_mode,
     var.maximum_batching_window_in_seconds,
     var.layers,

@@ -9,7 +9,7 @@ variable "service" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.service)) && length(var.service) <= 40
-    error_message = "service must be lower-case letters and digits in words joined by single hyphens, start with a letter and have at most 40 characters, because AWS limits the names made from it; it is \"${var.service}\"."
+    error_message = "service must start with a letter, consist of lower-case letters, digits and single hyphens between them, and have at most 40 characters (AWS limits the names made from it), not \"${var.service}\"."
   }
 }
 
@@ -31,7 +31,7 @@ variable "product" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9 _.:/=+@-]{1,64}$", var.product))
-    error_message = "product must have 1 to 64 characters: letters, digits, spaces and _ . : / = + - @, not \"${var.product}\"."
+    error_message = "product must have 1 to 64 characters (letters, digits, spaces and _ . : / = + - @), not \"${var.product}\"."
   }
 }
 
@@ -42,7 +42,7 @@ variable "owner" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9 _.:/=+@-]{1,128}$", var.owner))
-    error_message = "owner must have 1 to 128 characters: letters, digits, spaces and _ . : / = + - @, not \"${var.owner}\"."
+    error_message = "owner must have 1 to 128 characters (letters, digits, spaces and _ . : / = + - @), not \"${var.owner}\"."
   }
 }
 
@@ -77,7 +77,7 @@ variable "sns_topic_name" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]{1,256}$", coalesce(var.sns_topic_name, "unset")))
-    error_message = "sns_topic_name must be the name of a standard topic, not a FIFO one: 1 to 256 letters, digits, hyphens and underscores, not ${jsonencode(var.sns_topic_name)}."
+    error_message = "sns_topic_name must be the name of a standard topic (1 to 256 letters, digits, hyphens and underscores; FIFO topics are not supported), not ${jsonencode(var.sns_topic_name)}."
   }
 }
 
@@ -98,7 +98,7 @@ variable "sns_topic_arn" {
 
   validation {
     condition     = var.sns_topic_arn == null || var.sns_topic_name == null
-    error_message = "sns_topic_arn (${jsonencode(var.sns_topic_arn)}) and sns_topic_name (${jsonencode(var.sns_topic_name)}) are both set: only one of them must be."
+    error_message = "sns_topic_arn (${jsonencode(var.sns_topic_arn)}) and sns_topic_name (${jsonencode(var.sns_topic_name)}) must not both be set."
   }
 }
 
@@ -118,7 +118,7 @@ variable "event_types" {
 
   validation {
     condition     = alltrue([for event_type in var.event_types : can(regex("^([^,*]{1,100}|[^,*]{0,99}\\*)$", event_type))])
-    error_message = "event_types must each have 1 to 100 characters, no comma, and a * only at the end, not ${jsonencode(var.event_types)}."
+    error_message = "Each of event_types must have 1 to 100 characters, no comma, and a * only at the end, not ${jsonencode(var.event_types)}."
   }
 }
 
@@ -415,6 +415,19 @@ variable "security_group_ids" {
 
 # Tasks
 
+locals {
+  # Memory in MB by CPU units: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
+  fargate_memory = {
+    256   = [512, 1024, 2048]
+    512   = range(1024, 4097, 1024)
+    1024  = range(2048, 8193, 1024)
+    2048  = range(4096, 16385, 1024)
+    4096  = range(8192, 30721, 1024)
+    8192  = range(16384, 61441, 4096)
+    16384 = range(32768, 122881, 8192)
+  }
+}
+
 variable "cluster_arn" {
   description = "ARN of an ECS cluster to run in. It must have the capacity providers FARGATE and FARGATE_SPOT. Null: the service creates its own."
   type        = string
@@ -442,25 +455,9 @@ variable "memory" {
   type        = number
   default     = 512
 
-  # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
   validation {
-    condition = contains(
-      lookup(
-        {
-          "256"   = [512, 1024, 2048]
-          "512"   = range(1024, 4097, 1024)
-          "1024"  = range(2048, 8193, 1024)
-          "2048"  = range(4096, 16385, 1024)
-          "4096"  = range(8192, 30721, 1024)
-          "8192"  = range(16384, 61441, 4096)
-          "16384" = range(32768, 122881, 8192)
-        },
-        tostring(var.cpu),
-        [var.memory], # a wrong cpu has a message of its own
-      ),
-      var.memory
-    )
-    error_message = "memory must be a size that Fargate has with cpu = ${var.cpu}, not ${var.memory} (MB). With cpu 256: 512, 1024 or 2048; with 512: 1024 to 4096, with 1024: 2048 to 8192, with 2048: 4096 to 16384 and with 4096: 8192 to 30720, each in steps of 1024; with 8192: 16384 to 61440 in steps of 4096; with 16384: 32768 to 122880 in steps of 8192."
+    condition     = contains(lookup(local.fargate_memory, var.cpu, [var.memory]), var.memory) # a wrong cpu has its own message
+    error_message = "memory must be a size that Fargate has with cpu = ${var.cpu} (${join(", ", lookup(local.fargate_memory, var.cpu, []))} MB), not ${var.memory}."
   }
 }
 

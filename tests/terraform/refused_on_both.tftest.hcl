@@ -1,29 +1,10 @@
-# What is refused, each with a sentence that names the variable. These run without AWS: make validate
+# Settings that both computes refuse. test_refused_settings.py puts these runs after those of a compute.
 
-mock_provider "aws" {
-  mock_data "aws_sns_topic" {
-    defaults = { arn = "arn:aws:sns:us-east-1:123456789012:found-by-name" }
-  }
-}
-
-variables {
-  aws_region   = "us-east-1"
-  architecture = "arm64"
-{% if cookiecutter.compute == "fargate" %}
-  subnet_ids   = ["subnet-1"]
-  image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-{% else %}
-
-  python_version = "3.13"
-  package_file   = "tests/refused.tftest.hcl" # any file will do
-{% endif %}
-}
-
-run "workspace_that_is_no_environment" {
+run "workspace_that_is_not_an_environment" {
   command = plan
 
   variables {
-    environments = ["staging"] # the tests run in one that is not in this list
+    environments = ["staging"] # the tests run in dev
   }
 
   expect_failures = [var.environments]
@@ -65,7 +46,7 @@ run "service_with_a_long_name" {
   expect_failures = [var.service]
 }
 
-run "topic_of_another_region" {
+run "topic_in_another_region" {
   command = plan
 
   variables {
@@ -75,7 +56,7 @@ run "topic_of_another_region" {
   expect_failures = [var.sns_topic_arn]
 }
 
-run "topic_of_type_fifo" {
+run "fifo_topic" {
   command = plan
 
   variables {
@@ -126,21 +107,7 @@ run "event_type_with_a_comma" {
   expect_failures = [var.event_types]
 }
 
-run "numbers_that_are_too_small" {
-  command = plan
-
-  variables {
-    max_receive_count            = 1
-    message_age_alarm_in_seconds = 10
-  }
-
-  expect_failures = [
-    var.max_receive_count,
-    var.message_age_alarm_in_seconds,
-  ]
-}
-
-run "numbers_that_are_too_large" {
+run "number_above_its_limit" {
   command = plan
 
   variables {
@@ -152,18 +119,22 @@ run "numbers_that_are_too_large" {
   ]
 }
 
-run "values_that_aws_does_not_have" {
+run "numbers_below_and_values_that_do_not_exist" {
   command = plan
 
   variables {
-    architecture          = "riscv64"
-    log_level             = "LOUD"
-    log_retention_in_days = 31
-    log_destination_arn   = "arn:aws:s3:::bucket"
-    alarm_actions         = ["on-call"]
+    max_receive_count            = 1
+    message_age_alarm_in_seconds = 10
+    architecture                 = "riscv64"
+    log_level                    = "LOUD"
+    log_retention_in_days        = 31
+    log_destination_arn          = "arn:aws:s3:::bucket"
+    alarm_actions                = ["on-call"]
   }
 
   expect_failures = [
+    var.max_receive_count,
+    var.message_age_alarm_in_seconds,
     var.architecture,
     var.log_level,
     var.log_retention_in_days,

@@ -1,0 +1,42 @@
+"""Terraform refuses wrong settings: each message names the variable, the value and the rule."""
+
+from pathlib import Path
+
+import hcl2
+import pytest
+from conftest import Render, lend_environment, need, run
+
+RUNS = Path(__file__).parent / "terraform"
+
+COMPUTES = ["lambda", "fargate"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compute", COMPUTES)
+def test_wrong_settings_are_refused(fresh: Render, compute: str) -> None:
+    for tool in ("make", "terraform"):
+        need(tool)
+    service = fresh(compute=compute)
+    lend_environment(service)
+    files = (RUNS / f"refused_{compute}.tftest.hcl", RUNS / "refused_on_both.tftest.hcl")
+    runs = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    (service / "terraform" / "tests" / "refused.tftest.hcl").write_text(runs, encoding="utf-8")
+    only = "-no-color -filter=tests/refused.tftest.hcl"
+    done = run("make", "validate", cwd=service, TF_CLI_ARGS_test=only)
+    count = runs.count("\nrun ")
+    assert f"Success! {count} passed, 0 failed." in done.stdout
+
+
+@pytest.mark.parametrize("compute", COMPUTES)
+def test_a_refusal_names_variable_value_and_rule(render: Render, compute: str) -> None:
+    text = (render(compute=compute) / "terraform" / "variables.tf").read_text(encoding="utf-8")
+    refusals = [
+        (name.strip('"'), validation["error_message"])
+        for variable in hcl2.loads(text)["variable"]
+        for name, body in variable.items()
+        for validation in body.get("validation", [])
+    ]
+    assert len(refusals) > 25
+    for name, message in refusals:
+        named = "workspace" if name == "environments" else name
+        assert all(part in message for part in (named, " must ", "${")), message
