@@ -1,4 +1,4 @@
-"""scripts/lambda_runtime.py of the rendered service: what a function meets, and how it ends."""
+"""tools/local/runtime.py of the rendered service: what a function meets, and how it ends."""
 
 import contextlib
 import os
@@ -202,35 +202,13 @@ def test_the_context_is_lambdas(start: Start) -> None:
     assert about["spent"] >= 49
 
 
-def test_the_stand_in_does_what_the_compiled_runtime_client_does(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    link_runtime = lambda_runtime.link_runtime
-
-    def without_the_compiled_one(folder: Path) -> None:
-        link_runtime(folder)
-        for compiled in folder.glob("runtime_client*"):
-            compiled.unlink()
-        (folder / "runtime_client.py").symlink_to(lambda_runtime.STAND_IN)
-
-    monkeypatch.setattr(lambda_runtime, "link_runtime", without_the_compiled_one)
-    runtime = start(timeout=9)
-    loaded = runtime.invoke({"do": "load", "modules": ["runtime_client"]})
-    assert loaded.response == {"runtime_client": "runtime_client"}
-    assert runtime.invoke({"do": "echo", "x": "ü"}).response["event"]["x"] == "ü"
-    assert 8_000 < runtime.invoke({"do": "about"}).response["remaining"] <= 9_000
-    assert error_type(runtime.invoke({"do": "fail"})) == "ValueError"
-    broken = start("raise RuntimeError('no')")
-    assert error_type(broken.invoke({})) == "RuntimeError"
-
-
 # ---- isolation ------------------------------------------------------------------------------
 
 
 def test_it_has_the_runtimes_libraries_and_no_other_of_this_environment(start: Start) -> None:
     assert pytest.__file__  # it is here, but not there
     modules = ["boto3", "botocore", "urllib3", "dateutil", "awslambdaric"]
-    others = ["pytest", "moto", "flask", "uv", "pip", "lambda_runtime", "package", "conftest"]
+    others = ["pytest", "moto", "flask", "uv", "pip", "tools", "conftest", "runtime_bootstrap"]
     loaded = start().invoke({"do": "load", "modules": modules + others}).response
     assert {name for name, found in loaded.items() if found} == set(modules)
 
@@ -253,7 +231,6 @@ def test_nothing_of_this_processs_environment_reaches_it(
     assert environment["LAMBDA_TASK_ROOT"] == seen["cwd"] == seen["path"][0]
     assert environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "128"
     assert environment["TZ"] == ":UTC"
-    assert "AWS_LAMBDA_RUNTIME_API" in environment
     assert "SOME_TOKEN" not in environment
     assert str(tmp_path) not in seen["path"]
     # Python keeps byte-code where root, who may write anywhere, runs the tests.

@@ -154,10 +154,10 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         sqs_redrive_allow_policy,
         sqs_policy_is_kept,
         sqs_redrive_policy_is_compact,
-        lambda_logging_config,
-        lambda_event_source_mapping_of_an_alias,
         ecs_service_settings,
         application_autoscaling_tags,
+        lambda_logging_config,
+        lambda_event_source_mapping_of_an_alias,
     )
 }
 
@@ -208,8 +208,8 @@ def behaviour(request: pytest.FixtureRequest) -> tuple[bool, dict[str, bool]]:
 
 
 def test_each_patch_has_a_probe() -> None:
-    assert [patch.__name__ for patch in patches.PATCHES] == list(PROBES)
-    assert all(patch.__doc__ for patch in patches.PATCHES)
+    assert [patch.__name__ for patch in patches.all_patches()] == list(PROBES)
+    assert all(patch.__doc__ for patch in patches.all_patches())
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -1,8 +1,8 @@
-"""An event source mapping from SQS to Lambda, as AWS runs it, for a function that runs anywhere.
+"""An event source mapping from SQS to Lambda, as AWS runs it, for a function that runs here.
 
-It receives messages, invokes the function with a batch of them and deletes what succeeded. What
-failed stays in the queue until its visibility time-out is over, and goes to the dead-letter queue
-when it has been received too often: both are SQS's work.
+It receives messages, invokes the function with a batch of them and deletes those that succeeded.
+What failed stays in the queue: that it comes back after the visibility timeout, and goes to the
+dead-letter queue after too many receives, is SQS's work.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
@@ -12,37 +12,19 @@ import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-RECEIVE_LIMIT = 10  # messages that SQS gives at most for one ReceiveMessage
+from tools.local.runtime import Invocation, Runtime
 
-
-class Outcome(Protocol):
-    """What comes of an invocation: a response, or an error (None if there was none)."""
-
-    @property
-    def response(self) -> Any: ...
-
-    @property
-    def error(self) -> Any: ...
-
-
-class Function(Protocol):
-    """What the event source invokes."""
-
-    def invoke(self, event: object) -> Outcome:
-        """Hand an event to the function, and wait for what comes of it."""
+RECEIVE_LIMIT = 10  # messages that SQS returns at most for one ReceiveMessage
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One invocation: the event's records, what came of it, and the ids of messages that failed.
-
-    outcome is what the function's invoke returned.
-    """
+    """One invocation: the event's records, the outcome, and the ids of the messages that failed."""
 
     records: list[dict[str, Any]]
-    outcome: Any
+    outcome: Invocation
     failed: frozenset[str]
 
 
@@ -53,20 +35,18 @@ class EventSource:
         self,
         sqs: Any,
         queue_url: str,
-        function: Function,
+        function: Runtime,
         *,
         batch_size: int,
         report_batch_item_failures: bool,
         retry_at_once: bool = False,
     ) -> None:
-        """Take the mapping's settings.
+        """Take a boto3 client and the mapping's settings.
 
-        :param sqs: a boto3 client.
-        :param batch_size: messages per invocation at most.
-        :param report_batch_item_failures: the mapping's FunctionResponseTypes name
-            ReportBatchItemFailures; else the response doesn't count, only an error does.
-        :param retry_at_once: make failed messages visible again at once. AWS doesn't: a test need
-            not wait for the visibility time-out.
+        :param report_batch_item_failures: whether FunctionResponseTypes names it; else only an
+            error counts, and not the response.
+        :param retry_at_once: make failed messages visible again at once, which AWS doesn't, so that
+            a test need not wait for the visibility timeout.
         """
         self.sqs = sqs
         self.queue_url = queue_url
@@ -78,10 +58,9 @@ class EventSource:
         self.queue_arn: str = attributes["Attributes"]["QueueArn"]
 
     def run(self, until: Callable[[list[Batch]], bool], *, timeout: float) -> list[Batch]:
-        """Take messages until a condition on the batches so far is met.
+        """Poll until a condition on the batches so far is met; return them.
 
-        :param timeout: seconds; polling may take a second longer, a function its own time-out.
-        :returns: the batches, in order.
+        :param timeout: seconds.
         :raises TimeoutError: the condition isn't met in time.
         """
         deadline = time.monotonic() + timeout
@@ -90,17 +69,16 @@ class EventSource:
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"After {timeout:g} s and {len(batches)} batches the event source of "
-                    f"{self.queue_url} has not yet done what it was waited for."
+                    f"{self.queue_url} is still waiting for its condition."
                 )
             if batch := self.poll(wait=1):
                 batches.append(batch)
         return batches
 
     def poll(self, wait: int = 0) -> Batch | None:
-        """Receive once, invoke the function if there is anything, and delete what succeeded.
+        """Receive once, invoke the function and delete what succeeded; None if nothing came.
 
         :param wait: seconds to wait for a first message, 20 at most.
-        :returns: None if there was no message.
         """
         messages = self.receive(self.batch_size, wait)
         if not messages:
@@ -118,10 +96,7 @@ class EventSource:
         return Batch(records, outcome, failed)
 
     def receive(self, count: int, wait: int = 0, **more: Any) -> list[dict[str, Any]]:
-        """Receive up to so many messages; fewer if the queue has no more.
-
-        more are further parameters of ReceiveMessage.
-        """
+        """Receive up to so many messages; more are further parameters of ReceiveMessage."""
         messages: list[dict[str, Any]] = []
         while len(messages) < count:
             received = self.sqs.receive_message(
@@ -139,42 +114,41 @@ class EventSource:
 
     def record(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return a message of ReceiveMessage in the shape in which Lambda gets it."""
+        attributes = message.get("MessageAttributes", {})
         record = {
             "messageId": message["MessageId"],
             "receiptHandle": message["ReceiptHandle"],
             "body": message["Body"],
             "attributes": message["Attributes"],
-            "messageAttributes": {
-                name: message_attribute(value)
-                for name, value in message.get("MessageAttributes", {}).items()
-            },
+            "messageAttributes": {name: in_record(value) for name, value in attributes.items()},
             "md5OfBody": message["MD5OfBody"],
             "eventSource": "aws:sqs",
             "eventSourceARN": self.queue_arn,
             "awsRegion": self.queue_arn.split(":")[3],
         }
-        if "MD5OfMessageAttributes" in message:
+        if attributes:
             record["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
         return record
 
 
-def message_attribute(attribute: dict[str, Any]) -> dict[str, Any]:
+def in_record(attribute: dict[str, Any]) -> dict[str, Any]:
     """Return a message attribute of SQS's in Lambda's shape; bytes are in Base64."""
-    value: dict[str, Any] = {}
+    value: dict[str, Any] = {"stringListValues": [], "binaryListValues": []}
     if "StringValue" in attribute:
         value["stringValue"] = attribute["StringValue"]
     if "BinaryValue" in attribute:
         value["binaryValue"] = base64.b64encode(attribute["BinaryValue"]).decode()
-    empty: dict[str, Any] = {"stringListValues": [], "binaryListValues": []}
-    return {**value, **empty, "dataType": attribute["DataType"]}
+    return {**value, "dataType": attribute["DataType"]}
 
 
-def failures(outcome: Outcome, ids: list[str], report_batch_item_failures: bool) -> frozenset[str]:
+def failures(
+    outcome: Invocation, ids: list[str], report_batch_item_failures: bool
+) -> frozenset[str]:
     """Return which messages of a batch failed, by Lambda's rules.
 
-    With an error all of them; else, where item failures are reported, those that the response
-    names: none with an empty or null response or list, all where the response is of another form,
-    or names what isn't in the batch.
+    After an error all of them. Else, where item failures are reported, those that the response
+    names: none if it or its list is empty or null; all if it has another form or names what isn't
+    in the batch.
     """
     everything = frozenset(ids)
     if outcome.error is not None:
@@ -189,6 +163,4 @@ def failures(outcome: Outcome, ids: list[str], report_batch_item_failures: bool)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return everything
     named = [item.get("itemIdentifier") for item in items]
-    if not all(isinstance(name, str) and name in everything for name in named):
-        return everything
-    return frozenset(named)
+    return frozenset(named) if all(name in ids for name in named) else everything

@@ -1,0 +1,78 @@
+"""What runs in the function's process: AWS's runtime client, awslambdaric, with events from runtime.py.
+
+    python runtime_bootstrap.py <socket> <package> <folder with the runtime's libraries> <handler>
+
+On Lambda the client fetches events by HTTP, with a library that awslambdaric has for Linux only.
+Here it uses a socket that it inherits, in the format of multiprocessing.connection, which would
+take longer to import than all else here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import site
+import sys
+import threading
+from queue import SimpleQueue
+
+channel, task, runtime, handler = int(sys.argv[1]), *sys.argv[2:]
+events: SimpleQueue[bytes] = SimpleQueue()
+
+
+def collect_events() -> None:
+    """Receive events until runtime.py's process ends, even by kill -9; then end all that is here."""
+    while size := receive(4):
+        events.put(receive(int.from_bytes(size, "big")))
+    os.killpg(0, signal.SIGKILL)
+
+
+def receive(size: int) -> bytes:
+    """Return so many bytes, fewer at the end."""
+    data = b""
+    while len(data) < size and (more := os.read(channel, size - len(data))):
+        data += more
+    return data
+
+
+def send(kind: str, body: str = "") -> None:
+    """Send a message: its kind, and JSON."""
+    message = f"{kind}\n{body}".encode()
+    data = len(message).to_bytes(4, "big") + message
+    while data:
+        data = data[os.write(channel, data) :]
+
+
+def main() -> None:
+    """Import the handler and pass events to it, as Lambda does."""
+    os.set_inheritable(channel, False)
+    threading.Thread(target=collect_events, daemon=True).start()
+    site.setquit()
+    site.sethelper()
+    sys.path[:0] = [task]
+    sys.path.append(runtime)
+    sys.argv = ["bootstrap", handler]
+    from awslambdaric import bootstrap
+    from awslambdaric.lambda_runtime_client import InvocationRequest, LambdaRuntimeClient
+
+    class Client(LambdaRuntimeClient):  # type: ignore[misc]
+        def wait_next_invocation(self) -> object:
+            send("next")
+            head, _, body = events.get().partition(b"\n")
+            return InvocationRequest(event_body=body, **json.loads(head))
+
+        def post_invocation_result(self, _: str, result: str, *__: object) -> None:
+            send("response", result)
+
+        def post_invocation_error(self, _: str, error: str, *__: object) -> None:
+            send("error", error)
+
+        def post_init_error(self, error: object, *_: object) -> None:
+            send("init error", json.dumps(error))
+
+    bootstrap.run(handler, Client(""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Run the package as the container does, without Docker and without AWS.
+
+    with Runtime(Path("dist/lambda.zip"), environment={}) as runtime:
+        invocation = runtime.invoke({"Records": []})
+
+As in the container: the package, with a Python that has nothing else, and worker.py, in its own
+process or in the one that it makes for the handler. Not so: the file system is this machine's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+import uuid
+import venv
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+from tools.errors import ToolError
+
+TIMEOUT = 30  # seconds: what the handler is told; nothing ends it then
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What the handler returned, or how it failed; logs is stdout and stderr."""
+
+    response: Any | None
+    error: dict[str, Any] | None
+    logs: str
+    duration: float  # milliseconds
+
+    def text(self) -> str:
+        """Return what was logged, and how long the handler took."""
+        return f"{self.logs}Duration: {self.duration:.0f} ms"
+
+
+class Runtime:
+    """The container's content; a context manager."""
+
+    def __init__(self, package: Path, *, environment: Mapping[str, str]) -> None:
+        """Take the container's environment variables.
+
+        It gets no others but nobody's credentials: what runs here reaches no account by itself.
+        """
+        self.package = package
+        self._temporary = tempfile.TemporaryDirectory(prefix="container-")
+        self.folder = Path(self._temporary.name)
+        self.log = self.folder / "log"
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "HOME": str(self.folder / "tmp"),
+            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(self.folder / "tmp"),
+            **environment,
+        }
+
+    def __enter__(self) -> Runtime:
+        """Unpack the package. Raises ToolError if that fails."""
+        try:
+            with zipfile.ZipFile(self.package) as archive:
+                archive.extractall(self.folder / "app")
+        except FileNotFoundError:
+            raise ToolError(f"There is no {self.package}. Run `make package`.") from None
+        except zipfile.BadZipFile:
+            raise ToolError(f"{self.package} is not a zip. Run `make package`.") from None
+        venv.create(self.folder / "venv", symlinks=True)
+        (self.folder / "tmp").mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove all files."""
+        self._temporary.cleanup()
+
+    def start(self, *arguments: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+        """Start worker.py; the file `log` gets its output."""
+        with self.log.open("wb") as output:
+            return subprocess.Popen(
+                [self.folder / "venv" / "bin" / "python", "worker.py", *arguments],
+                cwd=self.folder / "app",
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=pass_fds,
+            )
+
+    def invoke(self, event: object) -> Invocation:
+        """Hand an event (a JSON value) to the handler and wait for the result.
+
+        A failure of the handler is in the result. Raises TypeError for an event that isn't JSON.
+        """
+        request = {"id": str(uuid.uuid4()), "deadline": time.time() + TIMEOUT, "event": event}
+        ours, theirs = Pipe()
+        with ours:
+            with theirs:
+                number = theirs.fileno()
+                process = self.start("function", str(number), pass_fds=(number,))
+            try:
+                answer = receive(ours)  # that the handler has been imported
+                started = time.monotonic()
+                if "error" not in answer:
+                    ours.send_bytes(json.dumps(request).encode())
+                    answer = receive(ours)
+                duration = (time.monotonic() - started) * 1000
+            finally:
+                process.kill()
+                process.wait()
+        error = None
+        if "error" in answer:
+            text = answer.get("text") or "; ".join(answer.get("stack", []))
+            error = {"errorType": answer["error"], "errorMessage": text}
+        logs = self.log.read_text(encoding="utf-8", errors="replace")
+        return Invocation(answer.get("response"), error, logs, duration)
+
+
+def receive(connection: Connection) -> dict[str, Any]:
+    """Return the process's answer; an error if it has ended."""
+    try:
+        answer: dict[str, Any] = json.loads(connection.recv_bytes())
+    except (EOFError, OSError):
+        return {"error": "Exited", "text": "the handler's process has ended"}
+    return answer
