@@ -25,7 +25,7 @@ test: .venv/installed ## Run all tests (about 20 minutes on two cores)
 
 test-fast: .venv/installed ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \
-		tests/test_plan_summary.py tests/test_find_python.py tests/test_terraform_cli_config.py \
+		tests/test_plan_summary.py tests/test_find_python.py tests/test_mirror.py tests/test_deploy.py \
 		tests/test_documentation.py
 
 soak: .venv/installed ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes

@@ -7,18 +7,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import SERVICE, TEMPLATE, need, run
-
-# The template's folder stays clean: what lies in it is rendered.
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE))
-from tools.local.server import LocalAws, local_aws  # noqa: E402
+from tools.deploy.mirror import cli_config
+from tools.local.server import LocalAws, local_aws
 
 BOOTSTRAP = TEMPLATE / "terraform" / "bootstrap"
 REGION = "eu-central-1"
@@ -36,18 +32,14 @@ SETTINGS: dict[str, Any] = {
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # A copy of the script: it writes beside itself, and the template's folder stays clean.
-    script = folder.parent / "scripts" / "terraform_cli_config.py"
-    if not script.exists():
-        script.parent.mkdir()
-        shutil.copy(SERVICE / "scripts" / script.name, script)
-        (folder.parent / "terraform").mkdir()
-        shutil.copy(BOOTSTRAP / "versions.tf", folder.parent / "terraform")
-    config = run(sys.executable, script, cwd=folder).stdout.strip()
     return subprocess.run(
         ["terraform", *arguments, "-no-color"],
         cwd=folder,
-        env={**os.environ, "TF_CLI_CONFIG_FILE": config, "TF_IN_AUTOMATION": "1"},
+        env={
+            **os.environ,
+            "TF_CLI_CONFIG_FILE": str(cli_config(folder) or ""),
+            "TF_IN_AUTOMATION": "1",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,15 +1,9 @@
 """The summary of a plan: readable, complete, and nothing in it can break out of its place."""
 
-import sys
 from typing import Any
 
 import pytest
-from conftest import SERVICE
-
-# The template's folder stays clean: what lies in it is rendered.
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE / "scripts"))
-from plan_summary import LIMIT, has_changes, summarise  # noqa: E402
+from tools.deploy.summary import LIMIT, has_changes, summarise
 
 
 def resource(kind: str, actions: list[str], name: str = "this", **change: Any) -> dict[str, Any]:
@@ -185,9 +179,9 @@ def test_a_pin_a_canary_and_a_pause_are_told() -> None:
     assert "`make rollback ENV=prod VERSION=latest` lifts that." in pinned
     canary = summary(variables(live_version="3", canary_weight=0.1))
     assert "the newest version gets 10% of the batches." in canary
-    paused = summary(variables(event_source_mapping_enabled=False))
+    paused = summary(variables(paused=True))
     assert "**Paused:** messages wait in the queue until `make resume ENV=prod`." in paused
-    assert "Paused" not in summary(variables(event_source_mapping_enabled=True))
+    assert "Paused" not in summary(variables(paused=False))
 
 
 def test_what_was_changed_by_hand_is_told() -> None:

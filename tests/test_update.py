@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SERVICE, TEMPLATE, Render, need, run
+from tools.deploy.mirror import cli_config
 
 pytestmark = pytest.mark.slow
 
@@ -226,7 +227,7 @@ def conflicts(repository: Path) -> set[str]:
 def terraform_is_valid(service: Path) -> None:
     """Check Terraform's format and validity; its tests, which take long, are test_service.py's."""
     need("terraform")
-    config = run(sys.executable, "scripts/terraform_cli_config.py", cwd=service).stdout.strip()
+    config = str(cli_config(service / "terraform") or "")
     run("terraform", "fmt", "-check", "-recursive", "terraform", cwd=service)
     for command in (("init", "-input=false", "-backend=false"), ("validate",)):
         line = ("terraform", "-chdir=terraform", *command)

@@ -18,6 +18,7 @@ LIMIT = 30_000
 WORDS = {
     **{word: word.upper() for word in ("ecr", "ecs", "iam", "s3", "sns", "sqs", "vpc")},
     **{"cloudwatch": "CloudWatch", "dynamodb": "DynamoDB", "lambda": "Lambda"},
+    **{"appautoscaling": "autoscaling", "definition": "definition (a new revision)"},
 }
 # Attributes that name a resource in AWS, the best first.
 NAMED_BY = ("alarm_name", "dashboard_name", "name", "function_name")
