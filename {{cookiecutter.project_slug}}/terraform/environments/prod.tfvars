@@ -10,8 +10,7 @@ deletion_protection = true
 # live_version  = "7"
 # canary_weight = 0.1
 
-{% endif %}
-{% if cookiecutter.compute == "fargate" %}
+{% else %}
 # Required: the subnets that the tasks run in.
 # subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
 
