@@ -1,10 +1,11 @@
-"""The operator's commands at work against moto: scripts/operate.py of the rendered service."""
+"""The operator's commands at work against moto: tools/operate of the rendered service."""
 
 import base64
 import hashlib
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -23,21 +24,17 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 from botocore import exceptions
+from conftest import SERVICE
 from moto import mock_aws
 from moto.core.responses import ActionResult
 from moto.server import ThreadedMotoServer
 from moto.sqs.exceptions import InvalidParameterValue
 from moto.sqs.models import SQSBackend, sqs_backends
 from moto.sqs.responses import SQSResponse
-
-SCRIPTS = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}" / "scripts"
-
-# The template's folder stays clean: what lies in it is rendered.
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(SCRIPTS))
-import operate  # noqa: E402
-from operations import ecs, function, logs, queues, smoke  # noqa: E402
-from operations.service import explain  # noqa: E402
+from tools.__main__ import main
+from tools.deploy import terraform
+from tools.errors import ToolError, explain
+from tools.operate import compute, compute_fargate, logs, queues, redrive, saved, service, smoke
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
@@ -56,7 +53,7 @@ COMMANDS = [
     ["undelivered-peek"],
     ["dlq-redrive"],
     ["undelivered-redrive"],
-    ["replay", "saved.jsonl"],
+    ["replay", "--file", "saved.jsonl"],
     ["smoke"],
     ["versions"],
 ]
@@ -66,7 +63,7 @@ COMMANDS = [
 class Deployed:
     """A service on moto, as Terraform would have made it, and a way to run commands on it."""
 
-    outputs: Path
+    outputs: dict[str, str]
     package: Path
     urls: dict[str, str]
     capfd: pytest.CaptureFixture[str]
@@ -74,7 +71,7 @@ class Deployed:
     def run(self, *arguments: str | Path) -> tuple[int, str, str]:
         """Run a command in this process; returns exit code, standard output, standard error."""
         self.capfd.readouterr()
-        code = operate.main(["--outputs", str(self.outputs), *map(str, arguments)])
+        code = main([str(argument) for argument in arguments])
         out, err = self.capfd.readouterr()
         assert "Traceback" not in err
         return code, out, err
@@ -163,8 +160,8 @@ def update_code() -> bytes:
     return package
 
 
-def deploy(folder: Path) -> tuple[Path, Path, dict[str, str]]:
-    """Make the service's resources, and the file with Terraform's outputs."""
+def deploy(folder: Path) -> tuple[dict[str, str], Path, dict[str, str]]:
+    """Make the service's resources; return Terraform's outputs, the package, the queues' URLs."""
     sqs, sns, lambda_ = client("sqs"), client("sns"), client("lambda")
     names = {"queue": NAME, "dlq": f"{NAME}-dlq", "undelivered": f"{NAME}-undelivered"}
     urls = {
@@ -189,7 +186,11 @@ def deploy(folder: Path) -> tuple[Path, Path, dict[str, str]]:
         TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:another-service"
     )
 
-    package = folder / "lambda.zip"
+    settings = folder / "terraform" / "environments"
+    settings.mkdir(parents=True)
+    (settings / "dev.tfvars").write_text("memory_size = 256\n")
+    package = folder / compute.ARTIFACT
+    package.parent.mkdir()
     package.write_bytes(zip_of("def handler(event, context): ...\n"))
     role = client("iam").create_role(
         RoleName=NAME, AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}'
@@ -205,44 +206,34 @@ def deploy(folder: Path) -> tuple[Path, Path, dict[str, str]]:
     )
     version = lambda_.publish_version(FunctionName=NAME, Description="commit abc")["Version"]
     lambda_.create_alias(FunctionName=NAME, Name="live", FunctionVersion=version)
-    lambda_.create_event_source_mapping(
+    mapping = lambda_.create_event_source_mapping(
         EventSourceArn=arns["queue"], FunctionName=NAME, BatchSize=10
     )
     client("logs").create_log_group(logGroupName=f"/aws/lambda/{NAME}")
     client("logs").create_log_stream(logGroupName=f"/aws/lambda/{NAME}", logStreamName="stream")
 
     outputs = {
-        "function_name": NAME,
-        "function_arn": made["FunctionArn"],
+        "service_name": NAME,
+        "service_arn": made["FunctionArn"],
         "log_group_name": f"/aws/lambda/{NAME}",
         "queue_name": NAME,
         "queue_url": urls["queue"],
-        "queue_arn": arns["queue"],
         "dead_letter_queue_url": urls["dlq"],
         "dead_letter_queue_arn": arns["dlq"],
         "undelivered_queue_url": urls["undelivered"],
+        "topic_arn": topic,
         "subscription_arn": subscription,
-        "role_name": NAME,
+        "event_source_mapping_uuid": mapping["UUID"],
     }
-    file = folder / "outputs.json"
-    write_outputs(file, outputs)
-    return file, package, urls
-
-
-def write_outputs(file: Path, outputs: dict[str, str]) -> None:
-    values = {name: {"sensitive": False, "value": value} for name, value in outputs.items()}
-    file.write_text(json.dumps(values), encoding="utf-8")
-
-
-def change_output(deployed: Deployed, **changes: str) -> None:
-    outputs = json.loads(deployed.outputs.read_text())
-    write_outputs(deployed.outputs, {**{k: v["value"] for k, v in outputs.items()}, **changes})
+    return outputs, package, urls
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No waiting, no credentials of the developer's, and a default region that is the wrong one."""
-    client.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    for cached in (client, service.client):
+        cached.cache_clear()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
@@ -250,15 +241,20 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
-    monkeypatch.setattr(queues, "RETRY_SECONDS", 0)
-    for module in (queues, logs, smoke, ecs):
+    for module in (redrive, logs, smoke, compute_fargate):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, on_sigterm)  # main() has set its own
 
 
 @pytest.fixture
-def deployed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Deployed]:
+def deployed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deployed]:
     with mock_aws(config={"lambda": {"use_docker": False}}):
         made = Deployed(*deploy(tmp_path), capfd)
+        monkeypatch.setattr(terraform, "outputs", lambda environment: dict(made.outputs))
         # moto's own event source would take the messages away unseen; the mapping stays listed.
         sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
         yield made
@@ -267,33 +263,27 @@ def deployed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Depl
 ##### Which service: Terraform's outputs, credentials, account
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "gave nothing"),
-        ("{}", "Nothing is deployed in this environment"),
-        ("no JSON", "not what `terraform output -json` prints"),
-        ('{"queue_url": "x"}', "not what `terraform output -json` prints"),
-        ('{"queue_url": {"value": "x"}}', "no value for function_name, function_arn"),
-    ],
-)
-def test_outputs_that_are_of_no_use_are_refused(deployed: Deployed, text: str, said: str) -> None:
-    deployed.outputs.write_text(text)
-    assert said in deployed.refused("status")
+def test_nothing_deployed_or_outputs_of_an_older_version(deployed: Deployed) -> None:
+    del deployed.outputs["log_group_name"]
+    said = deployed.refused("logs")
+    assert said.startswith("Terraform's outputs have no log_group_name. Run `make plan`, then")
+    deployed.outputs.clear()
+    for command in COMMANDS:
+        said = deployed.refused(*command)
+        assert said == "Nothing is deployed in dev: run `make plan`, then `make apply`.\n", command
 
 
-def test_outputs_must_be_there_and_hold_arns(deployed: Deployed) -> None:
-    change_output(deployed, function_arn=NAME)
-    assert "is not an ARN" in deployed.refused("status")
-    deployed.outputs.unlink()
-    assert "can't read Terraform's outputs" in deployed.refused("status")
-
-
-def test_outputs_come_from_standard_input_too(
+def test_the_environment_is_the_one_that_make_exports(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(deployed.outputs.read_text()))
-    assert operate.main(["--outputs", "-", "versions"]) == 0
+    asked = []
+    monkeypatch.setattr(terraform, "outputs", asked.append)
+    for name in ("", "dev", "prod"):
+        monkeypatch.setenv("ENV", name)
+        deployed.refused("status")
+    assert [environment.name for environment in asked] == ["dev", "dev", "prod"]
+    monkeypatch.setenv("ENV", "staging")
+    assert deployed.refused("status") == "ENV is 'staging': it must be dev or prod.\n"
 
 
 def test_no_credentials_is_one_sentence(
@@ -305,14 +295,15 @@ def test_no_credentials_is_one_sentence(
         signed_out.setattr(boto3, "DEFAULT_SESSION", None)
         for command in COMMANDS:
             said = deployed.refused(*command)
-            assert said.startswith("No AWS credentials: sign in"), command
+            assert said.startswith("There are no AWS credentials: sign in"), command
             assert len(said.splitlines()) == 1
 
 
 def test_another_account_is_refused_before_anything_is_done(deployed: Deployed) -> None:
     for queue in ("dlq", "undelivered"):
         deployed.send(queue, "{}")
-    change_output(deployed, function_arn=f"arn:aws:lambda:{REGION}:999999999999:function:{NAME}")
+    arn = f"arn:aws:lambda:{REGION}:999999999999:function:{NAME}"
+    deployed.outputs["service_arn"] = arn
     for command in COMMANDS:
         said = deployed.refused(*command)
         assert f"signed in to AWS account {ACCOUNT}, but {NAME} is in 999999999999" in said, command
@@ -326,7 +317,7 @@ def test_a_queue_that_is_gone_is_one_sentence(deployed: Deployed) -> None:
         client("sqs").delete_queue(QueueUrl=url)
     for command in ("dlq-peek", "undelivered-peek", "dlq-redrive", "undelivered-redrive", "smoke"):
         said = deployed.refused(command)
-        assert "AWS does not find what Terraform's outputs name" in said, command
+        assert "AWS has no such resource, though Terraform's outputs name it" in said, command
         assert len(said.splitlines()) == 1
 
 
@@ -340,7 +331,7 @@ def client_error(code: str) -> exceptions.ClientError:
         (client_error("ExpiredToken"), "has expired: sign in again"),
         (client_error("InvalidClientTokenId"), "does not accept these credentials"),
         (client_error("AccessDeniedException"), "not allowed to call SendMessage: Because."),
-        (client_error("ResourceNotFoundException"), "AWS does not find"),
+        (client_error("ResourceNotFoundException"), "AWS has no such resource"),
         (client_error("ThrottlingException"), "SendMessage failed: Because. (ThrottlingException)"),
         (exceptions.ProfileNotFound(profile="shop"), "AWS_PROFILE must name a profile"),
         (exceptions.UnauthorizedSSOTokenError(), "missing or has expired"),
@@ -348,8 +339,8 @@ def client_error(code: str) -> exceptions.ClientError:
             exceptions.TokenRetrievalError(provider="sso", error_msg="expired"),
             "missing or has expired",
         ),
-        (exceptions.EndpointConnectionError(endpoint_url="https://x"), "can't be reached"),
-        (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "can't be reached"),
+        (exceptions.EndpointConnectionError(endpoint_url="https://x"), "cannot be reached"),
+        (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "cannot be reached"),
         (exceptions.UnknownServiceError(service_name="x", known_service_names="y"), "call to AWS"),
     ],
 )
@@ -359,25 +350,55 @@ def test_errors_of_aws_are_explained(error: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("command", "variable", "value", "rule"),
     [
-        (["dlq-redrive", "--max-rate", "0"], "'0' is not a whole number from 1 to 500"),
-        (["dlq-redrive", "--max-rate", "501"], "'501' is not a whole number from 1 to 500"),
-        (["dlq-peek", "--max", "many"], "'many' is not a whole number"),
-        (["logs", "--since", "-1"], "'-1' is not a number"),
-        (["versions", "--check", "live"], "'live' is not a whole number"),
-        (["destroy-all"], "invalid choice"),
+        ("dlq-redrive", "MAX_RATE", "0", "a whole number from 1 to 500"),
+        ("dlq-redrive", "MAX_RATE", "501", "a whole number from 1 to 500"),
+        ("dlq-peek", "MAX", "many", "a whole number from 1 to 10000"),
+        ("undelivered-peek", "MAX", "1.5", "a whole number from 1 to 10000"),
+        ("logs", "SINCE", "-1", "a number from 0 to 43200"),
+        ("logs", "SINCE", "nan", "a number from 0 to 43200"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(
-    arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
+def test_numbers_that_make_no_sense_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+    variable: str,
+    value: str,
+    rule: str,
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        operate.main(["--outputs", "-", *arguments])
-    assert stopped.value.code == 1
-    errors = capfd.readouterr().err
-    assert said in errors
-    assert len(errors.splitlines()) == 1
+    monkeypatch.setenv(variable, value)
+    assert main([command]) == 1
+    assert capfd.readouterr().err == f"{variable} is '{value}': it must be {rule}.\n"
+
+
+@pytest.mark.usefixtures("move_tasks")
+def test_an_empty_variable_counts_as_not_given(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in [
+        "MAX",
+        "SAVE",
+        "SINCE",
+        "EVENT_TYPE",
+        "BODY_FILE",
+        "MAX_RATE",
+        "CANCEL",
+        "FILE",
+    ]:
+        monkeypatch.setenv(variable, "")
+    deployed.send("dlq", "{}")
+    deployed.done("dlq-peek")
+    deployed.done("logs", "--once")
+    deployed.done("publish")
+    deployed.done("dlq-redrive")
+    assert "make replay FILE=" in deployed.refused("replay")
+
+
+def test_a_command_that_does_not_exist(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["destroy-all"]) == 1
+    assert "No such command 'destroy-all'" in capfd.readouterr().err
 
 
 ##### logs
@@ -411,11 +432,11 @@ def test_logs_are_readable(deployed: Deployed) -> None:
     texts = [line.partition("Z  ")[2] or line for line in said[1:]]
     assert texts == [
         "ERROR     Message failed  message_id=m-1  event_type=order.created  correlation_id=c-1"
-        '  error=ValueError  order={"lines":2}',
+        '  error=ValueError  order={"lines": 2}',
         "    service.py:12 process",
         "ERROR     ImportError: no module x",
-        "ERROR     Invocation ended: timeout  duration 3000.1 ms",
-        "Invocation ended  duration 12 ms",
+        "ERROR     Invocation ended: timeout  durationMs=3000.1",
+        "Invocation ended: success  durationMs=12",
         "not JSON",
     ]
 
@@ -439,14 +460,14 @@ def test_logs_follow_until_ctrl_c_and_show_each_line_once(
         deployed.log("late", ago=30)
 
     deployed.log("first")
-    monkeypatch.setattr("operations.logs.time.sleep", sleep)
+    monkeypatch.setattr("tools.operate.logs.time.sleep", sleep)
     texts = [line.partition("Z  ")[2] for line in deployed.done("logs").splitlines()[2:]]
     assert sorted(texts) == ["first", "late", "late", "later", "later"]
 
 
 def test_logs_of_a_log_group_that_is_gone(deployed: Deployed) -> None:
     client("logs").delete_log_group(logGroupName=f"/aws/lambda/{NAME}")
-    assert "AWS does not find" in deployed.refused("logs")
+    assert "AWS has no such resource" in deployed.refused("logs")
 
 
 ##### publish
@@ -464,15 +485,17 @@ def test_publish_sends_a_message_that_the_service_takes(deployed: Deployed) -> N
     assert "message id " in said
 
 
-def test_publish_takes_type_correlation_id_and_body(deployed: Deployed, tmp_path: Path) -> None:
-    options = ["--event-type", "order.created", "--correlation-id", "c-9"]
-    deployed.done("publish", *options, "--body", json.dumps(EVENT))
-    file = tmp_path / "body.json"
-    file.write_text(json.dumps({**EVENT, "id": "e-2"}))
-    deployed.done("publish", *options, "--body-file", file)
-    messages = deployed.messages("queue")
-    assert [json.loads(message["Body"])["id"] for message in messages] == ["e-1", "e-2"]
-    assert {m["MessageAttributes"]["correlation_id"]["StringValue"] for m in messages} == {"c-9"}
+def test_publish_takes_type_and_body(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "it's a body.json"
+    file.write_text(json.dumps(EVENT))
+    monkeypatch.setenv("EVENT_TYPE", "order.created")
+    monkeypatch.setenv("BODY_FILE", str(file))
+    deployed.done("publish")
+    [message] = deployed.messages("queue")
+    assert json.loads(message["Body"]) == EVENT
+    assert message["MessageAttributes"]["event_type"]["StringValue"] == "order.created"
 
 
 def test_publish_tells_that_the_filter_keeps_a_type_away(deployed: Deployed) -> None:
@@ -485,20 +508,23 @@ def test_publish_tells_that_the_filter_keeps_a_type_away(deployed: Deployed) -> 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("{not", "the message's body: not JSON"),
+        ("{not", "body.json: not JSON"),
         ("[]", "needs id, occurred_at, data"),
         ('{"id": "1", "data": {}}', "needs occurred_at"),
     ],
 )
 def test_publish_refuses_a_body_that_no_subscriber_could_read(
-    deployed: Deployed, body: str, said: str
+    deployed: Deployed, tmp_path: Path, body: str, said: str
 ) -> None:
-    assert said in deployed.refused("publish", "--body", body)
+    file = tmp_path / "body.json"
+    file.write_text(body)
+    assert said in deployed.refused("publish", "--body-file", file)
     assert deployed.bodies("other") == []
 
 
 def test_publish_of_a_file_that_is_missing(deployed: Deployed, tmp_path: Path) -> None:
-    assert "can't read the message" in deployed.refused("publish", "--body-file", tmp_path / "x")
+    said = deployed.refused("publish", "--body-file", tmp_path / "x")
+    assert said == f"Cannot read or write {tmp_path / 'x'}: No such file or directory.\n"
 
 
 ##### peek
@@ -527,14 +553,14 @@ def test_peek_says_why_from_the_log(deployed: Deployed) -> None:
     assert "Message failed  error=no attribute x" in first
     assert "service.py:3 process" in first
     assert "errors in the log: 2" in first
-    assert "the log has no error of this message" in second
+    assert "the log has no error for this message" in second
     assert "8 bytes, not JSON" in second
 
 
 def test_peek_goes_on_where_the_log_can_not_be_read(deployed: Deployed) -> None:
     deployed.send("dlq", "{}")
     client("logs").delete_log_group(logGroupName=f"/aws/lambda/{NAME}")
-    assert "why:         FilterLogEvents: AWS does not find" in deployed.done("dlq-peek")
+    assert "why:         FilterLogEvents: AWS has no such resource" in deployed.done("dlq-peek")
 
 
 def test_peek_asks_the_log_about_many_messages(deployed: Deployed) -> None:
@@ -556,7 +582,7 @@ def test_peek_gives_messages_back_after_ctrl_c(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.send("dlq", *["{}"] * 15)
-    receive = queues._receive
+    receive = queues.receive
     calls = iter(range(9))
 
     def interrupted(*arguments: Any) -> Any:
@@ -564,7 +590,7 @@ def test_peek_gives_messages_back_after_ctrl_c(
             raise KeyboardInterrupt
         return receive(*arguments)
 
-    monkeypatch.setattr(queues, "_receive", interrupted)
+    monkeypatch.setattr(queues, "receive", interrupted)
     assert deployed.run("dlq-peek")[0] == 130
     assert len(deployed.bodies("dlq")) == 15
 
@@ -603,7 +629,8 @@ def test_what_peek_saves_replay_sends_to_the_queue_and_never_to_the_topic(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.glob("*.part")) == []
 
-    assert f"Sent 14 of 14 messages from {file} to {NAME}" in deployed.done("replay", file)
+    said = deployed.done("replay", "--file", file)
+    assert f"Sent 14 of 14 messages from {file} to {NAME}" in said
     sent = deployed.messages("queue")
     assert sorted(message["Body"] for message in sent) == sorted(bodies)
     assert sent[0]["MessageAttributes"]["trace"]["BinaryValue"] == b"\x00\xff"
@@ -623,127 +650,112 @@ def test_a_saved_file_is_never_overwritten(deployed: Deployed, tmp_path: Path) -
 def test_a_file_that_can_not_be_written(deployed: Deployed, tmp_path: Path) -> None:
     deployed.send("dlq", "{}")
     said = deployed.refused("dlq-peek", "--save", tmp_path / "missing" / "saved.jsonl")
-    assert "can't save the messages: No such file" in said
+    assert "saved.jsonl.part: No such file" in said
     assert len(deployed.bodies("dlq")) == 1
-
-
-GOOD_LINE = json.dumps({"body": "{}", "message_attributes": {}})
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{not JSON", "line 2: is no saved message"),
-        ("[]", "line 2: is no saved message"),
+        ("{not JSON", "line 2 is not a saved message"),
+        ("[]", "line 2 is not a saved message"),
         ('{"body": "x"}', "'message_attributes' is missing"),
         ('{"body": "", "message_attributes": {}}', "body must be text, and not empty"),
         ('{"body": 5, "message_attributes": {}}', "body must be text, and not empty"),
-        ('{"body": "x", "message_attributes": []}', "line 2: is no saved message"),
+        ('{"body": "x", "message_attributes": []}', "line 2 is not a saved message"),
         ('{"body": "x", "message_attributes": {"a": {"StringValue": "1"}}}', "attribute a must"),
     ],
 )
-def test_replay_sends_nothing_of_a_file_with_a_bad_line(
-    deployed: Deployed, tmp_path: Path, line: str, said: str
-) -> None:
-    file = tmp_path / "saved.jsonl"
-    file.write_text(f"{GOOD_LINE}\n{line}\n")
-    assert said in deployed.refused("replay", file)
+def test_a_file_with_a_bad_line_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    file = save(tmp_path, "{}")
+    file.write_text(f"{file.read_text()}\n{line}\n")
+    with pytest.raises(ToolError, match=re.escape(said)):
+        saved._read(file)
+
+
+def test_replay_sends_nothing_of_a_file_with_a_bad_line(deployed: Deployed, tmp_path: Path) -> None:
+    file = save(tmp_path, *["{}"] * 20)
+    file.write_text(f"{file.read_text()}\n{{}}")
+    assert "line 21 is not a saved message" in deployed.refused("replay", "--file", file)
     assert deployed.bodies("queue") == []
 
 
 def test_replay_of_no_file_no_text_and_no_messages(deployed: Deployed, tmp_path: Path) -> None:
     file = tmp_path / "saved.jsonl"
-    assert "can't read the saved messages: No such file" in deployed.refused("replay", file)
-    assert "make replay FILE=" in deployed.refused("replay", "")
+    command = ("replay", "--file", file)
+    assert f"Cannot read or write {file}: No such file" in deployed.refused(*command)
     file.write_bytes(b"\xff\xfe")
-    assert "is not text" in deployed.refused("replay", file)
+    assert "is not text" in deployed.refused(*command)
     file.write_text("\n")
-    assert "holds no messages" in deployed.refused("replay", file)
-
-
-def test_replay_keeps_batches_below_the_limit(deployed: Deployed, tmp_path: Path) -> None:
-    file = tmp_path / "saved.jsonl"
-    bodies = [letter * 160_000 for letter in "abcdefg"]
-    lines = [json.dumps({"body": body, "message_attributes": {}}) for body in bodies]
-    file.write_text("\n".join(lines))
-    deployed.done("replay", file)
-    assert sorted(deployed.bodies("queue")) == bodies
+    assert "holds no messages" in deployed.refused(*command)
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make SQS fail on single messages of a batch, as often as told; it still answers 200."""
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., bool]], None]:
+    """Make SQS refuse single calls."""
 
-    def fail(
-        operation: str, wanted: Callable[[Any], bool], times: int, fault: bool = False
-    ) -> None:
+    def fail(operation: str, wanted: Callable[..., bool]) -> None:
         original = getattr(SQSBackend, operation)
-        left = [times]
 
-        def wrapped(self: Any, queue: str, entries: Any) -> Any:
-            items = entries.items() if isinstance(entries, dict) else enumerate(entries)
-            bad = [key for key, entry in items if left[0] > 0 and wanted(entry)]
-            left[0] -= len(bad)
-            if isinstance(entries, dict):
-                failed = [entries[key]["Id"] for key in bad]
-                good: Any = {key: entry for key, entry in entries.items() if key not in bad}
-            else:
-                failed = [entries[key]["Id"] for key in bad]
-                good = [entry for n, entry in enumerate(entries) if n not in bad]
-            done, errors = original(self, queue, good) if good else ([], [])
-            reason = {"Code": "InternalError", "Message": "Planted", "SenderFault": fault}
-            return done, [*errors, *({"Id": key, **reason} for key in failed)]
+        def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
+            if wanted(*arguments):
+                raise InvalidParameterValue("Planted")
+            return original(self, *arguments, **named)
 
         monkeypatch.setattr(SQSBackend, operation, wrapped)
 
     return fail
 
 
-def test_replay_tries_again_what_sqs_did_not_take(
+def save(folder: Path, *bodies: str) -> Path:
+    """Write a file as peek saves it."""
+    file = folder / "saved.jsonl"
+    lines = [json.dumps({"body": body, "message_attributes": {}}) for body in bodies]
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_replay_names_what_was_not_sent(
     deployed: Deployed, tmp_path: Path, failing: Callable[..., None]
 ) -> None:
-    file = tmp_path / "saved.jsonl"
-    lines = [json.dumps({"body": f"b{n}", "message_attributes": {}}) for n in range(12)]
-    file.write_text("\n".join(lines))
-    failing("send_message_batch", lambda entry: entry["MessageBody"] == "b3", times=2)
-    assert "Sent 12 of 12" in deployed.done("replay", file)
-    assert sorted(deployed.bodies("queue")) == sorted(f"b{n}" for n in range(12))
-
-
-@pytest.mark.parametrize("fault", [False, True], ids=["fault of SQS", "fault of the sender"])
-def test_replay_names_what_was_not_sent(
-    deployed: Deployed, tmp_path: Path, failing: Callable[..., None], fault: bool
-) -> None:
-    file = tmp_path / "saved.jsonl"
-    lines = [json.dumps({"body": f"b{n}", "message_attributes": {}}) for n in range(12)]
-    file.write_text("\n".join(lines))
-    failing("send_message_batch", lambda entry: entry["MessageBody"] == "b3", 99, fault)
-    code, out, err = deployed.run("replay", file)
+    file = save(tmp_path, *[f"b{n}" for n in range(12)])
+    failing("send_message", lambda _queue, body, *_: body == "b3")
+    code, out, err = deployed.run("replay", "--file", file)
     assert code == 1
     assert "Sent 11 of 12" in out
-    assert "line 4: Planted (InternalError)" in err
+    assert err == "line 4 was not sent: SendMessage failed: Planted (InvalidParameterValue)\n"
     assert len(deployed.bodies("queue")) == 11
+
+
+def test_replay_stops_where_nothing_can_be_sent_any_more(
+    deployed: Deployed, tmp_path: Path, failing: Callable[..., None]
+) -> None:
+    file = save(tmp_path, *["good"] * 10, *["bad"] * 15)
+    failing("send_message", lambda _queue, body, *_: body == "bad")
+    code, out, err = deployed.run("replay", "--file", file)
+    assert code == 1
+    assert "Sent 10 of 25" in out
+    assert "from line 21 on was not sent" in out
+    assert len(err.splitlines()) == 10
 
 
 def test_replay_says_where_it_stopped(
     deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "saved.jsonl"
-    file.write_text("\n".join([GOOD_LINE] * 12))
-    send = queues._send
+    file = save(tmp_path, *["{}"] * 12)
+    send = queues.send
     calls = iter(range(9))
 
     def stop(*arguments: Any) -> Any:
         if next(calls) == 1:
-            raise client_error("ExpiredToken")
+            raise KeyboardInterrupt
         return send(*arguments)
 
-    monkeypatch.setattr(queues, "_send", stop)
-    code, out, err = deployed.run("replay", file)
-    assert code == 1
+    monkeypatch.setattr(queues, "send", stop)
+    code, out, _ = deployed.run("replay", "--file", file)
+    assert code == 130
     assert "Sent 10 of 12" in out
     assert "from line 11 on was not sent" in out
-    assert "expired" in err
 
 
 ##### dlq-redrive
@@ -824,7 +836,7 @@ def test_redrive_moves_everything_and_shows_how_far_it_is(
     deployed.done("dlq-redrive")
     deployed.send("dlq", *[f"b{n}" for n in range(5)])
     said = deployed.done("dlq-redrive", "--max-rate", "7")
-    assert "Moving the messages of order-events-dev-dlq back to order-events-dev, at most 7" in said
+    assert "Moving order-events-dev-dlq's messages to order-events-dev, at most 7 a second" in said
     assert "  moved 2 of 5\n  moved 4 of 5\n  moved 5 of 5\nDone: about 5 messages" in said
     assert move_tasks["tasks"][0]["MaxNumberOfMessagesPerSecond"] == 7
     assert deployed.bodies("dlq") == []
@@ -864,10 +876,10 @@ def test_ctrl_c_leaves_the_redrive_to_sqs_and_cancel_stops_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("operations.queues.time.sleep", interrupted)
+        patched.setattr("tools.operate.redrive.time.sleep", interrupted)
         code, out, _ = deployed.run("dlq-redrive")
     assert code == 130
-    assert "SQS goes on moving messages" in out
+    assert "SQS goes on" in out
     assert "Cancelled after about 4 messages" in deployed.done("dlq-redrive", "--cancel")
     assert move_tasks["tasks"][0]["Status"] == "CANCELLED"
     assert "nothing to cancel" in deployed.refused("dlq-redrive", "--cancel")
@@ -880,7 +892,7 @@ def test_undelivered_messages_are_sent_on_with_their_attributes(deployed: Deploy
     bodies = [f"b{n}" for n in range(25)]
     deployed.send("undelivered", *bodies)
     said = deployed.done("undelivered-redrive")
-    assert f"Sent 25 messages of {NAME}-undelivered to {NAME}, deleted 25." in said
+    assert f"Sent 25 messages of {NAME}-undelivered to {NAME}." in said
     sent = deployed.messages("queue")
     assert sorted(message["Body"] for message in sent) == sorted(bodies)
     assert sent[0]["MessageAttributes"]["correlation_id"]["StringValue"] == "c-1"
@@ -892,15 +904,15 @@ def test_undelivered_redrive_of_an_empty_queue(deployed: Deployed) -> None:
     assert "-undelivered is empty: nothing to do." in deployed.refused("undelivered-redrive")
 
 
-def test_what_can_not_be_sent_on_is_not_deleted(
+def test_what_cannot_be_sent_on_is_not_deleted(
     deployed: Deployed, failing: Callable[..., None]
 ) -> None:
     ids = deployed.send("undelivered", *[f"b{n}" for n in range(12)])
-    failing("send_message_batch", lambda entry: entry["MessageBody"] == "b3", times=99)
+    failing("send_message", lambda _queue, body, *_: body == "b3")
     code, out, err = deployed.run("undelivered-redrive")
     assert code == 1
     assert "Sent 11 messages" in out
-    assert err == f"{ids[3]} was not sent: Planted (InternalError)\n"
+    assert err == f"{ids[3]} was not sent: SendMessage failed: Planted (InvalidParameterValue)\n"
     assert deployed.bodies("undelivered") == ["b3"]
     assert len(deployed.bodies("queue")) == 11
 
@@ -909,36 +921,33 @@ def test_nothing_is_received_for_ever_when_nothing_can_be_sent(
     deployed: Deployed, failing: Callable[..., None]
 ) -> None:
     deployed.send("undelivered", *["{}"] * 25)
-    failing("send_message_batch", lambda _entry: True, times=10_000)
+    failing("send_message", lambda *_: True)
     code, out, err = deployed.run("undelivered-redrive")
     assert code == 1
     assert "Sent 0 messages" in out
-    # It gives up after the first batch, and doesn't count up the receives of all others.
+    # It gives up after the first ten, and does not count up the receives of all others.
     assert len(err.splitlines()) == 10
     assert len(deployed.bodies("undelivered")) == 25
 
 
-def test_what_can_not_be_deleted_is_named(deployed: Deployed, failing: Callable[..., None]) -> None:
+def test_what_cannot_be_deleted_is_named_and_sent_once(
+    deployed: Deployed, failing: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "HOLD_SECONDS", 0)  # it could be received again at once
     [message_id] = deployed.send("undelivered", "b")
-    failing("delete_message_batch", lambda _entry: True, times=99)
+    failing("delete_message", lambda *_: True)
     code, out, err = deployed.run("undelivered-redrive")
     assert code == 1
     assert "Sent 1 messages" in out
-    assert "deleted 0" in out
     assert f"{message_id} was sent but could not be deleted, so it is in both queues" in err
-
-
-def test_a_deletion_is_tried_again(deployed: Deployed, failing: Callable[..., None]) -> None:
-    deployed.send("undelivered", "b")
-    failing("delete_message_batch", lambda _entry: True, times=2)
-    assert "deleted 1" in deployed.done("undelivered-redrive")
     assert deployed.bodies("queue") == ["b"]
+    assert deployed.bodies("undelivered") == ["b"]
 
 
 def test_nothing_is_deleted_when_sending_breaks_off(deployed: Deployed) -> None:
     deployed.send("undelivered", *["{}"] * 3)
     client("sqs").delete_queue(QueueUrl=deployed.urls["queue"])
-    assert "AWS does not find" in deployed.refused("undelivered-redrive")
+    assert "AWS has no such resource" in deployed.refused("undelivered-redrive")
     assert len(deployed.bodies("undelivered")) == 3
 
 
@@ -986,11 +995,12 @@ def test_status_is_one_screen(deployed: Deployed) -> None:
     digest = hashlib.sha256(deployed.package.read_bytes()).hexdigest()
     assert f"{NAME} in {REGION}, account {ACCOUNT}" in said
     assert "version 1 is live, Active; last update Successful" in said
-    assert f"package {digest[:12]}, 256 MB memory, 30 s time-out" in said
+    assert f"package {digest[:12]}, 256 MB memory, 30 s timeout" in said
     assert "feed:         Enabled" in said
     assert "queue:        2 waiting, 1 in flight, the oldest 4 min old" in said
     assert "dead letters: 1 in the queue: `make dlq-peek` shows them" in said
     assert "undelivered:  none" in said
+    assert "alarms:       1 of 2 alarms firing" in said
     assert f"{NAME}-errors since" in said
     assert "Because of a test." in said
     assert f"{NAME}-throttles" not in said
@@ -1003,7 +1013,7 @@ def test_status_is_one_screen(deployed: Deployed) -> None:
 def test_status_of_a_service_at_rest(deployed: Deployed) -> None:
     put_alarm(f"{NAME}-errors", "OK")
     said = deployed.done("status")
-    assert "none of 1 fires" in said
+    assert "0 of 1 alarms firing" in said
     assert "none in the last 60 min" in said
 
 
@@ -1011,14 +1021,16 @@ def test_status_shows_that_the_mapping_is_off_or_missing(deployed: Deployed) -> 
     switch(enabled=False)
     assert "Disabled" in deployed.done("status")
     remove_mapping()
-    assert "no event source mapping: nothing reads the queue" in deployed.done("status")
+    code, out, _ = deployed.run("status")
+    assert code == 1
+    assert "feed:         unknown: GetEventSourceMapping: AWS has no such resource" in out
 
 
 def test_status_shows_the_rest_where_a_part_is_missing(deployed: Deployed) -> None:
     client("sqs").delete_queue(QueueUrl=deployed.urls["dlq"])
     code, out, _ = deployed.run("status")
     assert code == 1
-    assert "dead letters: unknown: GetQueueAttributes: AWS does not find" in out
+    assert "dead letters: unknown: GetQueueAttributes: AWS has no such resource" in out
     assert "undelivered:  none" in out
 
 
@@ -1047,7 +1059,7 @@ def worker(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Callable[[dic
                 assert isinstance(envelope["Message"], str)
                 deployed.log({"message_id": message["MessageId"], **line}, ago=0)
 
-        monkeypatch.setattr("operations.smoke.time.sleep", sleep)
+        monkeypatch.setattr("tools.operate.smoke.time.sleep", sleep)
 
     return work
 
@@ -1056,8 +1068,8 @@ def test_smoke_waits_for_the_log(
     deployed: Deployed, worker: Callable[[dict[str, Any]], None]
 ) -> None:
     worker({"level": "INFO", "message": "Smoke test received"})
-    said = deployed.done("smoke", "--package", deployed.package)
-    assert f"{deployed.package} is what live, version 1, runs" in said
+    said = deployed.done("smoke")
+    assert "dist/lambda.zip is what live, version 1, runs" in said
     assert "Event source mapping: Enabled" in said
     assert f"{NAME} works" in said
     assert deployed.bodies("other") == []
@@ -1076,37 +1088,49 @@ def test_smoke_fails_when_nothing_comes_through(
 ) -> None:
     deployed.log({"level": "INFO", "message": "Smoke test received", "message_id": "another"})
     now = time.time
-    clock = iter(range(0, 1000, 40))
-    monkeypatch.setattr("operations.smoke.time.time", lambda: now() + next(clock))
-    said = deployed.refused("smoke", "--timeout", "60")
+    clock = iter(range(0, 1000, 80))
+    monkeypatch.setattr("tools.operate.smoke.time.time", lambda: now() + next(clock))
+    said = deployed.refused("smoke")
     assert f"The log /aws/lambda/{NAME} does not show the smoke test" in said
     assert "1 messages waiting and 0 in flight" in said
 
 
-def test_smoke_refuses_another_package(deployed: Deployed, tmp_path: Path) -> None:
-    other = tmp_path / "other.zip"
-    other.write_bytes(b"another")
-    assert "another package is deployed" in deployed.refused("smoke", "--package", other)
-    assert "can't read the package" in deployed.refused("smoke", "--package", tmp_path / "x.zip")
+def test_smoke_refuses_another_package(deployed: Deployed) -> None:
+    deployed.package.write_bytes(b"another")
+    assert "another package is deployed" in deployed.refused("smoke")
+    deployed.package.unlink()
+    assert "There is no dist/lambda.zip to compare with" in deployed.refused("smoke")
     assert deployed.bodies("queue") == []
 
 
 def test_smoke_compares_with_what_live_runs_and_not_with_the_latest(deployed: Deployed) -> None:
     deployed.package.write_bytes(update_code())
-    assert "another package" in deployed.refused("smoke", "--package", deployed.package)
+    assert "another package" in deployed.refused("smoke")
+
+
+def test_smoke_after_a_rollback_compares_no_package(
+    deployed: Deployed, worker: Callable[[dict[str, Any]], None]
+) -> None:
+    worker({"level": "INFO", "message": "Smoke test received"})
+    deployed.package.write_bytes(update_code())
+    settings = Path("terraform/environments/dev.tfvars")
+    settings.write_text('memory_size = 256\nlive_version = "1"\n')
+    said = deployed.done("smoke")
+    assert f"{settings} sets live_version, so dist/lambda.zip is not compared" in said
+    assert f"{NAME} works" in said
 
 
 def test_smoke_refuses_a_queue_that_nothing_reads(deployed: Deployed) -> None:
     switch(enabled=False)
     assert "The event source mapping is Disabled" in deployed.refused("smoke")
     remove_mapping()
-    assert "No event source mapping connects" in deployed.refused("smoke")
+    assert "GetEventSourceMapping: AWS has no such resource" in deployed.refused("smoke")
     assert deployed.bodies("queue") == []
 
 
 def test_smoke_of_a_function_that_is_gone(deployed: Deployed) -> None:
     client("lambda").delete_function(FunctionName=NAME)
-    assert "GetFunctionConfiguration: AWS does not find" in deployed.refused("smoke")
+    assert "GetFunctionConfiguration: AWS has no such resource" in deployed.refused("smoke")
 
 
 ##### versions
@@ -1141,19 +1165,19 @@ def test_versions_show_how_a_gradual_release_is_shared_out(deployed: Deployed) -
 
 
 def test_a_version_that_is_not_there_is_refused_with_the_list(deployed: Deployed) -> None:
-    deployed.done("versions", "--check", "1")
-    code, out, err = deployed.run("versions", "--check", "7")
-    assert code == 1
-    assert "commit abc" in out
-    assert "There is no version 7" in err
+    service_ = service.Service(deployed.outputs)
+    compute.require_version(service_, "1")
+    with pytest.raises(ToolError, match="There is no version 7"):
+        compute.require_version(service_, "7")
+    assert deployed.capfd.readouterr().out.count("commit abc") == 2
 
 
 ##### In a process of its own
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Deploy to moto's server, which other processes reach; returns the file with the outputs."""
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Deploy to moto's server, which other processes reach; return Terraform's outputs."""
     running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
@@ -1169,28 +1193,28 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         running.stop()
 
 
-def command_line(outputs: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-B", str(SCRIPTS / "operate.py"), "--outputs", outputs, *arguments]
+# The command line as make starts it, but for Terraform.
+PROGRAM = """
+import json, sys
+from tools.__main__ import main
+from tools.deploy import terraform
+outputs = json.loads(sys.argv[1])
+terraform.outputs = lambda environment: outputs
+sys.exit(main(sys.argv[2:]))
+"""
 
 
-def test_the_script_runs_as_make_runs_it(server: Path) -> None:
-    done = subprocess.run(
-        command_line("-", "versions"), stdin=server.open(), capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "commit abc" in done.stdout
-
-
-def test_ctrl_c_ends_logs_cleanly(server: Path) -> None:
+def test_ctrl_c_ends_logs_cleanly(server: dict[str, str]) -> None:
     with subprocess.Popen(
-        command_line(str(server), "logs"),
+        [sys.executable, "-B", "-c", PROGRAM, json.dumps(server), "logs"],
+        env={**os.environ, "PYTHONPATH": str(SERVICE)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline().startswith("Log group /aws/lambda/order-events-dev")
-        assert running.stdout.readline() == "Ctrl-C ends.\n"
+        assert running.stdout.readline() == "Press Ctrl-C to stop.\n"
         client("logs").put_log_events(
             logGroupName=f"/aws/lambda/{NAME}",
             logStreamName="stream",
@@ -1205,24 +1229,19 @@ def test_ctrl_c_ends_logs_cleanly(server: Path) -> None:
     assert (running.returncode, errors) == (0, "")
 
 
-def test_no_credentials_in_a_process_of_its_own(
-    server: Path, monkeypatch: pytest.MonkeyPatch
+def test_aws_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    done = subprocess.run(command_line(str(server), "status"), capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("No AWS credentials: sign in")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_aws_that_can_not_be_reached(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}"
+    monkeypatch.setattr(terraform, "outputs", lambda _: {"service_arn": arn})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    done = subprocess.run(command_line(str(server), "status"), capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("AWS can't be reached")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert main(["status"]) == 1
+    assert capfd.readouterr().err.startswith("AWS cannot be reached")
 
 
 def test_code_hashes_are_shown_as_make_package_prints_them() -> None:
     digest = hashlib.sha256(b"zip").digest()
-    assert function._hex(base64.b64encode(digest).decode()) == digest.hex()
+    assert compute._hex(base64.b64encode(digest).decode()) == digest.hex()

@@ -165,7 +165,7 @@ def latest_errors(service: Service, minutes: float, most: int) -> list[str]:
 @click.command
 @environment_option
 @click.option(
-    "--since", envvar="SINCE", callback=between(0.0, 43200.0), default=10.0, help="minutes"
+    "--since", envvar="SINCE", callback=between(0.0, 43200.0), default="10", help="minutes"
 )
 @click.option("--once", is_flag=True, help="print what is there, and stop")
 def command(environment: Environment, since: float, once: bool) -> None:

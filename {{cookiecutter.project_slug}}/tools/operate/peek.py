@@ -118,7 +118,7 @@ def _reason(lines: list[logs.Line]) -> str:
 
 
 max_option = click.option(
-    "--max", "most", envvar="MAX", callback=between(1, 10000), default=20, help="how many; 20"
+    "--max", "most", envvar="MAX", callback=between(1, 10000), default="20", help="how many; 20"
 )
 save_option = click.option("--save", envvar="SAVE", type=Path, help="a new file, for replay")
 
