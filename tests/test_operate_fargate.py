@@ -1,7 +1,8 @@
-"""The operator's commands where the service runs on Fargate: scripts/operations/ecs.py, on moto."""
+"""The operator's commands where the service runs on Fargate: tools/operate on moto."""
 
 import io
 import json
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tools.operate
 from moto import mock_aws
 from moto.ecs.models import Service, ecs_backends
 from moto.ecs.responses import EC2ContainerServiceResponse
@@ -23,11 +25,15 @@ from test_operate import (  # noqa: F401
     REGION,
     Deployed,
     _quick,
-    change_output,
     client,
     deploy,
-    ecs,
 )
+from tools.build.image import image_digest
+from tools.deploy import terraform
+from tools.errors import ToolError
+from tools.operate import compute_fargate as compute
+from tools.operate import service as services
+from tools.operate import smoke, status
 
 CLUSTER = "shared"
 LOG_GROUP = f"/ecs/{NAME}"
@@ -62,7 +68,7 @@ class OnFargate(Deployed):
 
     def release(self, image: Path) -> int:
         """Deploy another image; returns the revision."""
-        revision = register(ecs.image_digest(image))
+        revision = register(image_digest(image))
         client("ecs").update_service(
             cluster=CLUSTER, service=NAME, taskDefinition=f"{NAME}:{revision}"
         )
@@ -118,8 +124,18 @@ def register(digest: str) -> int:
     return revision
 
 
+@pytest.fixture(autouse=True)
+def _on_fargate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this compute's module be `compute`, as it is in a service on Fargate."""
+    monkeypatch.setitem(sys.modules, "tools.operate.compute", compute)
+    for module in (tools.operate, smoke, status):
+        monkeypatch.setattr(module, "compute", compute)
+
+
 @pytest.fixture
-def deployed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[OnFargate]:
+def deployed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OnFargate]:
     with mock_aws(config={"lambda": {"use_docker": False}}):
         outputs, _, urls = deploy(tmp_path)
         sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
@@ -127,21 +143,22 @@ def deployed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[OnFa
         client("logs").create_log_group(logGroupName=LOG_GROUP)
         client("logs").create_log_stream(logGroupName=LOG_GROUP, logStreamName="task/worker/1")
         client("ecr").create_repository(repositoryName=NAME)
-        image = image_of(tmp_path, "first")
+        image = image_of(tmp_path, "first").rename(compute.ARTIFACT)
         client("ecs").create_cluster(clusterName=CLUSTER)
-        register(ecs.image_digest(image))
+        register(image_digest(image))
         made = client("ecs").create_service(
             cluster=CLUSTER, serviceName=NAME, taskDefinition=NAME, desiredCount=0
         )
         service = OnFargate(outputs, image, urls, capfd)
-        change_output(
-            service,
-            function_arn=made["service"]["serviceArn"],
+        outputs.update(
+            service_arn=made["service"]["serviceArn"],
             log_group_name=LOG_GROUP,
             cluster_name=CLUSTER,
             task_definition_family=NAME,
             repository_url=REPOSITORY,
         )
+        del outputs["event_source_mapping_uuid"]
+        monkeypatch.setattr(terraform, "outputs", lambda environment: outputs)
         service.bounds(0, 10)
         yield service
 
@@ -169,17 +186,20 @@ def test_no_credentials_and_another_account_are_one_sentence(
     deployed: OnFargate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = f"arn:aws:ecs:{REGION}:{ACCOUNT}:service/{CLUSTER}/{NAME}"
-    change_output(deployed, function_arn=ours.replace(ACCOUNT, "999999999999"))
+    deployed.outputs["service_arn"] = ours.replace(ACCOUNT, "999999999999")
     for command in COMMANDS:
         said = deployed.refused(*command)
         assert f"signed in to AWS account {ACCOUNT}, but {NAME} is in 999999999999" in said, command
         assert len(said.splitlines()) == 1
-    change_output(deployed, function_arn=ours)
+    deployed.outputs["service_arn"] = ours
     with monkeypatch.context() as signed_out:
         signed_out.delenv("AWS_ACCESS_KEY_ID")
         signed_out.setattr("boto3.DEFAULT_SESSION", None)
+        services.client.cache_clear()
         for command in COMMANDS:
-            assert deployed.refused(*command).startswith("No AWS credentials: sign in"), command
+            assert deployed.refused(*command).startswith("There are no AWS credentials: sign in"), (
+                command
+            )
 
 
 def test_a_service_that_is_gone(deployed: OnFargate) -> None:
@@ -218,7 +238,7 @@ def test_status_is_one_screen(deployed: OnFargate, stopped: list[dict[str, Any]]
     out = deployed.done("status")
     assert len(out.splitlines()) < 24
     assert "2 tasks running, 3 wanted" in out
-    digest = ecs.image_digest(deployed.package).removeprefix("sha256:")[:12]
+    digest = image_digest(deployed.package).removeprefix("sha256:")[:12]
     assert f"version {revision}, image {digest}, 256 CPU units, 512 MB: PRIMARY, IN_PROGRESS" in out
     assert "feed:         0 to 10 tasks, by the backlog" in out
     first, second = (out.index(reason) for reason in ("Essential container", "Scaling activity"))
@@ -232,7 +252,7 @@ def test_status_of_a_service_that_is_paused(deployed: OnFargate) -> None:
     deployed.bounds(0, 0)
     out = deployed.done("status")
     assert "paused: no task runs; messages wait until `make resume`" in out
-    assert "stopped:      none lately" in out
+    assert "stopped:      none recently" in out
 
 
 def test_status_without_autoscaling(deployed: OnFargate) -> None:
@@ -274,35 +294,35 @@ def test_versions_are_listed_with_the_one_that_is_live(deployed: OnFargate, tmp_
     )
     second = image_of(tmp_path, "second")
     deployed.release(second)
-    register(ecs.image_digest(deployed.package))
+    register(image_digest(deployed.package))
     deployed.deployment["runningCount"] = 2
     newest, live, oldest = deployed.done("versions").splitlines()[1:]
     assert newest.split()[0] == "3"
     assert live.split()[0] == "2"
     assert oldest.split()[0] == "1"
-    assert ecs.image_digest(second).removeprefix("sha256:")[:12] in live
+    assert image_digest(second).removeprefix("sha256:")[:12] in live
     assert live.endswith("live, 2 running")
     assert "live" not in newest + oldest
 
 
 def test_many_versions_are_cut_short(deployed: OnFargate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ecs, "VERSIONS_SHOWN", 1)
-    register(ecs.image_digest(deployed.package))
+    monkeypatch.setattr(compute, "VERSIONS_SHOWN", 1)
+    register(image_digest(deployed.package))
     assert deployed.done("versions").endswith("  and 1 older ones\n")
 
 
 def test_a_version_that_can_not_be_put_in_place_is_refused(
     deployed: OnFargate, tmp_path: Path
 ) -> None:
-    deployed.done("versions", "--check", "1")
-    code, out, err = deployed.run("versions", "--check", "7")
-    assert (code, err) == (1, "There is no version 7: choose one of the list above.\n")
-    assert "  1  " in out
+    service = services.Service(deployed.outputs)
+    compute.require_version(service, "1")
+    with pytest.raises(ToolError, match="There is no version 7: choose one from the list above"):
+        compute.require_version(service, "7")
+    assert deployed.capfd.readouterr().out.count("  1  ") == 2
     deployed.release(image_of(tmp_path, "second"))
     client("ecr").batch_delete_image(repositoryName=NAME, imageIds=[{"imageTag": "first"}])
-    said = deployed.refused("versions", "--check", "1")
-    assert "The image of version 1, " in said
-    assert f"is no longer in {REPOSITORY}" in said
+    with pytest.raises(ToolError, match=f"The image of version 1, .* is no longer in {REPOSITORY}"):
+        compute.require_version(service, "1")
 
 
 ##### smoke
@@ -317,26 +337,26 @@ def worker(deployed: OnFargate, monkeypatch: pytest.MonkeyPatch) -> None:
             line = {"level": "INFO", "message": "Smoke test received"}
             deployed.log({**line, "message_id": message["MessageId"]}, ago=0)
 
-    monkeypatch.setattr("operations.smoke.time.sleep", sleep)
+    monkeypatch.setattr("tools.operate.smoke.time.sleep", sleep)
 
 
 @pytest.mark.usefixtures("worker")
 def test_smoke_waits_for_the_log(deployed: OnFargate) -> None:
-    said = deployed.done("smoke", "--package", deployed.package, "--timeout", "30")
-    assert f"{deployed.package} is what version 1 runs" in said
+    said = deployed.done("smoke")
+    assert "dist/image.tar is what version 1 runs" in said
     assert "0 of 0 tasks run" in said
     assert f"{NAME} works" in said
 
 
 def test_smoke_refuses_another_image(deployed: OnFargate, tmp_path: Path) -> None:
-    other = image_of(tmp_path, "other")
-    said = deployed.refused("smoke", "--package", other)
-    assert f"but {other} is {ecs.image_digest(other)}: another image is deployed" in said
-    said = deployed.refused("smoke", "--package", tmp_path / "x.tar")
-    assert said.endswith("x.tar: run `make image`.\n")
+    other = image_of(tmp_path, "other").rename(compute.ARTIFACT)
+    said = deployed.refused("smoke")
+    assert f"but dist/image.tar is {image_digest(other)}: another image is deployed" in said
     for content in (b"no archive", b""):
         other.write_bytes(content)
-        assert "is not the image that" in deployed.refused("smoke", "--package", other)
+        assert "is not the image that" in deployed.refused("smoke")
+    other.unlink()
+    assert deployed.refused("smoke") == "There is no dist/image.tar: run `make image`.\n"
     assert deployed.bodies("queue") == []
 
 
@@ -358,7 +378,7 @@ def test_smoke_gives_up_when_the_tasks_do_not_start(
     deployed.deployment.update(desiredCount=2, runningCount=0, rolloutState="IN_PROGRESS")
     clock = iter(range(0, 10**6, 600))
     now = time.time
-    monkeypatch.setattr("operations.ecs.time.time", lambda: now() + next(clock))
+    monkeypatch.setattr("tools.operate.compute_fargate.time.time", lambda: now() + next(clock))
     said = deployed.refused("smoke")
-    assert f"Of {NAME} 0 of 2 tasks run after 900 s: `make status` says why" in said
+    assert f"0 of 2 tasks of {NAME} run after 900 s: `make status` says why" in said
     assert deployed.bodies("queue") == []
