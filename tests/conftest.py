@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ sys.path.insert(0, str(SERVICE))
 for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(variable, None)
 
-# A shell without job control starts `make test &` with SIGINT ignored, and every child inherits that.
-# What has a handler here has the default again in each program that a test starts. SIGHUP stays
-# ignored under nohup: whoever says nohup wants that, and no test sends it.
+# A shell without job control starts `make test &` with SIGINT ignored, and every child inherits
+# that. Where this process has a handler, its children start with the default again. SIGHUP stays
+# ignored under nohup: no test sends it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Render = Callable[..., Path]
+
+# What a service with the default answers is imported as.
+PACKAGES = ("handler", "order_events")
 
 
 def need(tool: str) -> None:
@@ -90,6 +94,19 @@ def lend_environment(folder: Path) -> None:
     for name in ("bin", "lib", "pyvenv.cfg"):
         (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (folder / ".venv" / "installed").touch()
+
+
+@contextmanager
+def importable(service: Path) -> Iterator[None]:
+    """Let a rendered service's handler and package be imported here, with its local.env set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(service))
+        for line in (service / "local.env").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition("=")
+            patch.setenv(name, value)
+        yield
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

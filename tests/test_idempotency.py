@@ -1,209 +1,290 @@
-"""The service of idempotency=yes: its own checks, and what comes of an event whose process dies."""
+"""Idempotency in this process: its rules, with moto's DynamoDB.
 
-import re
-import sys
+tests/test_idempotency_process.py kills the function; the service's own tests keep what its owner
+must not lose.
+"""
+
+import importlib
+import io
+import json
+import logging
+import os
+import threading
 import time
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import distribution
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
-from conftest import SERVICE, Render, need, run
+from conftest import Render, importable
+from moto import mock_aws
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE))
-from tools.local.event_source import Batch, EventSource  # noqa: E402
-from tools.local.runtime import Runtime  # noqa: E402
-from tools.local.server import LocalAws, local_aws  # noqa: E402
+TABLE = "processed"
 
-pytestmark = pytest.mark.slow
-
-REGION = "us-east-1"
-TIMEOUT = 8  # seconds; an event counts as in progress for no longer
-
-# The business logic: an effect each time, and one that is tied to the event's id.
-PROCESS = """
-import os, signal
-from pathlib import Path
-
-folder = Path(os.environ["FOLDER"])
-
-def process(event_type, event):
-    with (folder / "effects").open("a") as file:
-        file.write(event.id + "\\n")
-    try:
-        (folder / f"effect-of-{event.id}").touch(exist_ok=False)
-    except FileExistsError:
-        pass
-    else:
-        with (folder / "tied-effects").open("a") as file:
-            file.write(event.id + "\\n")
-    die("after the effect")
-
-def die(when):
-    order = folder / "die"
-    if order.exists() and order.read_text() == when:
-        order.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-# Around the service's own handler.
-HANDLER = """
-import handler
-from order_events.service import die
-
-def handle(event, context):
-    response = handler.handler(event, context)
-    die("before the acknowledgement")
-    return response
-"""
+Process = Callable[[str, Any], None]
 
 
-def test_its_own_checks_pass(render: Render) -> None:
-    for tool in ("make", "terraform"):
-        need(tool)
-    service = render(idempotency="yes")
-    # test_service.py has the other files of Terraform's tests.
-    only = "-filter=tests/idempotency.tftest.hcl -filter=tests/lambda.tftest.hcl"
-    targets = ("install", "lint", "typecheck", "test", "validate", "e2e")
-    done = run("make", *targets, cwd=service, TF_CLI_ARGS_test=only)
-    assert 'run "the_code_uses_the_table"... pass' in re.sub(r"\x1b\[\d+m", "", done.stdout)
-    assert "was delivered 6 times was processed once" in done.stdout
+class Service(SimpleNamespace):
+    """The modules of a rendered service: handler, events, idempotency, service; and its folder."""
+
+    folder: Path
+
+    def event(self, event_id: str = "event-1") -> Any:
+        return self.events.Event(id=event_id, occurred_at=datetime.now(UTC), data={})
+
+    def once(self, effects: "Effects") -> Process:
+        """Return what processes each event once."""
+        process: Process = self.idempotency.once(effects, TABLE)
+        return process
+
+    def sample(self, name: str) -> Any:
+        """Read a sample event, `events/<name>.json`."""
+        return json.loads((self.folder / "events" / f"{name}.json").read_text(encoding="utf-8"))
+
+    def failed(self, batch: Any) -> list[str]:
+        """Run the handler; return the ids of the messages that it reports as failed."""
+        response = self.handler.handler(batch, context(30_000))
+        return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
 
 
 @pytest.fixture(scope="module")
-def package(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pack the service with the business logic above and with this Python's own libraries."""
-    service = render(idempotency="yes")
-    package = tmp_path_factory.mktemp("package") / "lambda.zip"
-    with zipfile.ZipFile(package, "w") as archive:
-        archive.writestr("around.py", HANDLER)
-        archive.writestr("order_events/service.py", PROCESS)
-        for path in (service / "handler.py", *(service / "order_events").glob("*.py")):
-            if path.name != "service.py":
-                archive.write(path, path.relative_to(service))
-        for name in ("aws-lambda-powertools", "msgspec", "typing-extensions"):
-            found = distribution(name)
-            for file in found.files or []:
-                if ".." not in file.parts and file.suffix != ".pyc":
-                    archive.write(str(found.locate_file(file)), str(file))
-    return package
+def service(render: Render) -> Iterator[Service]:
+    """Render and import a service."""
+    folder = render(idempotency="yes")
+    with importable(folder):
+        names = ("events", "idempotency", "service")
+        modules = {name: importlib.import_module(f"order_events.{name}") for name in names}
+        yield Service(handler=importlib.import_module("handler"), folder=folder, **modules)
 
 
-@dataclass(frozen=True)
-class Chain:
-    """A queue with the function behind it, and the folder that its effects are in."""
-
-    aws: LocalAws
-    source: EventSource
-    folder: Path
-
-    def effects(self, name: str) -> list[str]:
-        return (self.folder / name).read_text().split()
-
-    def deliver(self, event_id: str) -> list[Batch]:
-        """Send an event, and deliver it until nothing of it is in the queue; return the tries."""
-        body = f'{{"id": "{event_id}", "occurred_at": "2026-01-01T10:00:00Z", "data": {{}}}}'
-        attribute = {"DataType": "String", "StringValue": "order.created"}
-        self.source.sqs.send_message(
-            QueueUrl=self.source.queue_url,
-            MessageBody=body,
-            MessageAttributes={"event_type": attribute},
-        )
-        tries: list[Batch] = []
-        deadline = time.monotonic() + 120
-        while self.depth():
-            assert time.monotonic() < deadline, f"still there after {len(tries)} tries"
-            if batch := self.source.poll(wait=1):
-                tries.append(batch)
-            if batch is None or batch.failed:
-                time.sleep(0.5)  # instead of the visibility time-out
-        return tries
-
-    def depth(self) -> int:
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        queue = self.source.sqs.get_queue_attributes(
-            QueueUrl=self.source.queue_url, AttributeNames=names
-        )
-        return sum(int(queue["Attributes"][name]) for name in names)
-
-    def records(self) -> list[dict[str, Any]]:
-        return list(self.aws.client("dynamodb").scan(TableName="processed")["Items"])
-
-
-@pytest.fixture
-def chain(package: Path, tmp_path: Path) -> Iterator[Chain]:
-    with local_aws(REGION) as aws:
-        aws.client("dynamodb").create_table(
-            TableName="processed",
+@pytest.fixture(autouse=True)
+def table(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Make the table in a mocked AWS; return a client of DynamoDB."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(service.idempotency._lease, "context", None)
+    with mock_aws():
+        client = boto3.client("dynamodb")
+        client.create_table(
+            TableName=TABLE,
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
             KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         )
-        sqs = aws.client("sqs")
-        environment = {
-            "SERVICE": "order-events",
-            "ENVIRONMENT": "test",
-            "LOG_LEVEL": "DEBUG",
-            "EVENT_TYPES": "order.created",
-            "POWERTOOLS_SERVICE_NAME": "order-events",
-            "POWERTOOLS_METRICS_NAMESPACE": "test",
-            "IDEMPOTENCY_TABLE": "processed",
-            "AWS_LAMBDA_LOG_LEVEL": "DEBUG",
-            "AWS_ENDPOINT_URL": aws.url,
-            "FOLDER": str(tmp_path),
-        }
-        with Runtime(
-            package,
-            handler="around.handle",
-            environment=environment,
-            timeout=TIMEOUT,
-            memory_size=512,
-            region=REGION,
-        ) as function:
-            source = EventSource(
-                sqs,
-                sqs.create_queue(QueueName="main")["QueueUrl"],
-                function,
-                batch_size=10,
-                report_batch_item_failures=True,
-                retry_at_once=True,
-            )
-            yield Chain(aws, source, tmp_path)
+        yield client
 
 
-def test_killed_after_the_effect_it_comes_back_and_is_processed_again(chain: Chain) -> None:
-    """The window that README.md names: the effect twice, unless it is tied to the event's id."""
-    (chain.folder / "die").write_text("after the effect")
-    killed, *between, last = chain.deliver("event-1")
-    assert "killed" in killed.outcome.error["errorMessage"]
-    # Nothing is acknowledged that is not done.
-    assert all(batch.failed for batch in (killed, *between))
-    assert all("is in progress" in batch.outcome.logs for batch in between)
-    assert not last.failed
-    assert chain.effects("effects") == ["event-1", "event-1"]
-    assert chain.effects("tied-effects") == ["event-1"]
-    assert [record["status"]["S"] for record in chain.records()] == ["COMPLETED"]
-    # From now on it is remembered.
-    chain.deliver("event-1")
-    assert chain.effects("effects") == ["event-1", "event-1"]
+def items(table: Any) -> list[dict[str, Any]]:
+    """Return what the table holds, without DynamoDB's type names."""
+    found = table.scan(TableName=TABLE, ConsistentRead=True)["Items"]
+    return [{name: next(iter(value.values())) for name, value in item.items()} for item in found]
 
 
-def test_killed_before_the_acknowledgement_it_comes_back_and_is_not_processed_again(
-    chain: Chain,
+def context(milliseconds: int) -> Any:
+    """Return the context of an invocation that has so much time left."""
+    return SimpleNamespace(get_remaining_time_in_millis=lambda: milliseconds)
+
+
+@dataclass
+class Effects:
+    """Business logic that keeps what it was given, and raises or waits if it is told to."""
+
+    done: list[tuple[str, str]] = field(default_factory=list)
+    failure: Exception | None = None
+    meanwhile: Callable[[], None] = lambda: None
+
+    def __call__(self, event_type: str, event: Any) -> None:
+        self.meanwhile()
+        if self.failure:
+            raise self.failure
+        self.done.append((event_type, event.id))
+
+
+def test_other_ids_and_other_types_are_other_events(service: Service) -> None:
+    effects = Effects()
+    process = service.once(effects)
+    for event_type, event_id in [("a", "1"), ("a", "2"), ("b", "1"), ("a", "1")]:
+        process(event_type, service.event(event_id))
+    assert effects.done == [("a", "1"), ("a", "2"), ("b", "1")]
+    # Type and id can't be mixed up.
+    process("a b", service.event("c"))
+    process("a", service.event("b c"))
+    assert len(effects.done) == 5
+
+
+def test_a_record_has_the_services_name_a_status_and_times(service: Service, table: Any) -> None:
+    service.once(Effects())("order.created", service.event())
+    (item,) = items(table)
+    name, _, digest = item.pop("id").partition("#")
+    assert name == "order-events"
+    assert len(bytes.fromhex(digest)) == 32
+    now = time.time()
+    remembered = service.idempotency.REMEMBERED.total_seconds()
+    assert now - 60 < float(item.pop("expiration")) - remembered <= now
+    assert float(item.pop("in_progress_expiration")) / 1000 > now - 60
+    assert item == {"status": "COMPLETED", "data": "null"}
+
+
+def test_an_event_in_progress_comes_back(service: Service) -> None:
+    said: list[str] = []
+
+    def twice() -> None:
+        with pytest.raises(service.events.MessageError) as error:
+            service.once(Effects())("order.created", service.event())
+        said.append(str(error.value))
+
+    effects = Effects(meanwhile=twice)
+    service.once(effects)("order.created", service.event())
+    assert said == ["the same event is in progress; this message comes back"]
+    assert effects.done == [("order.created", "event-1")]
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing tidies up after it."""
+
+
+def killed() -> None:
+    raise KilledError
+
+
+def test_an_event_of_a_dead_process_is_processed_when_its_lease_is_over(
+    service: Service, table: Any
 ) -> None:
-    (chain.folder / "die").write_text("before the acknowledgement")
-    killed, again = chain.deliver("event-1")
-    assert "killed" in killed.outcome.error["errorMessage"]
-    assert "processed before" in again.outcome.logs
-    assert chain.effects("effects") == ["event-1"]
+    service.idempotency.register_context(context(0))
+    with pytest.raises(KilledError):
+        service.once(Effects(meanwhile=killed))("order.created", service.event())
+    (item,) = items(table)
+    assert item["status"] == "INPROGRESS"
+    # Over for certain, whatever the clock's resolution.
+    table.update_item(
+        TableName=TABLE,
+        Key={"id": {"S": item["id"]}},
+        UpdateExpression="SET in_progress_expiration = :past",
+        ExpressionAttributeValues={":past": {"N": str(int(item["in_progress_expiration"]) - 1000)}},
+    )
+    effects = Effects()
+    service.once(effects)("order.created", service.event())
+    assert effects.done == [("order.created", "event-1")]
 
 
-def test_not_even_debugging_writes_credentials_to_the_log(chain: Chain) -> None:
-    (batch,) = chain.deliver("event-1")
-    assert '"DEBUG"' in batch.outcome.logs
-    for word in ("Authorization", "Signature", "x-amz-security-token"):
-        assert word.lower() not in batch.outcome.logs.lower()
+@pytest.mark.parametrize(
+    ("given", "lease"), [(None, 30_000), (context(900_000), 30_000), (context(1_500), 1_500)]
+)
+def test_the_lease_ends_with_the_invocation(service: Service, given: Any, lease: int) -> None:
+    service.idempotency.register_context(given)
+    assert service.idempotency._lease.get_remaining_time_in_millis() == lease
+
+
+def test_the_lease_is_renewed_while_the_event_is_processed(
+    service: Service, table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.idempotency, "LEASE", timedelta(seconds=0.3))
+
+    def until_renewed() -> None:
+        first = items(table)[0]["in_progress_expiration"]
+        wait_for(lambda: items(table)[0]["in_progress_expiration"] > first)
+
+    service.once(Effects(meanwhile=until_renewed))("order.created", service.event())
+    assert items(table)[0]["status"] == "COMPLETED"
+    assert not [thread for thread in threading.enumerate() if "_renew" in thread.name]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited for a minute"
+        time.sleep(0.02)
+
+
+def test_a_renewal_makes_no_record_of_what_is_gone(
+    service: Service,
+    table: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(service.idempotency, "LEASE", timedelta(seconds=0.3))
+    monkeypatch.setattr(service.handler.package_logger, "propagate", True)  # to caplog
+
+    def until_it_failed() -> None:
+        table.delete_item(TableName=TABLE, Key={"id": {"S": items(table)[0]["id"]}})
+        wait_for(lambda: "Could not renew the lease" in caplog.text)
+
+    effects = Effects(failure=KeyError(), meanwhile=until_it_failed)
+    with pytest.raises(KeyError):
+        service.once(effects)("order.created", service.event())
+    assert items(table) == []
+
+
+def test_without_the_table_nothing_is_processed(service: Service, table: Any) -> None:
+    table.delete_table(TableName=TABLE)
+    effects = Effects()
+    with pytest.raises(
+        service.events.MessageError, match=r"ResourceNotFound.*; this message comes back"
+    ):
+        service.once(effects)("order.created", service.event())
+    assert effects.done == []
+
+
+def test_a_table_that_disappears_in_between_fails_the_message(service: Service, table: Any) -> None:
+    """The effect is there, but nothing remembers it: it will be repeated."""
+    effects = Effects(meanwhile=lambda: table.delete_table(TableName=TABLE))
+    with pytest.raises(service.events.MessageError, match=r"state to success.*ResourceNotFound"):
+        service.once(effects)("order.created", service.event())
+
+
+def test_why_processing_failed_is_raised_although_the_table_is_gone(
+    service: Service, table: Any
+) -> None:
+    gone = Effects(failure=KeyError("why"), meanwhile=lambda: table.delete_table(TableName=TABLE))
+    with pytest.raises(KeyError, match="why"):
+        service.once(gone)("order.created", service.event())
+
+
+def test_requests_with_their_credentials_are_never_logged() -> None:
+    assert not logging.getLogger("botocore.endpoint").isEnabledFor(logging.DEBUG)
+
+
+def test_without_a_table_every_event_is_processed(service: Service) -> None:
+    assert service.idempotency.process is service.service.process
+
+
+# In the handler
+
+
+@pytest.fixture
+def effects(service: Service, monkeypatch: pytest.MonkeyPatch) -> Effects:
+    """Let the handler process events once; collect what reaches the business logic."""
+    effects = Effects()
+    monkeypatch.setattr(service.handler, "process", service.once(effects))
+    return effects
+
+
+def test_only_valid_messages_reach_the_table(
+    service: Service, effects: Effects, table: Any
+) -> None:
+    batch = service.sample("mixed_batch")
+    smoke_test = service.sample("one_message")["Records"][0]
+    smoke_test["messageAttributes"]["event_type"]["stringValue"] = service.handler.SMOKE_TEST
+    batch["Records"].append(smoke_test)
+    assert len(service.failed(batch)) == 3
+    assert len(items(table)) == len(effects.done) == 2
+
+
+def test_a_missing_table_fails_each_message_with_one_clear_line(
+    service: Service, effects: Effects, table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(service.handler.logger.registered_handler, "stream", log)
+    table.delete_table(TableName=TABLE)
+    batch = service.sample("one_message")
+    assert service.failed(batch) == [batch["Records"][0]["messageId"]]
+    assert effects.done == []
+    line = json.loads(log.getvalue())
+    assert (line["level"], line["message"]) == ("ERROR", "Message failed")
+    assert "ResourceNotFoundException" in line["error"]
+    assert "19.90" not in log.getvalue()

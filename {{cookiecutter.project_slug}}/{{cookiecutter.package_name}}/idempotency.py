@@ -1,9 +1,9 @@
-"""Each event is processed once, though it is delivered at least once.
+"""Each event is processed once, although it is delivered at least once.
 
-A DynamoDB table remembers the events: an item for each, under a hash of its type and its producer's
-id, with a status and times, and nothing of its payload. It is put there as in progress before the
-event is processed, is completed afterwards, and is deleted when processing fails, so that the next
-try is one. What this can't promise is in README.md.
+A DynamoDB table remembers the events: one item each, under a hash of the event's type and its
+producer's id, with a status and times, and nothing of the payload. The item is "in progress" while
+the event is processed, is then completed, and is deleted if processing fails, so that the event can
+be retried. README.md says what this can't promise.
 """
 
 import logging
@@ -31,19 +31,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from {{ cookiecutter.package_name }}.events import Event, MessageError
 from {{ cookiecutter.package_name }}.service import process as process_always
 
-# Set by Terraform. Empty: every event is processed, as on a machine without DynamoDB.
+# Set by Terraform. If empty, every event is processed, as on a developer's machine.
 TABLE = os.environ["IDEMPOTENCY_TABLE"]
 
-# How long a duplicate is recognised: a dead letter may be sent back when it is 14 days old, and
-# wait in the queue for 7 more.
+# How long a duplicate is recognised: a message may be redriven after 14 days in the dead-letter
+# queue, and then wait in the queue for 7 more.
 REMEMBERED = timedelta(days=21)
 
-# An event counts as in progress for this long, renewed at every third of it: when its process has
-# died, the next try need not wait for longer. It must be over before the queue's visibility
-# time-out, or the message comes back too early and uses up a receive in vain.
+# How long an event counts as in progress, renewed after every third of it: a retry need not wait
+# longer for a process that has died. It must end before the queue's visibility timeout does, or the
+# message comes back too early and wastes a receive.
 LEASE = timedelta(seconds=30)
 
-# Table away, or slow: tell soon, so that there is time for the other messages. Seconds.
+# Seconds. A table that is slow or unavailable fails soon, which leaves time for the other messages.
 CLIENT = Config(
     connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3}
 )
@@ -52,19 +52,19 @@ Process = Callable[[str, Event], None]
 
 logger = logging.getLogger(__name__)
 
-# At level DEBUG it logs whole requests, with their credentials.
+# At level DEBUG, botocore logs whole requests with their credentials.
 logging.getLogger("botocore").setLevel(logging.INFO)
 
 
 class Lease(LambdaContext):
-    """Tells powertools when an event no longer counts as in progress."""
+    """Tells powertools how long an event counts as in progress."""
 
     def __init__(self) -> None:
-        """Begin without a context: nothing but LEASE limits the time."""
+        """Start without a context: only LEASE limits the time."""
         self.context: LambdaContext | None = None
 
     def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
-        """Return LEASE, or the time that the invocation has left if that is less."""
+        """Return LEASE, or the time that is left of the invocation if that is less."""
         lease = int(LEASE.total_seconds() * 1000)
         return min(lease, self.context.get_remaining_time_in_millis()) if self.context else lease
 
@@ -73,7 +73,7 @@ _lease = Lease()
 
 
 def register_context(context: LambdaContext | None) -> None:
-    """Take the context of an invocation, before its messages are processed."""
+    """Note the context of an invocation, before its messages are processed."""
     _lease.context = context
 
 
@@ -85,15 +85,15 @@ class Table(DynamoDBPersistenceLayer):
         self._key = self._get_key(data_record.idempotency_key)
 
     def _delete_record(self, data_record: DataRecord) -> None:
-        # Without this, powertools would hide why processing failed.
+        # Otherwise this error would hide why processing failed.
         try:
             super()._delete_record(data_record)
         except (BotoCoreError, ClientError) as error:
-            logger.warning("The event seems in progress until its lease is over: %s", error)
+            logger.warning("The event stays in progress until its lease ends: %s", error)
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew the lease of the record that was put last, until the block is left."""
+        """Renew the lease of the record that was put last, until the end of the block."""
         done = threading.Event()
         thread = threading.Thread(target=self._renew, args=(done,), daemon=True)
         thread.start()
@@ -122,15 +122,18 @@ class Table(DynamoDBPersistenceLayer):
                     },
                 )
             except (BotoCoreError, ClientError) as error:
-                logger.warning("The lease could not be renewed: %s", error)
+                logger.warning("Could not renew the lease: %s", error)
 
 
 def once(process: Process, table: str) -> Process:
-    """Return a function that processes each event once, as the table remembers.
+    """Return a function that processes each event once.
 
-    The same event is one of the same type with the same producer's id: another type's ids are other
-    events. What it raises beside what process raises is a MessageError: the event is in progress
-    elsewhere, or the table can't be used. The message comes back in both cases.
+    Two events are the same if they have the same type and the same producer's id.
+
+    :param table: the DynamoDB table's name.
+
+    Besides what `process` raises, the function raises MessageError if the event is in progress
+    elsewhere or the table can't be used. The message comes back in both cases.
     """
     records = Table(table, boto_config=CLIENT)
     config = IdempotencyConfig(
@@ -140,7 +143,7 @@ def once(process: Process, table: str) -> Process:
         response_hook=_processed_before,
     )
 
-    # powertools sees the key and no more of the event.
+    # powertools sees only the key of the event.
     def run(event_type: str, event: Event, *, key: list[str]) -> None:
         with records.renewed():
             process(event_type, event)
@@ -165,9 +168,9 @@ def once(process: Process, table: str) -> Process:
 
 
 def _processed_before(response: Any, idempotent_data: DataRecord) -> Any:
-    """Log that a duplicate came, with the key of its record; powertools names the parameters."""
+    """Log a duplicate with its record's key; powertools prescribes the parameters' names."""
     logger.info(
-        "The event was processed before: nothing is done",
+        "The event was processed before; skipping it",
         extra={"idempotency_key": idempotent_data.idempotency_key},
     )
     return response
