@@ -1,4 +1,4 @@
-"""A service on Fargate at work: the make targets that test_service.py runs for Lambda."""
+"""An idempotent service on Fargate at work: the make targets that test_service.py runs for Lambda."""
 
 import pytest
 from conftest import Render, need, run
@@ -10,6 +10,7 @@ def test_its_own_checks_pass_and_the_chain_carries_messages(render: Render) -> N
     for tool in ("make", "terraform"):
         need(tool)
     targets = ("install", "lint", "typecheck", "test", "validate", "e2e")
-    done = run("make", *targets, cwd=render(compute="fargate"))
+    done = run("make", *targets, cwd=render(compute="fargate", idempotency="yes"))
     assert "Fargate arn:aws:ecs:" in done.stdout
     assert "SIGTERM has ended the worker in good order" in done.stdout
+    assert "was delivered 6 times was processed once" in done.stdout
