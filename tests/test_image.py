@@ -9,19 +9,32 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from conftest import SERVICE, Render, run
 from worker_process import SETTINGS, until
 
 sys.path.insert(0, str(SERVICE))
+from tools.build import image
 from tools.local.server import local_aws
 
 pytestmark = pytest.mark.slow
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+# What stands in for Docker: it writes down what it is told, and buildx writes an image.
+DOCKER = """#!/bin/sh
+echo "$*" >> "$LOG"
+case "$*" in
+*"inspect oci-images") exit 1 ;;
+*"build --builder"*)
+	[ -z "$FAILS" ] || exit 1
+	echo "an image, $SOURCE_DATE_EPOCH" > dist/.cache/image.tar ;;
+esac
+"""
 HADOLINT = Path(sys.executable).with_name("hadolint")
 
 
@@ -93,15 +106,66 @@ def test_the_image_is_as_small_and_as_locked_as_can_be(service: Path) -> None:
     assert [x.split()[0] for x in build.arguments("COPY")] == ["dist/lambda.zip"]
 
 
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in an empty service on a machine with Docker; return Docker's log."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("Dockerfile", ".dockerignore", "dist/lambda.zip", "bin/docker"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(DOCKER)
+        os.utime(name, (1e9, 1e9))
+    Path("bin/docker").chmod(0o755)
+    image.CACHE.mkdir()
+    monkeypatch.setattr(image, "build", lambda: Path("dist/lambda.zip"))
+    monkeypatch.setattr(image, "project", lambda: mock.Mock(architecture="x86_64"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("LOG", f"{tmp_path}/log")
+    return tmp_path / "log"
+
+
+def test_an_image_is_built_once(docker: Path) -> None:
+    assert image.build_image() == Path("dist/image.tar")
+    assert image.IMAGE.read_text() == "an image, 0\n"
+    *asked, build = docker.read_text().splitlines()
+    assert [line.split()[1] for line in asked] == ["version", "inspect", "create"]
+    assert "--provenance=false --platform linux/amd64 --output type=oci," in build
+    # Nothing is newer than the image, then the package is.
+    docker.unlink()
+    image.build_image()
+    assert not docker.exists()
+    os.utime("dist/lambda.zip")
+    os.utime("dist/image.tar", (1e9, 1e9))
+    image.build_image()
+    assert "buildx build" in docker.read_text()
+
+
+def test_a_failed_build_leaves_the_image_as_it_was(
+    docker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image.build_image()
+    os.utime("dist/image.tar", (0, 0))
+    monkeypatch.setenv("FAILS", "1")
+    with pytest.raises(image.ToolError, match="Docker could not build the image: see above"):
+        image.build_image()
+    assert image.IMAGE.stat().st_mtime == 0
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["no docker", "no buildx"])
+def test_docker_with_buildx_is_needed(
+    docker: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    if there:
+        Path("bin/docker").write_text("#!/bin/sh\nexit 1\n")
+    else:
+        monkeypatch.setenv("PATH", str(docker.parent))
+    with pytest.raises(image.ToolError, match="Docker with buildx is missing: install it"):
+        image.build_image()
+
+
 def test_the_worker_starts_from_what_the_build_stage_makes(service: Path, tmp_path: Path) -> None:
     build, final = stages(service / "Dockerfile")
-    package = service / "dist" / "lambda.zip"
-    run(
-        *(sys.executable, "scripts/package.py", "--platform", "host", "--architecture", "arm64"),
-        *("--python-version", VERSION, "--output", package),
-        *("handler.py", "worker.py", "order_events"),
-        cwd=service,
-    )
+    code = "from tools.build.package import build; build('host').replace('dist/lambda.zip')"
+    run(sys.executable, "-B", "-c", code, cwd=service)
 
     # The build stage, with / in the test's folder.
     root = tmp_path / "root"
@@ -137,13 +201,14 @@ def test_the_worker_starts_from_what_the_build_stage_makes(service: Path, tmp_pa
     with local_aws("eu-central-1") as aws:
         url = aws.client("sqs").create_queue(QueueName="queue")["QueueUrl"]
         sample = json.loads((service / "events" / "one_message.json").read_text(encoding="utf-8"))
-        aws.client("sqs").send_message(
-            QueueUrl=url,
-            MessageBody=sample["Records"][0]["body"],
-            MessageAttributes={
+        message = {
+            "QueueUrl": url,
+            "MessageBody": sample["Records"][0]["body"],
+            "MessageAttributes": {
                 "event_type": {"DataType": "String", "StringValue": "order.created"}
             },
-        )
+        }
+        aws.client("sqs").send_message(**message)
         settings = {**SETTINGS, "QUEUE_URL": url, "TMPDIR": str(tmp_path / "tmp")}
         del settings["PYTHONUNBUFFERED"]
         log = tmp_path / "log"
@@ -158,6 +223,7 @@ def test_the_worker_starts_from_what_the_build_stage_makes(service: Path, tmp_pa
         try:
             until(lambda: "Message processed" in log.read_text(), "it processed nothing")
             process.terminate()
+            aws.client("sqs").send_message(**message)  # ends the wait for messages, 20 s
             assert process.wait(60) == 0, log.read_text()
         finally:
             process.kill()

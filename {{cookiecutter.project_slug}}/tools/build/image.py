@@ -1,37 +1,146 @@
-"""The container image that `make image` builds: its digest, and the way to Amazon ECR.
+"""The container image: dist/image.tar, an OCI archive, and its way to Amazon ECR.
 
-    image.py digest dist/image.tar
-    image.py push dist/image.tar 123456789012.dkr.ecr.eu-central-1.amazonaws.com/order-events-dev
-
-The image is an OCI archive. Its digest is the same wherever it is copied to, so dev and prod run
-the very same image. Exit code 0: done; 1: not done, with one sentence that says why.
+Its digest stays the same wherever it is copied to, so dev and prod run the very same image.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
-import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+import click
 
-from tools.operate.ecs import image_digest
-from tools.operate.service import CLIENT_CONFIG, ToolError, explain
+from tools.build.package import CACHE, build
+from tools.errors import ToolError
+from tools.project import Environment, environment_option, project
 
+IMAGE = Path("dist/image.tar")
 REPOSITORY = re.compile(
-    r"(?P<registry>(?P<account>[0-9]{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.[a-z.]+)"
+    r"(?P<registry>[0-9]{12}\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.[a-z.]+)"
     r"/(?P<name>[a-z0-9._/-]+)"
 )
 
 
-def is_there(ecr: Any, repository: str, image: str) -> bool:
+@click.command()
+def image_command() -> None:
+    """Build dist/image.tar, the container image; needs Docker."""
+    print(f"{build_image()} is up to date.")
+
+
+@click.command()
+@environment_option
+def push_command(environment: Environment) -> None:
+    """Copy the image to ENV's ECR repository; apply does it too."""
+    from tools.deploy import terraform
+
+    terraform.ensure_initialised(environment)
+    push(IMAGE, terraform.outputs(environment).get("repository_url", ""))
+
+
+def build_image() -> Path:
+    """Build the image unless it is newer than what it is built from.
+
+    The same package and base image give the same image, with the same digest; an attestation of its
+    provenance would make it another one each time. Docker's default builder writes no OCI archives.
+
+    :raises ToolError: Docker is missing, or could not build it.
+    """
+    sources = [build(), Path("Dockerfile"), Path(".dockerignore")]
+    if IMAGE.exists() and all(IMAGE.stat().st_mtime >= it.stat().st_mtime for it in sources):
+        return IMAGE
+    if not shutil.which("docker") or not _docker("version"):
+        raise ToolError(
+            "Docker with buildx is missing: install it, see https://docs.docker.com/engine/install"
+        )
+    if not _docker("inspect", "oci-images"):
+        _docker("create", "--name", "oci-images", "--driver", "docker-container")
+    new = CACHE / "image.tar"
+    command = ["docker", "buildx", "build", "--builder", "oci-images", "--provenance=false"]
+    command += ["--platform", f"linux/{project().architecture.replace('x86_64', 'amd64')}"]
+    command += ["--output", f"type=oci,dest={new},rewrite-timestamp=true", "."]
+    if subprocess.run(command, env={**os.environ, "SOURCE_DATE_EPOCH": "0"}).returncode:
+        raise ToolError("Docker could not build the image: see above.")
+    new.replace(IMAGE)
+    return IMAGE
+
+
+def _docker(*command: str) -> bool:
+    """Run a command of buildx that answers quickly; return whether it succeeded."""
+    return not subprocess.run(["docker", "buildx", *command], capture_output=True).returncode
+
+
+def image_digest(archive: Path) -> str:
+    """Return the digest of the image in an OCI archive, as a registry would name it.
+
+    :raises ToolError: it cannot be read.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            file = tar.extractfile("index.json")
+            (image,) = json.load(file)["manifests"] if file else []
+            return str(image["digest"])
+    except FileNotFoundError:
+        raise ToolError(f"There is no {archive}: run `make image`.") from None
+    except (tarfile.TarError, ValueError, KeyError, TypeError):
+        raise ToolError(f"{archive} is not the image that `make image` builds.") from None
+
+
+def push(archive: Path, repository: str) -> None:
+    """Copy the image into an ECR repository, as it is; one that is there already stays.
+
+    Its tag is its digest, since tags cannot be moved there.
+
+    :param repository: the repository's URI, from Terraform.
+    :raises ToolError: it cannot be copied, or is not there afterwards.
+    """
+    from tools.operate.service import client
+
+    parts = REPOSITORY.fullmatch(repository)
+    if parts is None:
+        raise ToolError(
+            f"{repository or 'Nothing'} is not an ECR repository: run `make registry` for this "
+            "environment, then `make plan` again."
+        )
+    image = image_digest(archive)
+    ecr = client("ecr", parts["region"])
+    if _is_there(ecr, parts["name"], image):
+        print(f"{parts['name']} has the image {image} already.")
+        return
+    if shutil.which("skopeo") is None:
+        raise ToolError(
+            "skopeo is missing: install it, for example with apt-get or brew, see "
+            "https://github.com/containers/skopeo/blob/main/install.md"
+        )
+    _copy(ecr, archive, parts["registry"], f"{repository}:{image.removeprefix('sha256:')}")
+    if not _is_there(ecr, parts["name"], image):
+        raise ToolError(
+            f"skopeo copied {archive}, but {repository} has no image with the digest {image}."
+        )
+    print(f"Copied the image {image} to {parts['name']}.")
+
+
+def _copy(ecr: Any, archive: Path, registry: str, target: str) -> None:
+    token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    # Other processes can see a command line, but not this file: only its owner may read it.
+    with tempfile.TemporaryDirectory() as folder:
+        credentials = Path(folder) / "auth.json"
+        credentials.touch(mode=0o600)
+        credentials.write_text(json.dumps({"auths": {registry: {"auth": token}}}))
+        command = ["skopeo", "copy", "--preserve-digests", "--retry-times=3"]
+        command += [f"--authfile={credentials}", f"oci-archive:{archive}", f"docker://{target}"]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
+    if code:
+        raise ToolError(f"skopeo could not copy {archive} to {target}: see above.")
+
+
+def _is_there(ecr: Any, repository: str, image: str) -> bool:
     """Tell whether the repository has the image with this digest.
 
     :raises ToolError: there is no such repository.
@@ -44,73 +153,3 @@ def is_there(ecr: Any, repository: str, image: str) -> bool:
             "then `make plan` again."
         ) from None
     return bool(found["images"])
-
-
-def push(archive: Path, repository: str) -> None:
-    """Copy the image into an ECR repository, as it is; one that is there already stays.
-
-    Its tag is its digest, since tags can't be moved there.
-
-    :param repository: the repository's URI, from Terraform.
-    :raises ToolError: it can't be copied, or isn't there afterwards.
-    """
-    parts = REPOSITORY.fullmatch(repository)
-    if parts is None:
-        raise ToolError(
-            f"{repository or 'Nothing'} is not an ECR repository: run `make registry` for this "
-            "environment, then `make plan` again."
-        )
-    image = image_digest(archive)
-    ecr = boto3.client("ecr", region_name=parts["region"], config=CLIENT_CONFIG)
-    if is_there(ecr, parts["name"], image):
-        print(f"{parts['name']} has the image {image} already.")
-        return
-    if shutil.which("skopeo") is None:
-        raise ToolError(
-            "skopeo is missing: install it, for example with apt-get or brew, see "
-            "https://github.com/containers/skopeo/blob/main/install.md"
-        )
-    token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
-    # Other processes can see a command line, but not this file: only its owner may read it.
-    with tempfile.TemporaryDirectory() as folder:
-        credentials = Path(folder) / "auth.json"
-        credentials.touch(mode=0o600)
-        credentials.write_text(json.dumps({"auths": {parts["registry"]: {"auth": token}}}))
-        command = ["skopeo", "copy", "--preserve-digests", "--retry-times=3"]
-        command += [f"--authfile={credentials}", f"oci-archive:{archive}"]
-        command.append(f"docker://{repository}:{image.removeprefix('sha256:')}")
-        code = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
-    if code:
-        raise ToolError(f"skopeo could not copy {archive} to {repository}: see above.")
-    if not is_there(ecr, parts["name"], image):
-        raise ToolError(
-            f"skopeo copied {archive}, but {repository} has no image with the digest {image}."
-        )
-    print(f"Copied the image {image} to {parts['name']}.")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("digest", "push"):
-        command = commands.add_parser(name)
-        command.add_argument("archive", type=Path, help="the image, an OCI archive")
-    command.add_argument("repository", help="URI of the ECR repository")
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "digest":
-            print(image_digest(options.archive))
-        else:
-            push(options.archive, options.repository)
-    except ToolError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (BotoCoreError, ClientError) as error:
-        print(explain(error), file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
