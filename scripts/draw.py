@@ -21,7 +21,7 @@ from rich.theme import Theme
 MONOSPACE = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 SANS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
-# Markdown in GitHub's colours: dark on light.
+# Markdown in GitHub's colors: dark on light.
 MARKDOWN = Theme(
     {
         "markdown.code": "#1f2328 on #eff1f3",
@@ -67,7 +67,7 @@ def terminal(name: str, description: str, shown: str, width: int) -> str:
 
     :param name: the picture's name; its ids begin with it.
     :param description: what the picture shows, in a sentence.
-    :param shown: the output, with its escape sequences for colours.
+    :param shown: the output, with its escape sequences for colors.
     :param width: width of the terminal, in characters.
     """
     return _console(name, description, Text.from_ansi(shown), width, SVG_EXPORT_THEME, "")
@@ -105,7 +105,7 @@ def _console(
 
 # The dashboard's grid is 24 columns wide; these are the pixels per column and row.
 COLUMN, ROW = 50, 38
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd")
+COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd")
 POINTS = 60  # one a minute
 
 
@@ -170,9 +170,9 @@ def _alarms(
     for index, name in enumerate(sorted(properties["alarms"])):
         x = 12 + (index % across) * (width - 12) / across
         y = 38 + (index // across) * 24
-        colour, state = ("#d13212", "In alarm") if alarms[name] else ("#1d8102", "OK")
-        yield f'<circle cx="{x + 5:g}" cy="{y + 7:g}" r="5" fill="{colour}"/>'
-        yield _text(x + 16, y + 12, f"{name.split(':')[-1]}: {state}", colour)
+        color, state = ("#d13212", "In alarm") if alarms[name] else ("#1d8102", "OK")
+        yield f'<circle cx="{x + 5:g}" cy="{y + 7:g}" r="5" fill="{color}"/>'
+        yield _text(x + 16, y + 12, f"{name.split(':')[-1]}: {state}", color)
 
 
 def _metric(
@@ -195,10 +195,10 @@ def _metric(
             f"{left + at * step:.1f},{bottom - value / highest * (bottom - top):.1f}"
             for at, value in enumerate(line)
         )
-        colour = COLOURS[index]
-        yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>'
+        color = COLORS[index]
+        yield f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.8"/>'
         y = bottom + 24 + 18 * index
-        yield f'<rect x="{left}" y="{y - 9:g}" width="12" height="10" rx="2" fill="{colour}"/>'
+        yield f'<rect x="{left}" y="{y - 9:g}" width="12" height="10" rx="2" fill="{color}"/>'
         yield _text(left + 18, y, name, "#414d5c")
 
 
