@@ -405,7 +405,8 @@ def test_terraform_is_interrupted_once_and_by_a_second_ctrl_c(
 ) -> None:
     binaries = tmp_path / "bin"
     program(binaries, INTERRUPTED)
-    done = binaries / "interrupts"
+    done, config = binaries / "interrupts", tmp_path / "own.tfrc"
+    config.touch()  # else one is written beside the tools
     path = f"{binaries}:{os.environ['PATH']}"
 
     def wait_for(condition: Callable[[], object]) -> None:
@@ -417,7 +418,12 @@ def test_terraform_is_interrupted_once_and_by_a_second_ctrl_c(
     with subprocess.Popen(
         [sys.executable, "-m", "tools", "validate"],
         cwd=service,
-        env={**os.environ, "PYTHONPATH": str(SERVICE), "PATH": path},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(SERVICE),
+            "PATH": path,
+            "TF_CLI_CONFIG_FILE": str(config),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from moto.sqs import models
+from tools.deploy.mirror import cli_config
 from tools.local.server import LocalAws, local_aws
 
 from . import TEMPLATE
@@ -233,7 +234,7 @@ def queues_only(service: Path, package: Path) -> Iterator[Chain]:
 
 def terraform(service: Path, say: Say, *arguments: str) -> str:
     """Run Terraform in a rendered service's folder; return what it wrote to stdout."""
-    config = _run([sys.executable, "scripts/terraform_cli_config.py"], cwd=service).strip()
+    config = str(cli_config(service / "terraform") or "")
     environment = {
         "TF_CLI_ARGS": "-no-color",
         "TF_INPUT": "false",
