@@ -65,12 +65,10 @@ REMOVED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     # What only a container has.
     ".dockerignore": on_lambda,
     "Dockerfile": on_lambda,
-    "tests/e2e/test_container.py": on_lambda,
     "tools/build/image.py": on_lambda,
     "tools/local/patches_fargate.py": on_lambda,
     "worker.py": on_lambda,
     # What only one of the two computes has.
-    "tests/e2e/test_package.py": on_fargate,
     "tools/local/event_source.py": on_fargate,
     "tools/local/patches_lambda.py": on_fargate,
     "tools/local/runtime_bootstrap.py": on_fargate,

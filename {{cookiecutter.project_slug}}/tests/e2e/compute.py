@@ -1,42 +1,46 @@
-"""What the end-to-end tests have to know of Lambda."""
+"""What the end-to-end tests need to know about Lambda."""
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
-from lambda_runtime import LambdaRuntime
-from tests.e2e.deployment import Deployment, Json, Say, WorkOff, built, depth, log_lines
-from tests.local_aws.event_source import Batch, EventSource
-from tests.local_aws.server import LocalAws
+from tests.e2e.deployment import Deployment, Drain, Json, Say, depth, log_lines
+from tools.build.package import runnable
+from tools.local.event_source import Batch, EventSource
+from tools.local.runtime import Runtime
+from tools.local.server import LocalAws
+from tools.operate.compute import ARTIFACT
 
 NAME = "Lambda"
 
-# Instead of dev's values: what is in a real AWS account only, and the event source, which the tests
-# are themselves.
-VARIABLES: dict[str, object] = {
+# Instead of dev's values: what only a real AWS account has. Paused, since the tests themselves are
+# the event source.
+VARIABLES: Json = {
     "allowed_account_ids": [],
     "artifact_bucket": None,
-    "paused": True,
     "layers": [],
     "live_version": None,
     "log_destination_arn": None,
+    "paused": True,
     "permissions_boundary": None,
     "security_group_ids": [],
     "sns_topic_arn": None,
     "subnet_ids": [],
 }
 
-# Variables of the environment that have nothing to do with the handler.
-NOT_THE_HANDLERS: set[str] = set()
+# Environment variables that are not for the handler.
+NOT_FOR_THE_HANDLER: set[str] = set()
 
 
-def variables(_aws: LocalAws | None) -> dict[str, object]:
-    """Return Terraform's variables. Without a local AWS there is nothing in it to be named."""
-    return {**VARIABLES, "package_file": str(built("PACKAGE"))}
+def variables(_aws: LocalAws | None) -> Json:
+    """Return Terraform's variables."""
+    return {**VARIABLES, "package_file": str(ARTIFACT.absolute())}
 
 
 def mapping_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
-    """Return the event source mapping, as ListEventSourceMappings tells it."""
+    """Return the event source mapping, as ListEventSourceMappings describes it."""
     (mapping,) = aws.client("lambda").list_event_source_mappings(
         EventSourceArn=outputs["queue_arn"]
     )["EventSourceMappings"]
@@ -44,7 +48,7 @@ def mapping_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
 
 
 def function_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
-    """Return what the mapping calls, as GetFunctionConfiguration tells it."""
+    """Return what the mapping invokes, as GetFunctionConfiguration describes it."""
     function_arn = mapping_of(aws, outputs)["FunctionArn"]
     return dict(aws.client("lambda").get_function_configuration(FunctionName=function_arn))
 
@@ -54,20 +58,28 @@ def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
     return dict(function_of(aws, outputs)["Environment"]["Variables"])
 
 
+def deployed_and_built(deployment: Deployment) -> tuple[Json, Json]:
+    """Return the hash of the package that is deployed, and of the one that was built."""
+    function = function_of(deployment.aws, deployment.outputs)
+    digest = base64.b64encode(hashlib.sha256(ARTIFACT.read_bytes()).digest()).decode()
+    return {"sha256": function["CodeSha256"]}, {"sha256": digest}
+
+
 @contextmanager
-def running(deployment: Deployment, say: Say) -> Iterator[WorkOff]:
+def running(deployment: Deployment, say: Say) -> Iterator[Drain]:
     """Run the packaged function as it is deployed, in a process of its own.
 
     The local AWS runs no functions, so the test is the event source: it takes messages from the
     queue as Lambda does, and hands them to that process.
     """
-    package = built("RUNTIME_PACKAGE")
-    if package != built("PACKAGE"):
-        say(f"{package.name} is what runs: the same code, with this machine's wheels")
+    package: Path = runnable()
+    if package != ARTIFACT:
+        say(f"{package} runs: the same code, with wheels for this machine")
     aws, queue_url = deployment.aws, deployment.outputs["queue_url"]
     function = function_of(aws, deployment.outputs)
     mapping = mapping_of(aws, deployment.outputs)
-    with LambdaRuntime(
+    sqs = aws.client("sqs")
+    with Runtime(
         package,
         handler=function["Handler"],
         environment={**deployment.environment, "AWS_ENDPOINT_URL": aws.url},
@@ -76,23 +88,22 @@ def running(deployment: Deployment, say: Say) -> Iterator[WorkOff]:
         function_name=function["FunctionName"],
         region=aws.region,
     ) as runtime:
-        sqs = aws.client("sqs")
+        responses = mapping["FunctionResponseTypes"]
         source = EventSource(
             sqs,
             queue_url,
             runtime,
             batch_size=mapping["BatchSize"],
-            report_batch_item_failures="ReportBatchItemFailures"
-            in mapping["FunctionResponseTypes"],
+            report_batch_item_failures="ReportBatchItemFailures" in responses,
             retry_at_once=True,
         )
 
         def empty(_: list[Batch]) -> bool:
             return depth(sqs, queue_url) == 0
 
-        def work_off() -> list[dict[str, Any]]:
+        def drain() -> list[Json]:
             batches = source.run(empty, timeout=120)
             say(f"the event source handed {len(batches)} batches to the function")
             return log_lines("\n".join(batch.outcome.logs for batch in batches))
 
-        yield work_off
+        yield drain

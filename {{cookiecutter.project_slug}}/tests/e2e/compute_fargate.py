@@ -1,35 +1,32 @@
-"""What the end-to-end tests have to know of Fargate."""
+"""What the end-to-end tests need to know about Fargate."""
 
 import os
-import subprocess
-import sys
-import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from tests.e2e.deployment import Deployment, Json, Say, WorkOff, built, depth, log_lines
-from tests.local_aws.server import LocalAws
+from tests.e2e.deployment import Deployment, Drain, Json, Say, depth, log_lines
+from tools.build.package import runnable
+from tools.local.runtime import Runtime
+from tools.local.server import LocalAws
 
 NAME = "Fargate"
 
-# Instead of dev's values: what is in a real AWS account only. There is no image here: what is in it
-# runs without it.
-VARIABLES: dict[str, object] = {
+# Instead of dev's values: what only a real AWS account has. No image is built: its content runs
+# without it.
+VARIABLES: Json = {
     "allowed_account_ids": [],
     "cluster_arn": None,
     "image_digest": "sha256:" + "0" * 64,
     "live_version": None,
     "log_destination_arn": None,
+    "paused": False,
     "permissions_boundary": None,
     "sns_topic_arn": None,
 }
 
-# Variables of the environment that have nothing to do with the handler.
-NOT_THE_HANDLERS = {
+# Environment variables that are not for the handler.
+NOT_FOR_THE_HANDLER = {
     "AWS_DEFAULT_REGION",
     "BATCH_SIZE",
     "POLLERS",
@@ -40,11 +37,11 @@ NOT_THE_HANDLERS = {
 }
 
 
-def variables(aws: LocalAws | None) -> dict[str, object]:
-    """Return Terraform's variables. Without a local AWS there is nothing in it to be named.
+def variables(aws: LocalAws | None) -> Json:
+    """Return Terraform's variables; before there is a local AWS, with made-up IDs.
 
-    The security group is one that is there: on a busy machine, Terraform was seen to ask the local
-    AWS twice for the rule of one of its own, and to fail since it was there already.
+    The security group exists already: on a busy machine, Terraform has been seen to ask the local
+    AWS twice for a rule of a group of its own, and to fail because the rule was there.
     """
     if aws is None:
         return {**VARIABLES, "subnet_ids": ["subnet-0"], "security_group_ids": ["sg-0"]}
@@ -58,7 +55,7 @@ def variables(aws: LocalAws | None) -> dict[str, object]:
 
 
 def container_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
-    """Return the container of the task definition that the ECS service has."""
+    """Return the container in the task definition of the ECS service."""
     ecs = aws.client("ecs")
     (service,) = ecs.describe_services(
         cluster=outputs["cluster_name"], services=[outputs["service_name"]]
@@ -70,74 +67,59 @@ def container_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
 
 def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
     """Return the container's environment variables."""
-    return {
-        variable["name"]: variable["value"]
-        for variable in container_of(aws, outputs)["environment"]
+    variables = container_of(aws, outputs)["environment"]
+    return {variable["name"]: variable["value"] for variable in variables}
+
+
+def deployed_and_built(deployment: Deployment) -> tuple[Json, Json]:
+    """Return the container's image and where it can write, as deployed and as it must be."""
+    container = container_of(deployment.aws, deployment.outputs)
+    deployed = {
+        "image": container["image"],
+        "readonly": container["readonlyRootFilesystem"],
+        "mounts": [mount["containerPath"] for mount in container["mountPoints"]],
     }
+    image = f"{deployment.outputs['repository_url']}@{VARIABLES['image_digest']}"
+    return deployed, {"image": image, "readonly": True, "mounts": ["/tmp"]}
 
 
 @contextmanager
-def running(deployment: Deployment, say: Say) -> Iterator[WorkOff]:
+def running(deployment: Deployment, say: Say) -> Iterator[Drain]:
     """Run the packaged worker with the task's environment, in a Python that has nothing else.
 
-    Only the visibility time-out is another one: a test need not wait for two minutes each time that
-    a message fails.
+    Only the visibility timeout is different: a test need not wait two minutes for each failure.
     """
     aws, queue_url = deployment.aws, deployment.outputs["queue_url"]
     container = container_of(aws, deployment.outputs)
-    with tempfile.TemporaryDirectory(prefix="e2e-") as temporary:
-        folder = Path(temporary)
-        with zipfile.ZipFile(built("RUNTIME_PACKAGE")) as package:
-            package.extractall(folder / "app")
-        command = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
-        subprocess.run(command, check=True)
-        (folder / "tmp").mkdir()
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith("AWS_") or name in ("PATH", "LD_LIBRARY_PATH", "NO_PROXY")
-        }
-        environment = {
-            **inherited,
-            **deployment.environment,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(folder / "tmp"),
-            "VISIBILITY_TIMEOUT": "3",
-        }
-        python, log = folder / "venv" / "bin" / "python", folder / "log"
-        with log.open("wb") as output:
-            worker = subprocess.Popen(
-                [python, "worker.py"],
-                cwd=folder / "app",
-                env=environment,
-                stdout=output,
-                stderr=output,
-            )
+    local = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    environment = {**local, **deployment.environment, "VISIBILITY_TIMEOUT": "3"}
+    with Runtime(runnable(), environment=environment) as runtime:
+        worker = runtime.start()
+
+        def log() -> str:
+            return runtime.log.read_text(encoding="utf-8")
+
+        read = 0
+
+        def drain() -> list[Json]:
+            nonlocal read
+            sqs, deadline = aws.client("sqs"), time.monotonic() + 120
+            while depth(sqs, queue_url):
+                assert worker.poll() is None, log()
+                assert time.monotonic() < deadline, log()
+                time.sleep(0.2)
+            new = log()[read:]
+            read += len(new)
+            return log_lines(new)
+
         try:
-            read = 0
-
-            def work_off() -> list[dict[str, Any]]:
-                """Wait until the worker has worked off the queue; return the log's new lines."""
-                nonlocal read
-                sqs, deadline = aws.client("sqs"), time.monotonic() + 120
-                while depth(sqs, queue_url):
-                    assert worker.poll() is None, log.read_text(encoding="utf-8")
-                    assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-                    time.sleep(0.2)
-                text = log.read_text(encoding="utf-8")[read:]
-                read += len(text)
-                return log_lines(text)
-
-            yield work_off
-            # As ECS asks it, and ends it.
-            check = container["healthCheck"]["command"][2:]
-            health = [python, *check]
-            done = subprocess.run(health, cwd=folder / "app", env=environment, capture_output=True)
-            assert done.returncode == 0, done.stdout
+            yield drain
+            *command, argument = container["healthCheck"]["command"]
+            assert command == ["CMD", "python", "worker.py"]
+            assert runtime.start(argument).wait(120) == 0, log()
             worker.terminate()
-            assert worker.wait(120) == 0, log.read_text(encoding="utf-8")
-            say("SIGTERM has ended the worker in good order")
+            assert worker.wait(120) == 0, log()
+            say("SIGTERM: the worker has shut down cleanly")
         finally:
             worker.kill()
             worker.wait()

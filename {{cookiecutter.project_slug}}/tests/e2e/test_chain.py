@@ -4,9 +4,8 @@ import json
 import string
 from typing import Any
 
-from tests.e2e.compute import NAME, NOT_THE_HANDLERS
-from tests.e2e.conftest import VAR_FILES, Terraform
-from tests.e2e.deployment import ROOT, Deployment, Json, Say, WorkOff, depth
+from tests.e2e.compute import NAME, NOT_FOR_THE_HANDLER, deployed_and_built
+from tests.e2e.deployment import ROOT, VAR_FILES, Deployment, Drain, Json, Say, Terraform, depth
 
 GOOD = 12  # more than one batch
 
@@ -19,22 +18,27 @@ def test_a_plan_right_after_the_apply_shows_no_changes(
     assert "No changes." in plan, plan
 
 
+def test_what_was_built_is_deployed(deployment: Deployment) -> None:
+    deployed, built = deployed_and_built(deployment)
+    assert deployed == built
+
+
 def test_local_env_has_the_variables_of_the_handler(deployment: Deployment) -> None:
     lines = (ROOT / "local.env").read_text(encoding="utf-8").splitlines()
-    given = set(deployment.environment) - NOT_THE_HANDLERS
+    given = set(deployment.environment) - NOT_FOR_THE_HANDLER
     assert {line.partition("=")[0] for line in lines} == given
 
 
-def test_every_message_arrives_where_it_belongs(
-    deployment: Deployment, work_off: WorkOff, say: Say
+def test_every_message_ends_where_it_belongs(
+    deployment: Deployment, drain: Drain, say: Say
 ) -> None:
-    """Each published message is either processed, dead-lettered or not for this service."""
+    """Each published message is processed, dead-lettered or not for this service."""
     outputs, sqs = deployment.outputs, deployment.aws.client("sqs")
     body = sample_body()
     listed = deployment.environment["EVENT_TYPES"].split(",")
     fitting = [event_type.replace("*", "example") for event_type in listed]
 
-    # The attribute correlation_id tells the messages apart all the way.
+    # The attribute correlation_id identifies a message all the way.
     good = {f"good-{n}": fitting[n % len(fitting)] for n in range(GOOD)}
     for name, event_type in good.items():
         publish(deployment, name, json.dumps({**body, "id": name}), event_type)
@@ -42,25 +46,27 @@ def test_every_message_arrives_where_it_belongs(
     publish(deployment, "without-type", json.dumps(body), None)
     if unlisted := unlisted_type(listed):
         publish(deployment, "unlisted", json.dumps(body), unlisted)
-    say(f"published {len(good)} good messages, a poisonous one, and some that do not match")
+    say(f"published {len(good)} good messages, a poison message and some that do not match")
 
     attributes = ["RedrivePolicy"]
     queue = sqs.get_queue_attributes(QueueUrl=outputs["queue_url"], AttributeNames=attributes)
     receives = int(json.loads(queue["Attributes"]["RedrivePolicy"])["maxReceiveCount"])
-    lines = work_off()
+    lines = drain()
 
     seen = tries(lines)
-    assert set(seen) == {*good, "poison"}, "the subscription's filter policy was not heeded"
+    assert set(seen) == {*good, "poison"}, (
+        "the subscription's filter policy let other messages through"
+    )
     assert {name: outcomes for name, outcomes in seen.items() if name in good} == {
         name: [True] for name in good
-    }, f"not every good message was processed at once:\n{lines}"
+    }, f"not every good message was processed on its first delivery:\n{lines}"
     assert seen["poison"] == [False] * receives
 
     assert metric(lines, "MessagesProcessed") == len(good)
     assert metric(lines, "MessagesFailed") == receives
     assert dead_letters(sqs, outputs["dead_letter_queue_url"]) == ["poison"]
     assert depth(sqs, outputs["undelivered_queue_url"]) == 0
-    say(f"{len(good)} processed; the poisonous one is a dead letter after {receives} tries")
+    say(f"{len(good)} processed; the poison message is dead-lettered after {receives} receives")
 
     line = next(line for line in lines if line.get("correlation_id") in good)
     say(f"the message {line['correlation_id']} went through:")
@@ -71,14 +77,14 @@ def test_every_message_arrives_where_it_belongs(
 
 
 def sample_body() -> dict[str, Any]:
-    """Return the body of the sample message that `make invoke` uses, too."""
+    """Return the body of the sample message that `make invoke` also uses."""
     sample = json.loads((ROOT / "events" / "one_message.json").read_text(encoding="utf-8"))
     body: dict[str, Any] = json.loads(sample["Records"][0]["body"])
     return body
 
 
 def unlisted_type(listed: list[str]) -> str | None:
-    """Return an event type that isn't listened to; None if all are."""
+    """Return an event type that the filter keeps out; None if it keeps out none."""
     if "*" in listed:
         return None
     first = next(x for x in string.ascii_letters if not any(y.startswith(x) for y in listed))
@@ -100,7 +106,7 @@ def publish(deployment: Deployment, name: str, body: str, event_type: str | None
 
 
 def dead_letters(sqs: Any, queue_url: str) -> list[str]:
-    """Take all messages from a queue, and return their correlation ids."""
+    """Take all messages from a queue and return their correlation IDs."""
     names: list[str] = []
     while messages := sqs.receive_message(
         QueueUrl=queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
@@ -111,7 +117,7 @@ def dead_letters(sqs: Any, queue_url: str) -> list[str]:
 
 
 def tries(lines: list[Json]) -> dict[str, list[bool]]:
-    """Return for each correlation id whether each of its tries succeeded."""
+    """Return, for each correlation ID, whether each of its tries succeeded."""
     outcomes: dict[str, list[bool]] = {}
     for line in lines:
         if line.get("message") in ("Message processed", "Message failed"):

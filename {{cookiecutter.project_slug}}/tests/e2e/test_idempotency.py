@@ -1,15 +1,15 @@
-"""The same event, delivered again and again, is processed once."""
+"""An event that is delivered several times is processed once."""
 
 import json
 
-from tests.e2e.deployment import Deployment, Say, WorkOff
+from tests.e2e.deployment import Deployment, Drain, Say
 from tests.e2e.test_chain import publish, sample_body
 
 
 def test_an_event_that_comes_again_is_processed_once(
-    deployment: Deployment, work_off: WorkOff, say: Say
+    deployment: Deployment, drain: Drain, say: Say
 ) -> None:
-    """Published twice and sent to the queue by hand; and all of it once more, when it is done."""
+    """Publish it twice and send it to the queue by hand; when it is done, do all of that again."""
     sqs, queue_url = deployment.aws.client("sqs"), deployment.outputs["queue_url"]
     event_type = deployment.environment["EVENT_TYPES"].split(",")[0].replace("*", "example")
     body = json.dumps({**sample_body(), "id": "comes-again"})
@@ -26,7 +26,7 @@ def test_an_event_that_comes_again_is_processed_once(
                 for key, value in attributes.items()
             },
         )
-        lines += work_off()
+        lines += drain()
     assert not [line for line in lines if line.get("message") == "Message failed"], lines
     skipped = [line for line in lines if "processed before" in line.get("message", "")]
     assert len(skipped) == 2 * 3 - 1

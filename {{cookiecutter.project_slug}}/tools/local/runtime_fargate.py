@@ -86,8 +86,8 @@ class Runtime:
         self._temporary.cleanup()
 
     def start(self, *arguments: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        """Start worker.py; the file `log` gets its output."""
-        with self.log.open("wb") as output:
+        """Start worker.py; its output goes to the end of the file `log`."""
+        with self.log.open("ab") as output:
             return subprocess.Popen(
                 [self.folder / "venv" / "bin" / "python", "worker.py", *arguments],
                 cwd=self.folder / "app",
@@ -104,6 +104,7 @@ class Runtime:
         A failure of the handler is in the result. Raises TypeError for an event that isn't JSON.
         """
         request = {"id": str(uuid.uuid4()), "deadline": time.time() + TIMEOUT, "event": event}
+        self.log.unlink(missing_ok=True)
         ours, theirs = Pipe()
         with ours:
             with theirs:
