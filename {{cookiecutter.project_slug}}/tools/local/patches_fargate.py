@@ -10,8 +10,8 @@ from tools.local.patches import replaces
 
 
 def ecs_service_settings() -> None:
-    """A service keeps its settings: capacity providers, and so no launch type, and whether its tasks
-    are moved between availability zones, which is ENABLED by default.
+    """A service keeps its capacity providers, which exclude a launch type, and its setting for
+    moving tasks between availability zones, ENABLED by default.
     """
 
     @replaces(EC2ContainerServiceResponse, "create_service")

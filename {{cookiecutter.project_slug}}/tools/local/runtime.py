@@ -39,7 +39,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Invocation:
-    """What the handler returned, or what Lambda would report as the error; logs is stdout and stderr.
+    """What the handler returned, or the error as Lambda reports it; logs is stdout and stderr.
 
     Durations are in milliseconds, memory in MiB. Only a process's first invocation has an
     init_duration.
@@ -139,10 +139,9 @@ class Runtime:
 
     def _invoke(self, request_id: str, body: bytes) -> Invocation:
         end, init_duration, started = End.DONE, None, time.monotonic()
-        if self._process is None:
-            end, init_duration, started = self._init()
         process = self._process
-        assert process
+        if process is None:
+            process, end, init_duration, started = self._init()
         if end is End.DONE:
             process.give(self._head(request_id, started + self.timeout), body)
             end = process.wait(started + self.timeout)
@@ -161,21 +160,23 @@ class Runtime:
             max_memory_used=math.ceil(process.peak_memory / MIB),
         )
 
-    def _init(self) -> tuple[End, float | None, float]:
+    def _init(self) -> tuple[Process, End, float | None, float]:
         """Start a process and let it import the handler.
 
-        :returns: how that ended; its milliseconds, unless they count as the invocation's; when the
-            invocation began, by time.monotonic.
+        :returns: it; how that ended; its milliseconds, unless they count as the invocation's; when
+            the invocation began, by time.monotonic.
         """
         began = time.monotonic()
-        end = self._start().wait(began + INIT_LIMIT)
+        process = self._start()
+        end = process.wait(began + INIT_LIMIT)
         now = time.monotonic()
         if end is End.DONE:
-            return end, (now - began) * 1000, now
+            return process, end, (now - began) * 1000, now
         if end is not End.TIMED_OUT:
-            return end, None, began
+            return process, end, None, began
         self._end_process()
-        return self._start().wait(now + self.timeout), None, now
+        process = self._start()
+        return process, process.wait(now + self.timeout), None, now
 
     def _outcome(
         self, end: End, process: Process, request_id: str

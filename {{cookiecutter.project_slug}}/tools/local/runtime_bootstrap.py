@@ -1,4 +1,4 @@
-"""What runs in the function's process: AWS's runtime client, awslambdaric, with events from runtime.py.
+"""Runs in the function's process: AWS's runtime client, with events from runtime.py.
 
     python runtime_bootstrap.py <socket> <package> <folder with the runtime's libraries> <handler>
 
@@ -22,7 +22,7 @@ events: SimpleQueue[bytes] = SimpleQueue()
 
 
 def collect_events() -> None:
-    """Receive events until runtime.py's process ends, even by kill -9; then end all that is here."""
+    """Receive events until runtime.py has ended, even by kill -9; then end all that is here."""
     while size := receive(4):
         events.put(receive(int.from_bytes(size, "big")))
     os.killpg(0, signal.SIGKILL)

@@ -54,7 +54,7 @@ class Process:
         self.outcome: tuple[Any, dict[str, Any] | None] | None = None
         self.connection, theirs = Pipe()
         log = folder / f"{uuid.uuid4()}.log"
-        # -S and -s: nothing of this virtual environment or user. -P: nothing of the script's folder.
+        # -S, -s: nothing of this virtual environment or user. -P: nothing of the script's folder.
         command = [sys.executable, "-S", "-s", "-P", "-X", "utf8", str(BOOTSTRAP)]
         paths = [str(folder / "task"), str(folder / "runtime")]
         with log.open("ab") as output, theirs:
@@ -136,7 +136,7 @@ def link_runtime(folder: Path) -> None:
 
 
 def resident_memory(pid: int) -> int:
-    """Return a process's resident memory: on Linux its peak, on macOS what it has now; 0 if ended."""
+    """Return the bytes that a process has resident: on Linux at its peak; 0 once it has ended."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
