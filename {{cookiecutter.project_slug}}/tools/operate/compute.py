@@ -48,20 +48,17 @@ def before_apply(_: Environment) -> None:
     """Do what has to be done before Terraform applies a plan: nothing."""
 
 
-def _live(service: Service) -> dict[str, Any]:
+def _live(service: Service) -> Any:
     """Return the configuration of the version that alias ``live`` points at."""
-    configuration: dict[str, Any] = service.client("lambda").get_function_configuration(
+    return service.client("lambda").get_function_configuration(
         FunctionName=service.service_name, Qualifier=LIVE
     )
-    return configuration
 
 
-def _mapping(service: Service) -> dict[str, Any]:
+def _mapping(service: Service) -> Any:
     """Return the event source mapping, which feeds the queue's messages to the function."""
-    mapping: dict[str, Any] = service.client("lambda").get_event_source_mapping(
-        UUID=service.event_source_mapping_uuid
-    )
-    return mapping
+    uuid = service.event_source_mapping_uuid
+    return service.client("lambda").get_event_source_mapping(UUID=uuid)
 
 
 def _hex(code_sha256: str) -> str:

@@ -155,7 +155,7 @@ def about_messages(service: Service, ids: list[str], since: float) -> dict[str, 
 def latest_errors(service: Service, minutes: float, most: int) -> list[str]:
     """Return the latest errors in the log as readable text, oldest first."""
     found = [
-        (event["timestamp"], describe(line).splitlines()[0])
+        (event["timestamp"], describe(line).partition("\n")[0])
         for event in events(service, time.time() - minutes * 60, ERRORS)
         if is_error(line := parse(event["message"]))
     ]

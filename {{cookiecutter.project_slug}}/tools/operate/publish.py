@@ -6,7 +6,6 @@ import json
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,10 +22,12 @@ def publish(service: Service, event_type: str | None, body: str) -> None:
 
     :param event_type: the attribute that the subscription filters by; the first type that this
         service takes, if none is given.
-    :raises ToolError: no type is given and none can be guessed.
+    :raises ToolError: no type is given, and the service takes all.
     """
-    rules = _rules(service)
-    event_type = event_type or _example(rules)
+    types = _types(service)
+    if not event_type and not types:
+        raise ToolError("Say which event type to publish: EVENT_TYPE=order.created, for example.")
+    event_type = event_type or types[0].replace("*", "test")
     correlation_id = f"test-{uuid.uuid4()}"
     attributes = {"event_type": event_type, "correlation_id": correlation_id}
     answer = service.client("sns").publish(
@@ -40,10 +41,20 @@ def publish(service: Service, event_type: str | None, body: str) -> None:
         f"Published to {service.topic_arn}: message id {answer['MessageId']}, "
         f"event_type {event_type}, correlation_id {correlation_id}."
     )
-    if rules and not any(_lets_through(rule, event_type) for rule in rules):
+    prefixes = tuple(one[:-1] for one in types if one.endswith("*"))
+    if types and event_type not in types and not event_type.startswith(prefixes):
         print(f"{service.service_name} does not get it: its subscription lets other types through.")
     else:
         print(f"`make logs` shows what becomes of it: look for {correlation_id}.")
+
+
+def _types(service: Service) -> list[str]:
+    """Return the event types that the subscription lets through; one that ends in * is a prefix."""
+    attributes = service.client("sns").get_subscription_attributes(
+        SubscriptionArn=service.subscription_arn
+    )["Attributes"]
+    rules = json.loads(attributes.get("FilterPolicy", "{}")).get("event_type", [])
+    return [one if isinstance(one, str) else f"{one.get('prefix', '')}*" for one in rules]
 
 
 def _read(file: Path) -> str:
@@ -63,31 +74,6 @@ def _read(file: Path) -> str:
             "occurred_at (a time with its zone) and data (an object). Nothing was published."
         )
     return body
-
-
-def _rules(service: Service) -> list[Any]:
-    """Return what the subscription's filter policy says of ``event_type``."""
-    attributes = service.client("sns").get_subscription_attributes(
-        SubscriptionArn=service.subscription_arn
-    )["Attributes"]
-    rules: list[Any] = json.loads(attributes.get("FilterPolicy", "{}")).get("event_type", [])
-    return rules
-
-
-def _lets_through(rule: Any, event_type: str) -> bool:
-    if isinstance(rule, str):
-        return rule == event_type
-    # A rule of a kind that is not known here may let it through.
-    return event_type.startswith(rule.get("prefix", ""))
-
-
-def _example(rules: list[Any]) -> str:
-    for rule in rules:
-        if isinstance(rule, str):
-            return rule
-        if rule.get("prefix"):
-            return f"{rule['prefix']}test"
-    raise ToolError("Say which type of event to publish: EVENT_TYPE=order.created, for example.")
 
 
 @click.command

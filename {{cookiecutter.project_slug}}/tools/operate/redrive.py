@@ -18,13 +18,11 @@ POLL_SECONDS = 2.0
 
 
 def _latest_move(service: Service) -> dict[str, Any]:
-    """Return the latest time that SQS moved, or moves, dead letters; empty if it never did."""
-    moves: list[dict[str, Any]] = (
-        service.client("sqs")
-        .list_message_move_tasks(SourceArn=service.dead_letter_queue_arn, MaxResults=1)
-        .get("Results", [])
+    """Return what SQS says of the latest redrive of dead letters; empty if there was none."""
+    answer = service.client("sqs").list_message_move_tasks(
+        SourceArn=service.dead_letter_queue_arn, MaxResults=1
     )
-    return moves[0] if moves else {}
+    return next(iter(answer.get("Results", [])), {})
 
 
 def redrive(service: Service, max_rate: int | None) -> None:
@@ -99,23 +97,19 @@ def cancel_redrive(service: Service) -> None:
 def redrive_undelivered(service: Service) -> None:
     """Send on what SNS could not deliver: receive, send to the service's queue, then delete.
 
-    SQS's own move task refuses queues that SNS feeds. A message is deleted only once SQS has
+    SQS's own redrive refuses queues that SNS feeds. A message is deleted only once SQS has
     confirmed that the queue has it; whatever goes wrong, it is in one of the queues, or in both.
 
-    :raises ToolError: the queue is empty, or some messages could not be sent or deleted.
+    :raises ToolError: the queue is empty, or messages could not be sent or deleted: it stops there.
     """
     source, sqs = service.undelivered_queue_url, service.client("sqs")
-    held: dict[str, Message] = {}
-    unsent: dict[str, str] = {}
-    undeleted: dict[str, str] = {}
+    left: list[Message] = []
+    problems: list[str] = []
     sent = 0
     try:
-        while not undeleted and (received := queues.receive(service, source)):
-            held.update({message["MessageId"]: message for message in received})
-            unsent.update(queues.send(service, received))
-            done = [message for message in received if message["MessageId"] not in unsent]
-            if not done:
-                break
+        while not problems and (left := queues.receive(service, source)):
+            unsent = queues.send(service, left)
+            done = [message for message in left if message["MessageId"] not in unsent]
             sent += len(done)
             undeleted = queues.each(
                 done,
@@ -123,18 +117,15 @@ def redrive_undelivered(service: Service) -> None:
                     QueueUrl=source, ReceiptHandle=message["ReceiptHandle"]
                 ),
             )
-            for message in done:
-                if message["MessageId"] not in undeleted:
-                    del held[message["MessageId"]]
+            left = [message for message in left if message["MessageId"] in {**unsent, **undeleted}]
+            problems = [f"{name} was not sent: {why}" for name, why in unsent.items()]
+            problems += [
+                f"{name} was sent but could not be deleted, so it is in both queues: {why}"
+                for name, why in undeleted.items()
+            ]
     finally:
-        queues.show_again(service, source, held.values())
-        name = queues.name_of(source)
-        print(f"Sent {sent} messages of {name} to {service.queue_name}.")
-    problems = [f"{name} was not sent: {problem}" for name, problem in unsent.items()]
-    problems += [
-        f"{name} was sent but could not be deleted, so it is in both queues: {problem}"
-        for name, problem in undeleted.items()
-    ]
+        queues.show_again(service, source, left)
+        print(f"Sent {sent} messages of {queues.name_of(source)} to {service.queue_name}.")
     if problems:
         raise ToolError("\n".join(problems))
     if not sent:

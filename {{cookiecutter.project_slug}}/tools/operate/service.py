@@ -24,7 +24,7 @@ def client(name: str, region: str) -> Any:
 
 
 class Service:
-    """One deployed service. Each of Terraform's outputs is an attribute, ``queue_url`` for example."""
+    """One deployed service. Terraform's outputs are its attributes, ``queue_url`` for example."""
 
     def __init__(self, outputs: dict[str, str]) -> None:
         self._outputs = outputs

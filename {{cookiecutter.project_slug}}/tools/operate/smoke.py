@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 
 import click
 
@@ -20,7 +21,7 @@ def smoke(service: Service) -> None:
     """Send a message, and wait until the log shows that it was processed.
 
     It goes to the service's own queue, in the envelope that SNS would put around it, so no other
-    subscriber of the topic sees it. The handler acknowledges its event type without business effect.
+    subscriber of the topic sees it. The handler takes its event type without business effect.
 
     :raises ToolError: the log does not show it in time, or shows an error.
     """
@@ -31,10 +32,9 @@ def smoke(service: Service) -> None:
         "MessageAttributes": {"event_type": {"Type": "String", "Value": "smoke_test"}},
     }
     begin = time.time()
-    sent = service.client("sqs").send_message(
+    message_id = service.client("sqs").send_message(
         QueueUrl=service.queue_url, MessageBody=json.dumps(envelope)
-    )
-    message_id = sent["MessageId"]
+    )["MessageId"]
     print(
         f"Sent smoke test {message_id} to {service.queue_name}; waiting for it in the log.",
         flush=True,
@@ -60,10 +60,9 @@ def smoke(service: Service) -> None:
 def command(environment: Environment) -> None:
     """Send a harmless message through the deployed service and wait for it."""
     service = deployed(environment)
-    package = compute.ARTIFACT
+    package: Path | None = compute.ARTIFACT
     if re.search("^live_version", environment.tfvars.read_text(encoding="utf-8"), re.MULTILINE):
         print(f"{environment.tfvars} sets live_version, so {package} is not compared.")
-        compute.check(service, None)
-    else:
-        compute.check(service, package)
+        package = None
+    compute.check(service, package)
     smoke(service)

@@ -53,8 +53,8 @@ def _queue_status(service: Service) -> list[str]:
     text += f", {count['delayed']} delayed" if count["delayed"] else ""
     if points:
         latest = max(points, key=lambda point: point["Timestamp"])
-        text += f", the oldest {queues.duration(latest['Maximum'])} old"
-        text += f" ({latest['Timestamp'].astimezone(UTC):%H:%M}Z)"
+        age, at = queues.duration(latest["Maximum"]), latest["Timestamp"].astimezone(UTC)
+        text += f", the oldest {age} old ({at:%H:%M}Z)"
     elif count["waiting"] or count["in_flight"]:
         text += f", age of the oldest unknown: no figure in the last {AGE_SINCE} min"
     return [text]
@@ -66,14 +66,10 @@ def _held(service: Service, queue_url: str, target: str) -> list[str]:
 
 
 def _alarm_status(service: Service) -> list[str]:
+    prefix = f"{service.service_name}-"
     paginator = service.client("cloudwatch").get_paginator("describe_alarms")
-    pages = list(paginator.paginate(AlarmNamePrefix=f"{service.service_name}-"))
-    alarms = [
-        alarm
-        for page in pages
-        for kind in ("MetricAlarms", "CompositeAlarms")
-        for alarm in page.get(kind, [])
-    ]
+    pages = list(paginator.paginate(AlarmNamePrefix=prefix))
+    alarms = [alarm for page in pages for alarm in page["MetricAlarms"]]
     firing = [alarm for alarm in alarms if alarm["StateValue"] == "ALARM"]
     return [f"{len(firing)} of {len(alarms)} alarms firing"] + [
         f"{alarm['AlarmName']} since "
