@@ -57,7 +57,7 @@ class _Commands(click.Group):
             place = import_module("tools.operate.compute").COMMANDS.get(name)
         if place is None:
             return None
-        module, _, function = place.partition(":")
+        module, function = place.split(":")
         command: click.Command = getattr(import_module(module), function)
         return command
 

@@ -1,4 +1,4 @@
-"""What the service's own files say of it. All paths start at the service's folder, where make runs."""
+"""What the service's own files say of it. Paths start at the service's folder, where make runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENVIRONMENTS = ("dev", "prod")
 
 @dataclass(frozen=True)
 class Project:
-    """The service: its name, its package, its folder in the repository, and what it is built for."""
+    """The service: its name, package and folder in the repository, and what it is built for."""
 
     name: str
     package: str
