@@ -61,7 +61,7 @@ def explain(error: BaseException) -> str | None:
         return f"You are not allowed to call {error.operation_name}: {reason}"
     if code in GONE:
         return (
-            f"{error.operation_name}: AWS has no such resource, though Terraform's outputs name it. It "
-            f"was removed by hand: `make plan` shows what is missing. ({reason})"
+            f"{error.operation_name}: AWS has no such resource, though Terraform's outputs name "
+            f"it. It was removed by hand: `make plan` shows what is missing. ({reason})"
         )
     return f"{error.operation_name} failed: {reason} ({code})"
