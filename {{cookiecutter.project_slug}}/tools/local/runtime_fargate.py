@@ -109,7 +109,7 @@ class Runtime:
         with ours:
             with theirs:
                 number = theirs.fileno()
-                process = self.start("function", str(number), pass_fds=(number,))
+                process = self.start("handler", str(number), pass_fds=(number,))
             try:
                 answer = receive(ours)  # that the handler has been imported
                 started = time.monotonic()
