@@ -1,7 +1,7 @@
 """A service moves from Lambda to Fargate and back, with messages in flight; and the fault mix.
 
 The same answers are rendered twice, and applied by Terraform one after the other, to one state in
-one local AWS: as the service's README says that it is done.
+one local AWS: as docs/moving.md describes.
 """
 
 import json
@@ -33,7 +33,7 @@ REGION = "us-east-1"
 DEADLINE = 600  # generous: only a failure takes that long
 DIGEST = "sha256:" + "0" * 64
 
-# What the move takes away, to be read in the service's README: a resource of this type that is
+# What the move destroys, as docs/moving.md says: a resource of this type that is
 # neither in place nor changed in place afterwards.
 TO_FARGATE = {
     "aws_cloudwatch_log_group",
