@@ -1,4 +1,4 @@
-"""scripts/invoke.py of the rendered service, and `make invoke`."""
+"""tools/local/invoke.py: `make invoke`."""
 
 import json
 import os
@@ -11,13 +11,20 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, Render, need, run
+from click.testing import CliRunner, Result
+from conftest import SERVICE, TEMPLATE, Render, lend_environment, need, run
+from tools.errors import ToolError
+from tools.local import invoke as tool
 
-SCRIPT = SERVICE / "scripts" / "invoke.py"
-VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 EVENTS = [path.name for path in sorted((SERVICE / "events").glob("*.json"))]
+ARCHITECTURE, OTHER_ARCHITECTURE = ("x86_64", "arm64")
+if os.uname().machine in ("arm64", "aarch64"):
+    ARCHITECTURE, OTHER_ARCHITECTURE = OTHER_ARCHITECTURE, ARCHITECTURE
+RUNNING = "{}.{}".format(*sys.version_info)
+CHOICES = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
+OLDEST = min(CHOICES["python_version"], key=lambda version: int(version.partition(".")[2]))
 
-# What the sample events come to: the messages that fail.
+# The messages in the sample events that fail.
 FAILURES = {
     "enveloped_message.json": [],
     "mixed_batch.json": [f"00000000-0000-4000-8000-00000000000{number}" for number in (2, 3, 4)],
@@ -31,98 +38,78 @@ def handler(event, context):
     print("hello", os.environ.get("TABLE"))
     if event == "raise":
         raise ValueError("it is broken")
-    if event == "exit":
-        sys.exit(3)
     if event == "sleep":
         print("pid", os.getpid(), flush=True)
-        time.sleep(60)
+        time.sleep(600)
     return {"ü": event}
 """
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Make a folder with a package in dist/ and an event."""
-    (tmp_path / "dist").mkdir()
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a service's folder with a package that is built, events and local.env; work in it."""
     (tmp_path / "events").mkdir()
-    write_handler(tmp_path, HANDLER)
+    with zipfile.ZipFile(tmp_path / "lambda.zip", "w") as archive:
+        archive.writestr("handler.py", HANDLER)
     (tmp_path / "events" / "one.json").write_text('{"a": 1}')
     (tmp_path / "events" / "two.json").write_text('"raise"')
+    (tmp_path / "local.env").write_text('# a comment\n\nTABLE="orders"=x\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tool, "runnable", lambda: Path("lambda.zip"))
     return tmp_path
 
 
-def write_handler(folder: Path, text: str) -> None:
-    with zipfile.ZipFile(folder / "dist" / "lambda.zip", "w") as archive:
-        archive.writestr("handler.py", text)
+def invoke(event: str = "events/one.json") -> Result:
+    """Run the command as make does."""
+    return CliRunner().invoke(tool.command, env={"EVENT": event})
 
 
-def invoke(folder: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run invoke.py in a folder."""
-    return subprocess.run(
-        [sys.executable, SCRIPT, *options],
-        cwd=folder,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-
-
-def refuse(folder: Path, *options: str | Path) -> str:
-    """Run invoke.py, which must fail with one message; return that."""
-    done = invoke(folder, *options)
-    assert done.returncode == 1, done
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    message = done.stderr.strip()
-    assert message.startswith("invoke: ")
-    return message
+def refused(event: str = "events/one.json") -> str:
+    """Run the command, which must fail with a sentence; return that."""
+    result = invoke(event)
+    assert isinstance(result.exception, ToolError), result
+    return str(result.exception)
 
 
 # ---- what it prints -------------------------------------------------------------------------
 
 
 def test_it_prints_what_lambda_logs_and_the_response(folder: Path) -> None:
-    (folder / "local.env").write_text('# a comment\n\nTABLE="orders"=x\n')
-    done = invoke(
-        folder,
-        *("--event", "events/one.json", "--environment-file", "local.env"),
-        *("--memory-size", "192"),
-    )
-    assert done.returncode == 0, done.stderr
-    start, hello, end, report, word, *response = done.stdout.splitlines()
+    result = invoke()
+    assert result.exception is None
+    start, hello, end, report, word, *response = result.stdout.splitlines()
     request = re.fullmatch(r"START RequestId: (\S+) Version: \$LATEST", start)
     assert request
     assert hello == 'hello "orders"=x'
     assert end == f"END RequestId: {request[1]}"
     figures = re.fullmatch(
         rf"REPORT RequestId: {request[1]}\tDuration: ([\d.]+) ms\tBilled Duration: (\d+) ms"
-        r"\tMemory Size: 192 MB\tMax Memory Used: (\d+) MB\tInit Duration: ([\d.]+) ms",
+        r"\tMemory Size: 256 MB\tMax Memory Used: (\d+) MB\tInit Duration: ([\d.]+) ms",
         report,
     )
     assert figures
     duration, billed, memory, init = map(float, figures.groups())
     assert duration + init <= billed <= duration + init + 1
-    assert 5 < memory < 192
+    assert 5 < memory < 256
     assert word == "Response:"
     assert json.loads("".join(response)) == {"ü": {"a": 1}}
 
 
 def test_a_handler_that_raises_is_an_error_after_the_report(folder: Path) -> None:
-    done = invoke(folder, "--event", "events/two.json")
-    assert done.returncode == 1
-    assert "hello None" in done.stdout
-    assert "REPORT RequestId" in done.stdout
-    assert "Response:" not in done.stdout
-    assert done.stderr == "invoke: the function failed: ValueError: it is broken\n"
+    result = invoke("events/two.json")
+    assert str(result.exception) == "The handler failed: ValueError: it is broken"
+    assert "hello" in result.stdout
+    assert "REPORT RequestId" in result.stdout
+    assert "Response:" not in result.stdout
 
 
 # ---- bad input ------------------------------------------------------------------------------
 
 
 def test_an_event_file_that_is_missing(folder: Path) -> None:
-    message = refuse(folder, "--event", "events/three.json")
-    assert "There is no event file events/three.json" in message
-    assert "There are: events/one.json, events/two.json." in message
+    assert refused("events/three.json") == (
+        "There is no event file events/three.json. events has: events/one.json, events/two.json."
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,71 +119,41 @@ def test_an_event_file_that_is_missing(folder: Path) -> None:
 )
 def test_an_event_file_that_is_not_json(folder: Path, content: bytes) -> None:
     (folder / "events" / "one.json").write_bytes(content)
-    assert "events/one.json is not JSON: " in refuse(folder, "--event", "events/one.json")
-
-
-def test_an_event_that_is_a_folder(folder: Path) -> None:
-    assert "events: Is a directory" in refuse(folder, "--event", "events")
+    assert refused().startswith("events/one.json must be JSON: ")
 
 
 @pytest.mark.parametrize("line", ["TABLE", "=orders", "MY TABLE=orders", "export TABLE=x"])
-def test_a_line_of_the_environment_file_that_sets_nothing(folder: Path, line: str) -> None:
+def test_a_line_of_local_env_that_sets_nothing(folder: Path, line: str) -> None:
     (folder / "local.env").write_text(f"# first\n{line}\n")
-    message = refuse(folder, "--event", "events/one.json", "--environment-file", "local.env")
-    assert f"local.env, line 2: '{line}' is not of the form NAME=value." in message
+    assert refused() == f"local.env, line 2, is '{line}': it must be NAME=value."
 
 
-def test_an_environment_file_that_is_missing(folder: Path) -> None:
-    message = refuse(folder, "--event", "events/one.json", "--environment-file", "no.env")
-    assert "There is no environment file no.env." in message
-
-
-def test_a_package_that_is_missing_or_no_zip(folder: Path) -> None:
-    package = folder / "dist" / "lambda.zip"
-    package.write_bytes(b"PK")
-    assert "dist/lambda.zip is not a zip. Run `make package`." in refuse(
-        folder, "--event", "events/one.json"
-    )
-    package.unlink()
-    assert "There is no dist/lambda.zip. Run `make package`." in refuse(
-        folder, "--event", "events/one.json"
-    )
-
-
-@pytest.mark.parametrize(
-    ("handler", "said"),
-    [
-        ("raise KeyError('TABLE')", "invoke: the function failed: KeyError: 'TABLE'"),
-        ("import not_packed", "Runtime.ImportModuleError"),
-        ("def handler(:", "Runtime.UserCodeSyntaxError"),
-        ("import os; os._exit(3)", "Runtime.ExitError"),
-        ("def handler(event, context): raise SystemExit(3)", "Runtime.ExitError"),
-        (
-            "import time\ndef handler(event, context): time.sleep(60)",
-            "Task timed out after 1.00 seconds",
-        ),
-    ],
-    ids=["raises", "import", "syntax", "exits", "handler exits", "sleeps"],
-)
-def test_a_handler_that_cannot_work(folder: Path, handler: str, said: str) -> None:
-    write_handler(folder, handler)
-    before = (folder / "dist" / "lambda.zip").read_bytes()
-    message = refuse(folder, "--event", "events/one.json", "--timeout", "1")
-    assert said in message
-    assert (folder / "dist" / "lambda.zip").read_bytes() == before
+def test_a_local_env_that_is_missing(folder: Path) -> None:
+    (folder / "local.env").unlink()
+    assert refused().startswith("There is no local.env")
 
 
 def test_ctrl_c_ends_it_and_the_function(folder: Path) -> None:
     (folder / "events" / "one.json").write_text('"sleep"')
     temporary = folder / "tmp"
     temporary.mkdir()
+    code = (
+        "import sys, pathlib, tools.__main__ as tools; from tools.local import invoke; "
+        "invoke.runnable = lambda: pathlib.Path('lambda.zip'); sys.exit(tools.main(['invoke']))"
+    )
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--event", "events/one.json"],
-        cwd=folder,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(temporary)},
+        [sys.executable, "-B", "-c", code],
+        env={
+            **os.environ,
+            "EVENT": "events/one.json",
+            "PYTHONPATH": str(SERVICE),
+            "TMPDIR": str(temporary),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A run in the background ignores it, and so would all below it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     pid = None
     end = time.monotonic() + 120
@@ -207,7 +164,7 @@ def test_ctrl_c_ends_it_and_the_function(folder: Path) -> None:
     assert pid
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
-    assert (process.returncode, out, err) == (130, "", "")
+    assert (process.returncode, out, err.strip()) == (130, "", "")
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid[1]), 0)
     assert list(temporary.iterdir()) == []
@@ -225,17 +182,32 @@ def check_response(out: str, event: str) -> None:
     response = json.loads(out[out.index("Response:\n") + len("Response:\n") :])
     failed = [item["itemIdentifier"] for item in response["batchItemFailures"]]
     assert failed == FAILURES[event]
-    assert "Init Duration: " in out
     assert out.count('"Message failed"') == len(failed)
     # Nothing of a message's payload is in the logs.
     assert "19.90" not in out
 
 
-def need_python(folder: Path, version: str) -> None:
-    """Skip the test where the machine has no Python of that version."""
-    assert (folder / "scripts" / "find_python.sh").exists()
+@pytest.mark.slow
+def test_make_invoke_runs_each_sample_event(fresh: Render) -> None:
+    need("make")
+    folder = fresh(python_version=RUNNING, architecture=ARCHITECTURE)
+    lend_environment(folder)
+    for event in EVENTS:
+        check_response(run("make", "invoke", f"EVENT=events/{event}", cwd=folder).stdout, event)
+    done = subprocess.run(
+        ["make", "invoke", "EVENT=events/none.json"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("There is no event file events/none.json. events has: events/")
+
+
+@pytest.mark.slow
+def test_the_service_runs_on_the_oldest_python_that_it_may_have(fresh: Render) -> None:
+    """Its unit tests pass, and its package works; that is for the other CPU architecture."""
+    need("make")
+    folder = fresh(python_version=OLDEST, architecture=OTHER_ARCHITECTURE)
     found = subprocess.run(
-        ["sh", "scripts/find_python.sh", version],
+        ["sh", "tools/find_python.sh", OLDEST],
         cwd=folder,
         env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
         capture_output=True,
@@ -243,29 +215,7 @@ def need_python(folder: Path, version: str) -> None:
     )
     if found.returncode:
         # Under CI=true as well: one version is enough to develop the template.
-        pytest.skip(f"this machine has no Python {version}: {found.stderr.strip()}")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_make_invoke_runs_each_sample_event(fresh: Render, version: str) -> None:
-    need("make")
-    folder = fresh(python_version=version)
-    need_python(folder, version)
-    for event in EVENTS:
-        check_response(run("make", "invoke", f"EVENT=events/{event}", cwd=folder).stdout, event)
-    packages = {path: path.read_bytes() for path in (folder / "dist").glob("*.zip")}
-    assert packages
-    said = make_fails("invoke", "EVENT=events/none.json", cwd=folder)
-    assert "There is no event file events/none.json. There are: events/" in said
-    (folder / "handler.py").write_text("def handler(:\n")
-    assert "handler.py" in make_fails("invoke", cwd=folder)
-    # Nor has make removed what it could not build anew.
-    assert packages == {path: path.read_bytes() for path in (folder / "dist").glob("*.zip")}
-
-
-def make_fails(*arguments: str, cwd: Path) -> str:
-    """Run make, which must fail; return what it said."""
-    done = subprocess.run(["make", *arguments], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode != 0
-    return done.stderr
+        pytest.skip(f"this machine has no Python {OLDEST}: {found.stderr.strip()}")
+    out = run("make", "test", "invoke", "EVENT=events/mixed_batch.json", cwd=folder).stdout
+    assert "dist/lambda-host.zip" in out
+    check_response(out[out.index("START RequestId") :], "mixed_batch.json")

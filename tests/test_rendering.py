@@ -45,8 +45,11 @@ ONLY_WITH = {
     "tests/unit/test_idempotency.py": ("idempotency", "yes"),
     ".dockerignore": ("compute", "fargate"),
     "Dockerfile": ("compute", "fargate"),
-    "tests/e2e/test_container.py": ("compute", "fargate"),
-    "tests/e2e/test_package.py": ("compute", "lambda"),
+    "tools/local/event_source.py": ("compute", "lambda"),
+    "tools/local/patches_fargate.py": ("compute", "fargate"),
+    "tools/local/patches_lambda.py": ("compute", "lambda"),
+    "tools/local/runtime_bootstrap.py": ("compute", "lambda"),
+    "tools/local/runtime_process.py": ("compute", "lambda"),
     "scripts/image.py": ("compute", "fargate"),
     "worker.py": ("compute", "fargate"),
     "terraform/lambda.tf": ("compute", "lambda"),
@@ -57,7 +60,11 @@ ONLY_WITH = {
 }
 
 # Files that take the place of another one in some services.
-VARIANTS = {"requirements-fargate.txt", "tests/e2e/compute_fargate.py"}
+VARIANTS = {
+    "requirements-fargate.txt",
+    "tests/e2e/compute_fargate.py",
+    "tools/local/runtime_fargate.py",
+}
 
 
 def listed_files() -> set[str]:

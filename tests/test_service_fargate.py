@@ -9,8 +9,9 @@ pytestmark = pytest.mark.slow
 def test_its_own_checks_pass_and_the_chain_carries_messages(render: Render) -> None:
     for tool in ("make", "terraform"):
         need(tool)
-    targets = ("install", "lint", "typecheck", "test", "validate", "e2e")
+    targets = ("install", "lint", "typecheck", "test", "validate", "e2e", "invoke")
     done = run("make", *targets, cwd=render(compute="fargate", idempotency="yes"))
     assert "Fargate arn:aws:ecs:" in done.stdout
-    assert "SIGTERM has ended the worker in good order" in done.stdout
+    assert 'Response:\n{\n  "batchItemFailures": []' in done.stdout
+    assert "SIGTERM: the worker has shut down cleanly" in done.stdout
     assert "was delivered 6 times was processed once" in done.stdout
