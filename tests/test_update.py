@@ -193,7 +193,7 @@ def edit(service: Path) -> None:
     )
     replace(terraform / "service.tf", r"(added_permissions = )\[\]$", rf"\1[{statement}]")
     replace(
-        terraform / "iam.tf", r'^resource "aws_iam_role_policy" "function"', r"# Reviewed.\n\g<0>"
+        terraform / "iam.tf", r'^resource "aws_iam_role_policy" "code"', r"# Reviewed.\n\g<0>"
     )
     replace(
         terraform / "variables.tf",

@@ -1,4 +1,4 @@
-# Settings that a service on Fargate refuses, each with a sentence that names the variable.
+# Settings that a service on Fargate refuses.
 
 mock_provider "aws" {
   mock_data "aws_sns_topic" {
@@ -13,16 +13,6 @@ variables {
   image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 }
 
-run "no_subnets" {
-  command = plan
-
-  variables {
-    subnet_ids = []
-  }
-
-  expect_failures = [var.subnet_ids]
-}
-
 run "no_image" {
   command = plan
 
@@ -33,10 +23,11 @@ run "no_image" {
   expect_failures = [aws_ecs_task_definition.this]
 }
 
-run "numbers_below_their_limits" {
+run "below_the_limits" {
   command = plan
 
   variables {
+    subnet_ids                 = []
     cpu                        = 128
     timeout                    = 0
     visibility_timeout_seconds = 10
@@ -48,6 +39,7 @@ run "numbers_below_their_limits" {
   }
 
   expect_failures = [
+    var.subnet_ids,
     var.cpu,
     var.timeout,
     var.visibility_timeout_seconds,
@@ -59,11 +51,13 @@ run "numbers_below_their_limits" {
   ]
 }
 
-run "numbers_above_their_limits" {
+run "above_the_limits" {
   command = plan
 
   variables {
-    timeout                    = 42601 # SQS's twelve hours, less a margin
+    cpu                        = 1024
+    memory                     = 1024  # too little for this cpu
+    timeout                    = 42601 # SQS's twelve hours, less ten minutes, and one second
     visibility_timeout_seconds = 43201
     stop_timeout               = 121
     batch_size                 = 11
@@ -72,6 +66,7 @@ run "numbers_above_their_limits" {
   }
 
   expect_failures = [
+    var.memory,
     var.timeout,
     var.visibility_timeout_seconds,
     var.stop_timeout,
@@ -81,7 +76,7 @@ run "numbers_above_their_limits" {
   ]
 }
 
-run "values_that_do_not_exist_on_fargate" {
+run "values_of_the_wrong_form_on_fargate" {
   command = plan
 
   variables {
@@ -90,6 +85,8 @@ run "values_that_do_not_exist_on_fargate" {
     cluster_arn        = "arn:aws:ecs:eu-central-1:123456789012:cluster/in-another-region"
     image_digest       = "latest"
     live_version       = "this-one:7"
+    cpu                = 8192
+    memory             = 17408 # between two sizes
     max_capacity       = 0
   }
 
@@ -99,30 +96,9 @@ run "values_that_do_not_exist_on_fargate" {
     var.cluster_arn,
     var.image_digest,
     var.live_version,
+    var.memory,
     var.max_capacity,
   ]
-}
-
-run "memory_that_does_not_go_with_cpu" {
-  command = plan
-
-  variables {
-    cpu    = 1024
-    memory = 1024
-  }
-
-  expect_failures = [var.memory]
-}
-
-run "memory_between_two_steps" {
-  command = plan
-
-  variables {
-    cpu    = 8192
-    memory = 17408
-  }
-
-  expect_failures = [var.memory]
 }
 
 run "min_capacity_above_max_capacity" {

@@ -1,4 +1,4 @@
-# Settings that a service on Lambda refuses, each with a sentence that names the variable.
+# Settings that a service on Lambda refuses.
 
 mock_provider "aws" {
   mock_data "aws_sns_topic" {
@@ -13,20 +13,11 @@ variables {
   package_file   = "tests/refused.tftest.hcl" # any file will do
 }
 
-run "missing_package" {
+run "below_the_limits" {
   command = plan
 
   variables {
-    package_file = "missing.zip"
-  }
-
-  expect_failures = [var.package_file]
-}
-
-run "numbers_below_their_limits" {
-  command = plan
-
-  variables {
+    package_file        = "missing.zip"
     memory_size         = 64
     timeout             = 0
     batch_size          = 0
@@ -34,6 +25,7 @@ run "numbers_below_their_limits" {
   }
 
   expect_failures = [
+    var.package_file,
     var.memory_size,
     var.timeout,
     var.batch_size,
@@ -41,7 +33,7 @@ run "numbers_below_their_limits" {
   ]
 }
 
-run "numbers_above_their_limits" {
+run "above_the_limits" {
   command = plan
 
   variables {
@@ -50,6 +42,7 @@ run "numbers_above_their_limits" {
     batch_size          = 10001
     maximum_concurrency = 1001
     canary_weight       = 1
+    description         = join("", [for _ in range(257) : "x"])
   }
 
   expect_failures = [
@@ -58,70 +51,45 @@ run "numbers_above_their_limits" {
     var.batch_size,
     var.maximum_concurrency,
     var.canary_weight,
+    var.description,
   ]
 }
 
-run "values_that_do_not_exist_on_lambda" {
+run "values_of_the_wrong_form_on_lambda" {
   command = plan
 
   variables {
     python_version                     = "3.9"
     live_version                       = "$LATEST"
-    description                        = join("", [for _ in range(257) : "x"])
     tracing_mode                       = "On"
-    maximum_batching_window_in_seconds = 301
     layers                             = ["arn:aws:lambda:us-east-1:123456789012:layer:without-version"]
+    maximum_batching_window_in_seconds = 301
   }
 
   expect_failures = [
     var.python_version,
     var.live_version,
-    var.description,
     var.tracing_mode,
-    var.maximum_batching_window_in_seconds,
     var.layers,
+    var.maximum_batching_window_in_seconds,
   ]
 }
 
-run "large_batch_without_window" {
+run "settings_that_do_not_go_together" {
   command = plan
 
   variables {
-    batch_size                         = 11
-    maximum_batching_window_in_seconds = 0
-  }
-
-  expect_failures = [var.maximum_batching_window_in_seconds]
-}
-
-run "snap_start_on_python_3_11" {
-  command = plan
-
-  variables {
+    batch_size     = 11 # without a window
     snap_start     = true
     python_version = "3.11"
+    subnet_ids     = ["subnet-1"] # without security groups
+    canary_weight  = 0.1          # without live_version
   }
 
-  expect_failures = [var.snap_start]
-}
-
-run "subnets_without_security_groups" {
-  command = plan
-
-  variables {
-    subnet_ids         = ["subnet-1"]
-    security_group_ids = []
-  }
-
-  expect_failures = [var.security_group_ids]
-}
-
-run "canary_without_live_version" {
-  command = plan
-
-  variables {
-    canary_weight = 0.1
-  }
-
-  expect_failures = [var.canary_weight]
+  expect_failures = [
+    var.maximum_batching_window_in_seconds,
+    var.snap_start,
+    var.security_group_ids,
+    var.canary_weight,
+  ]
 }

@@ -10,18 +10,26 @@ run "workspace_that_is_not_an_environment" {
   expect_failures = [var.environments]
 }
 
-run "names" {
+run "values_of_the_wrong_form" {
   command = plan
 
   variables {
-    service              = "order_events"
-    product              = "a\"b"
-    owner                = ""
-    aws_region           = "us-east"
-    allowed_account_ids  = ["12345"]
-    sns_topic_name       = "orders.fifo"
-    iam_path             = "services"
-    permissions_boundary = "limit"
+    service                      = "order_events"
+    product                      = "a\"b"
+    owner                        = ""
+    aws_region                   = "us-east"
+    allowed_account_ids          = ["12345"]
+    sns_topic_name               = "orders.fifo"
+    iam_path                     = "services"
+    permissions_boundary         = "limit"
+    architecture                 = "riscv64"
+    log_level                    = "LOUD"
+    log_retention_in_days        = 31
+    log_destination_arn          = "arn:aws:s3:::bucket"
+    alarm_actions                = ["on-call"]
+    max_receive_count            = 1
+    message_age_alarm_in_seconds = 10
+    event_types                  = [] # none
   }
 
   expect_failures = [
@@ -33,27 +41,33 @@ run "names" {
     var.sns_topic_name,
     var.iam_path,
     var.permissions_boundary,
+    var.architecture,
+    var.log_level,
+    var.log_retention_in_days,
+    var.log_destination_arn,
+    var.alarm_actions,
+    var.max_receive_count,
+    var.message_age_alarm_in_seconds,
+    var.event_types,
   ]
 }
 
-run "service_with_a_long_name" {
+run "above_the_limits_and_topic_in_another_region" {
   command = plan
 
   variables {
-    service = "a234567890-234567890-234567890-2345678901"
+    service           = "a234567890-234567890-234567890-2345678901"
+    max_receive_count = 1001
+    sns_topic_arn     = "arn:aws:sns:eu-central-1:123456789012:theirs"
+    event_types       = ["a*b"] # a star inside
   }
 
-  expect_failures = [var.service]
-}
-
-run "topic_in_another_region" {
-  command = plan
-
-  variables {
-    sns_topic_arn = "arn:aws:sns:eu-central-1:123456789012:theirs"
-  }
-
-  expect_failures = [var.sns_topic_arn]
+  expect_failures = [
+    var.service,
+    var.max_receive_count,
+    var.sns_topic_arn,
+    var.event_types,
+  ]
 }
 
 run "fifo_topic" {
@@ -61,9 +75,13 @@ run "fifo_topic" {
 
   variables {
     sns_topic_arn = "arn:aws:sns:us-east-1:123456789012:theirs.fifo"
+    event_types   = ["a,b"] # a comma
   }
 
-  expect_failures = [var.sns_topic_arn]
+  expect_failures = [
+    var.sns_topic_arn,
+    var.event_types,
+  ]
 }
 
 run "two_topics" {
@@ -75,70 +93,4 @@ run "two_topics" {
   }
 
   expect_failures = [var.sns_topic_arn]
-}
-
-run "no_event_types" {
-  command = plan
-
-  variables {
-    event_types = []
-  }
-
-  expect_failures = [var.event_types]
-}
-
-run "event_type_with_a_star_inside" {
-  command = plan
-
-  variables {
-    event_types = ["a*b"]
-  }
-
-  expect_failures = [var.event_types]
-}
-
-run "event_type_with_a_comma" {
-  command = plan
-
-  variables {
-    event_types = ["a,b"]
-  }
-
-  expect_failures = [var.event_types]
-}
-
-run "number_above_its_limit" {
-  command = plan
-
-  variables {
-    max_receive_count = 1001
-  }
-
-  expect_failures = [
-    var.max_receive_count,
-  ]
-}
-
-run "numbers_below_and_values_that_do_not_exist" {
-  command = plan
-
-  variables {
-    max_receive_count            = 1
-    message_age_alarm_in_seconds = 10
-    architecture                 = "riscv64"
-    log_level                    = "LOUD"
-    log_retention_in_days        = 31
-    log_destination_arn          = "arn:aws:s3:::bucket"
-    alarm_actions                = ["on-call"]
-  }
-
-  expect_failures = [
-    var.max_receive_count,
-    var.message_age_alarm_in_seconds,
-    var.architecture,
-    var.log_level,
-    var.log_retention_in_days,
-    var.log_destination_arn,
-    var.alarm_actions,
-  ]
 }
