@@ -142,7 +142,7 @@ class Deployed:
 
 @cache
 def client(name: str) -> Any:
-    """Return a client of boto3's; kept for the length of a test."""
+    """Return a client of boto3's; kept, since making one takes longer than most calls to moto."""
     return boto3.client(name, region_name=REGION)
 
 
@@ -232,8 +232,6 @@ def deploy(folder: Path) -> tuple[dict[str, str], Path, dict[str, str]]:
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No waiting, no credentials of the developer's, and a default region that is the wrong one."""
     monkeypatch.chdir(tmp_path)
-    for cached in (client, service.client):
-        cached.cache_clear()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
@@ -246,6 +244,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, on_sigterm)  # main() has set its own
+
+
+@pytest.fixture
+def new_clients() -> Iterator[None]:
+    """Let clients be made anew, with this test's credentials and endpoint, and for it alone."""
+    client.cache_clear()
+    service.client.cache_clear()
+    yield
+    client.cache_clear()
+    service.client.cache_clear()
 
 
 @pytest.fixture
@@ -286,6 +294,7 @@ def test_the_environment_is_the_one_that_make_exports(
     assert deployed.refused("status") == "ENV is 'staging': it must be dev or prod.\n"
 
 
+@pytest.mark.usefixtures("new_clients")
 def test_no_credentials_is_one_sentence(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1165,7 +1174,9 @@ def test_a_version_that_is_not_there_is_refused_with_the_list(deployed: Deployed
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_clients: None
+) -> Iterator[dict[str, str]]:
     """Deploy to moto's server, which other processes reach; return Terraform's outputs."""
     running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     running.start()
@@ -1218,6 +1229,7 @@ def test_ctrl_c_ends_logs_cleanly(server: dict[str, str]) -> None:
     assert (running.returncode, errors) == (0, "")
 
 
+@pytest.mark.usefixtures("new_clients")
 def test_aws_that_cannot_be_reached(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ from test_operate import (  # noqa: F401
     _quick,
     client,
     deploy,
+    new_clients,
 )
 from tools.build.image import image_digest
 from tools.deploy import terraform
@@ -182,6 +183,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 ##### Which service
 
 
+@pytest.mark.usefixtures("new_clients")
 def test_no_credentials_and_another_account_are_one_sentence(
     deployed: OnFargate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
