@@ -1,52 +1,59 @@
-"""Say what is missing on this machine, and how to get it: what `make doctor` runs.
+"""Says what is missing on this machine and for an environment, and how to get it: ``make doctor``.
 
-    python scripts/doctor.py dev
-
-Any Python from 3.9 on will do, since the right one may be what is missing; asking AWS takes boto3,
-which comes with `make install`. It changes nothing, here or there.
-
-Exit code 0: nothing is missing; 1: something is; 130: Ctrl-C.
+Any Python from 3.9 on can run it, since the right one may be what is missing; asking AWS takes
+boto3, which comes with ``make install``. It changes nothing, here or in AWS.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-COLOURS = {"ok": "32", "missing": "31", "unknown": "33"}
-SECONDS = 30  # that a program may take to answer
+from tools.errors import ToolError, explain
 
 
-@dataclass
-class Finding:
-    """One line of the answer. ``state`` is ok, missing or unknown; ``fix`` says what to do."""
+def show(title: str, checks: dict[str, Callable[[], str]]) -> int:
+    """Make checks and print a line for each; return how many things are missing.
 
-    name: str
-    state: str
-    text: str
-    fix: str = ""
+    A check returns what there is, or raises a ToolError: what is missing and, on another line, what
+    to do about it. Whatever else goes wrong in it stops nothing.
+    """
+    print(title)
+    missing = 0
+    for name, check in checks.items():
+        try:
+            state, text = "ok", check()
+        except ToolError as error:
+            state, text = "missing", str(error)
+            missing += 1
+        except ImportError:
+            state, text = "unknown", "could not be checked: run `make install` first"
+        except Exception as error:
+            state, text = "unknown", f"could not be checked: {error}"
+        text = text.replace("\n", f"\n{'':25}")
+        print(f"  {state:<7}  {name:<12}  {text}", flush=True)
+    return missing
 
 
 def output(*command: str, **environment: str) -> tuple[bool, str]:
-    """Run a program; return whether it succeeded, and what it printed."""
+    """Run a program, for 30 s at most; return whether it succeeded, and what it printed."""
     try:
         done = subprocess.run(
             command,
-            cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=SECONDS,
+            timeout=30,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, str(error)
@@ -54,245 +61,153 @@ def output(*command: str, **environment: str) -> tuple[bool, str]:
 
 
 def read(path: str) -> str:
-    """Return a file's text without comments, "" if it can't be read."""
-    try:
-        text = (ROOT / path).read_text(encoding="utf-8")
-    except (OSError, UnicodeError):
-        return ""
+    """Return a file's text without comments."""
+    text = Path(path).read_text(encoding="utf-8")
     return re.sub(r"(?m)^\s*(#|//).*$", "", text).strip()
 
 
-def setting(text: str, name: str) -> str:
-    """Return a text that is set in HCL, ``name = "text"``; "" if it is not."""
-    found = re.search(rf'(?m)^\s*{name}\s*=\s*"(.*?)"', text)
+def quoted(text: str, after: str) -> str:
+    """Return the first text in quotes right after a pattern, "" if there is none."""
+    found = re.search(rf'(?ms){after}\s*"(.*?)"', text)
     return found[1] if found else ""
-
-
-def numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 # On this machine
 
 
-def python() -> Finding:
-    version = read(".python-version")
-    # uv, where it is installed, is not to install a Python now.
+def python() -> str:
+    # uv, where it is installed, must not install a Python now.
     never = {"UV_PYTHON_DOWNLOADS": "never", "UV_OFFLINE": "1"}
-    found, text = output("sh", "scripts/find_python.sh", version, **never)
-    name = f"Python {version}"
+    found, text = output("sh", "tools/find_python.sh", read(".python-version"), **never)
     if found:
-        return Finding(name, "ok", text)
+        return text
     if shutil.which("uv"):
-        return Finding(name, "ok", "not here yet; `make install` lets uv get it")
-    return Finding(name, "missing", "none that makes virtual environments", text.split(": ", 1)[-1])
+        return "not here yet: `make install` lets uv get it"
+    raise ToolError(text)
 
 
-def virtual_environment() -> Finding:
-    made, locks = ROOT / ".venv/installed", ("requirements-dev.txt", ".python-version")
+def virtual_environment() -> str:
+    made, locks = Path(".venv/installed"), ("requirements-dev.txt", ".python-version")
     if not made.exists():
-        return Finding(".venv", "missing", "not made yet", "Run `make install`.")
-    if any((ROOT / lock).stat().st_mtime > made.stat().st_mtime for lock in locks):
-        return Finding(".venv", "missing", "older than what it is made of", "Run `make install`.")
-    return Finding(".venv", "ok", "has what requirements-dev.txt asks for")
+        raise ToolError("not made yet\nRun `make install`.")
+    if any(Path(lock).stat().st_mtime > made.stat().st_mtime for lock in locks):
+        raise ToolError("older than requirements-dev.txt\nRun `make install`.")
+    return "has what requirements-dev.txt asks for"
 
 
-def terraform() -> Finding:
+def terraform() -> str:
     wanted = read(".terraform-version")
-    needed = setting(read("terraform/versions.tf"), "required_version")
-    get = "https://developer.hashicorp.com/terraform/install"
-    fix = f"Install version {wanted}: {get}, or with tfenv or mise, which read .terraform-version."
+    needed = quoted(read("terraform/versions.tf"), r"^\s*required_version\s*=")
+    fix = f"Install version {wanted}: https://developer.hashicorp.com/terraform/install"
     if shutil.which("terraform") is None:
-        return Finding("Terraform", "missing", "not on the PATH", fix)
-    done, text = output("terraform", "version", "-json")
+        raise ToolError(f"not on the PATH\n{fix}")
+    _, text = output("terraform", "version", "-json")
     try:
         version = str(json.loads(text[text.index("{") :])["terraform_version"])
     except (ValueError, KeyError):
-        return Finding("Terraform", "missing", "`terraform version` fails: " + text[:200], fix)
-    if not done or numbers(version) < numbers(needed):
-        return Finding("Terraform", "missing", f"{version}, but it must be {needed}", fix)
-    note = "" if version == wanted else f"; the workflow has {wanted}"
-    return Finding("Terraform", "ok", version + note)
+        raise ToolError(f"`terraform version` fails: {text[:200]}\n{fix}") from None
+    has, needs = ([int(n) for n in re.findall(r"\d+", text)] for text in (version, needed))
+    if has < needs:
+        raise ToolError(f"{version}, but it must be {needed}\n{fix}")
+    return version if version == wanted else f"{version}; the workflow has {wanted}"
 
 
-def image_tools() -> Iterator[Finding]:
-    """Look for what `make image` and `make push` of a service on Fargate need."""
-    get = "Install Docker with buildx: https://docs.docker.com/engine/install/"
-    if shutil.which("docker") is None:
-        yield Finding("Docker", "missing", "not on the PATH", get)
-    elif not output("docker", "buildx", "version")[0]:
-        yield Finding("Docker", "missing", "without buildx", get)
-    elif not output("docker", "info")[0]:
-        yield Finding("Docker", "missing", "its daemon does not answer", "Start Docker.")
-    else:
-        yield Finding("Docker", "ok", "with buildx")
-    if shutil.which("skopeo") is None:
-        get = "Install skopeo: https://github.com/containers/skopeo/blob/main/install.md"
-        yield Finding("skopeo", "missing", "not on the PATH", get)
-    else:
-        yield Finding("skopeo", "ok", output("skopeo", "--version")[1])
-
-
-# On AWS
+# In AWS
 
 
 class Aws:
-    """What an environment's files say, and what AWS says to it."""
+    """What an environment's files say, and what AWS says to that."""
 
     def __init__(self, environment: str) -> None:
-        folder = "terraform/environments"
         self.environment = environment
-        self.tfvars_path = f"{folder}/{environment}.tfvars"
-        self.backend_path = f"{folder}/{environment}.s3.tfbackend"
+        self.tfvars_path = f"terraform/environments/{environment}.tfvars"
+        self.backend_path = f"terraform/environments/{environment}.s3.tfbackend"
         self.tfvars, self.backend = read(self.tfvars_path), read(self.backend_path)
         variables = read("terraform/variables.tf")
-        default = re.search(r'variable "aws_region" \{.*?default\s*=\s*"(.*?)"', variables, re.S)
-        self.region = setting(self.tfvars, "aws_region") or (default[1] if default else "")
-        self.arn = ""
+        default = quoted(variables, r'variable "aws_region" \{.*?^\s*default\s*=')
+        self.region = quoted(self.tfvars, r"^\s*aws_region\s*=") or default
+        self.arn = ""  # whose credentials these are, once they are known to be good
 
     def client(self, name: str, region: str) -> Any:
-        import boto3
-        from botocore.config import Config
+        if not self.arn and name != "sts":
+            raise RuntimeError("no credentials")
+        from tools.operate.service import client
 
-        config = Config(connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 2})
-        return boto3.client(name, region_name=region, config=config)
+        return client(name, region)
 
-    def findings(self) -> Iterator[Finding]:
-        """Look for each thing that a deployment needs; without credentials AWS is not asked."""
-        if self.region:
-            yield Finding("region", "ok", self.region)
-        else:
-            yield Finding("region", "missing", "none", f"Set aws_region in {self.tfvars_path}.")
-        credentials = attempt("credentials", self.credentials)
-        yield credentials
-        let_in = credentials.state == "ok"
-        bucket = setting(self.backend, "bucket")
-        if not bucket:
-            fix = f"Write its name into {self.backend_path}. The bucket must exist: README.md."
-            yield Finding("state bucket", "missing", "not named yet", fix)
-        elif let_in:
-            yield attempt("state bucket", lambda: self.bucket(bucket))
-        else:
-            yield Finding(
-                "state bucket", "unknown", f"{bucket}: not looked for, without credentials"
-            )
-        if let_in:
-            yield attempt("SNS topic", self.topic)
-        else:
-            yield Finding("SNS topic", "unknown", "not looked for, without credentials")
-
-    def credentials(self) -> Finding:
-        try:
-            from botocore.exceptions import BotoCoreError, ClientError
-
-            from operations.service import explain
-        except ImportError:
-            return Finding("credentials", "unknown", "boto3 is not here", "Run `make install`.")
+    def credentials(self) -> str:
         try:
             # Asked in the service's region: one that the account has not enabled refuses.
-            caller = self.client("sts", self.region or "us-east-1").get_caller_identity()
-        except (BotoCoreError, ClientError) as error:
-            refused = isinstance(error, ClientError)
-            fix = f"If they work elsewhere, {self.region} is not enabled for the account."
-            return Finding("credentials", "missing", explain(error), fix if refused else "")
-        account, self.arn = str(caller["Account"]), str(caller["Arn"])
-        allowed = re.search(r"(?m)^\s*allowed_account_ids\s*=\s*\[(.*?)\]", self.tfvars, re.S)
+            caller = self.client("sts", self.region).get_caller_identity()
+        except Exception as error:
+            if not (text := explain(error)):
+                raise
+            hint = f"\nIf they work elsewhere, the account has not enabled {self.region}."
+            raise ToolError(text + (hint if hasattr(error, "response") else "")) from None
+        account = str(caller["Account"])
+        allowed = re.search(r"(?ms)^\s*allowed_account_ids\s*=\s*\[(.*?)\]", self.tfvars)
         accounts = re.findall(r'"(\d+)"', allowed[1]) if allowed else []
         if accounts and account not in accounts:
-            text = f"of account {account}, but {self.environment} is in {' or '.join(accounts)}"
-            fix = f"Sign in there, or correct allowed_account_ids in {self.tfvars_path}."
-            return Finding("credentials", "missing", text, fix)
-        return Finding("credentials", "ok", f"account {account}, {self.arn}")
+            raise ToolError(
+                f"of account {account}, but {self.environment} is in {' or '.join(accounts)}\n"
+                f"Sign in there, or correct allowed_account_ids in {self.tfvars_path}."
+            )
+        self.arn = str(caller["Arn"])
+        return f"account {account}, {self.arn}"
 
-    def bucket(self, bucket: str) -> Finding:
-        from botocore.exceptions import ClientError
-
-        region = setting(self.backend, "region")
+    def bucket(self) -> str:
+        bucket = quoted(self.backend, r"^\s*bucket\s*=")
+        if not bucket:
+            raise ToolError(f"not named yet\nWrite its name into {self.backend_path}.")
+        s3 = self.client("s3", quoted(self.backend, r"^\s*region\s*="))
         try:
-            self.client("s3", region or self.region).head_bucket(Bucket=bucket)
-        except ClientError as error:
+            s3.head_bucket(Bucket=bucket)
+        except s3.exceptions.ClientError as error:
+            why = {
+                404: f"there is no {bucket}\nCreate it (the template's bootstrap does), or correct",
+                403: f"{bucket}: access denied\nAsk its owner for access, or correct",
+            }
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status == 404:
-                fix = f"Make it (the template's bootstrap does), or correct {self.backend_path}."
-                return Finding("state bucket", "missing", f"there is no {bucket}", fix)
-            if status in {301, 400}:
-                fix = f"Correct region in {self.backend_path}."
-                return Finding("state bucket", "missing", f"{bucket} is not in {region}", fix)
-            fix = "Ask its owner for s3:ListBucket, and the right to read and write the state."
-            return Finding("state bucket", "missing", f"{bucket} lets nobody like you in", fix)
-        return Finding("state bucket", "ok", bucket)
+            other = f"{bucket} is in another region\nCorrect region in"
+            raise ToolError(f"{why.get(status, other)} {self.backend_path}.") from None
+        return bucket
 
-    def topic(self) -> Finding:
-        from botocore.exceptions import ClientError
-
-        arn = setting(self.tfvars, "sns_topic_arn")
+    def topic(self) -> str:
+        sns = self.client("sns", self.region)
+        arn = quoted(self.tfvars, r"^\s*sns_topic_arn\s*=")
         if not arn:
-            default = re.search(r'var\.sns_topic_name, "(.*?)"', read("terraform/sns.tf"))
-            name = setting(self.tfvars, "sns_topic_name") or (default[1] if default else "")
-            name = name.replace("${local.environment}", self.environment)
-            _, partition, *_ = self.arn.split(":")
-            account = self.arn.split(":")[4]
+            default = quoted(read("terraform/sns.tf"), r"var\.sns_topic_name,")
+            default = default.replace("${local.environment}", self.environment)
+            name = quoted(self.tfvars, r"^\s*sns_topic_name\s*=") or default
+            _, partition, _, _, account, _ = self.arn.split(":", 5)
             arn = f"arn:{partition}:sns:{self.region}:{account}:{name}"
         try:
-            self.client("sns", self.region).get_topic_attributes(TopicArn=arn)
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code.startswith("NotFound"):
-                fix = f"Its owner makes it; another one: sns_topic_name in {self.tfvars_path}."
-                return Finding("SNS topic", "missing", f"there is no {arn}", fix)
-            return Finding("SNS topic", "unknown", f"{arn} can't be looked at: {code}")
-        return Finding("SNS topic", "ok", arn)
-
-
-def attempt(name: str, check: Any) -> Finding:
-    """Make a check; what goes wrong in it is told, and stops nothing."""
-    try:
-        finding: Finding = check()
-    except Exception as error:
-        return Finding(name, "unknown", f"can't be told: {type(error).__name__}: {error}")
-    return finding
-
-
-def report(title: str, findings: Iterator[Finding], coloured: bool) -> int:
-    """Print findings as they come; return how many things are missing."""
-    print(title)
-    missing = 0
-    for finding in findings:
-        missing += finding.state == "missing"
-        state = f"{finding.state:<7}"
-        if coloured:
-            state = f"\033[{COLOURS[finding.state]}m{state}\033[0m"
-        print(f"  {state}  {finding.name:<12}  {' '.join(finding.text.split())}", flush=True)
-        if finding.fix:
-            print(f"{'':25}{' '.join(finding.fix.split())}", flush=True)
-    return missing
-
-
-def local() -> Iterator[Finding]:
-    yield attempt("Python", python)
-    yield attempt(".venv", virtual_environment)
-    yield attempt("Terraform", terraform)
-    if (ROOT / "Dockerfile").exists():
-        yield from image_tools()
+            sns.get_topic_attributes(TopicArn=arn)
+        except sns.exceptions.NotFoundException:
+            raise ToolError(
+                f"there is no {arn}\nIts owner creates it; for another one set sns_topic_name in "
+                f"{self.tfvars_path}."
+            ) from None
+        return arn
 
 
 def main() -> int:
-    """Check everything for one environment; return the exit code."""
+    """Check everything for one environment; return 1 if something is missing."""
     environment = sys.argv[1] if len(sys.argv) > 1 else "dev"
-    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    coloured = terminal and not os.environ.get("NO_COLOR")
-    try:
-        missing = report("On this machine", local(), coloured)
-        missing += report(f"To deploy to {environment}", Aws(environment).findings(), coloured)
-        print("Nothing is missing." if not missing else f"Missing: {missing}.")
-    except BrokenPipeError:
-        # The reader has seen enough; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    aws = Aws(environment)
+    checks = {"Python": python, ".venv": virtual_environment, "Terraform": terraform}
+    with contextlib.suppress(ImportError):  # without .venv, which is missing then
+        from tools.operate import compute
+
+        checks |= compute.checks()
+    missing = show("On this machine", checks)
+    checks = {"credentials": aws.credentials, "state bucket": aws.bucket, "SNS topic": aws.topic}
+    missing += show(f"To deploy to {environment}", checks)
+    print(f"Missing: {missing}." if missing else "Nothing is missing.")
     return 1 if missing else 0
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)  # ends without a traceback
     sys.exit(main())

@@ -55,12 +55,9 @@ def build_image() -> Path:
     sources = [build(), Path("Dockerfile"), Path(".dockerignore")]
     if IMAGE.exists() and all(IMAGE.stat().st_mtime >= it.stat().st_mtime for it in sources):
         return IMAGE
-    if not shutil.which("docker") or not _docker("version"):
-        raise ToolError(
-            "Docker with buildx is missing: install it, see https://docs.docker.com/engine/install"
-        )
-    if not _docker("inspect", "oci-images"):
-        _docker("create", "--name", "oci-images", "--driver", "docker-container")
+    docker()
+    if not _succeeds("docker", "buildx", "inspect", "oci-images"):
+        _succeeds("docker", "buildx", "create", "--name", "oci-images", "--driver", "docker-container")
     new = CACHE / "image.tar"
     command = ["docker", "buildx", "build", "--builder", "oci-images", "--provenance=false"]
     command += ["--platform", f"linux/{project().architecture.replace('x86_64', 'amd64')}"]
@@ -71,9 +68,36 @@ def build_image() -> Path:
     return IMAGE
 
 
-def _docker(*command: str) -> bool:
-    """Run a command of buildx that answers quickly; return whether it succeeded."""
-    return not subprocess.run(["docker", "buildx", *command], capture_output=True).returncode
+def docker() -> str:
+    """Make sure that Docker can build images; ``make doctor`` looks for it, too.
+
+    :raises ToolError: it cannot.
+    """
+    if not shutil.which("docker") or not _succeeds("docker", "buildx", "version"):
+        raise ToolError(
+            "Docker with buildx is missing: install it, see https://docs.docker.com/engine/install"
+        )
+    if not _succeeds("docker", "info"):
+        raise ToolError("Docker's daemon does not answer: start Docker.")
+    return "with buildx"
+
+
+def skopeo() -> str:
+    """Return the path of skopeo, which copies images; ``make doctor`` looks for it, too.
+
+    :raises ToolError: it is missing.
+    """
+    path = shutil.which("skopeo")
+    if path is None:
+        raise ToolError(
+            "skopeo is missing: install it, for example with apt-get or brew, see "
+            "https://github.com/containers/skopeo/blob/main/install.md"
+        )
+    return path
+
+
+def _succeeds(*command: str) -> bool:
+    return not subprocess.run(command, capture_output=True).returncode
 
 
 def image_digest(archive: Path) -> str:
@@ -113,11 +137,7 @@ def push(archive: Path, repository: str) -> None:
     if _is_there(ecr, parts["name"], image):
         print(f"{parts['name']} has the image {image} already.")
         return
-    if shutil.which("skopeo") is None:
-        raise ToolError(
-            "skopeo is missing: install it, for example with apt-get or brew, see "
-            "https://github.com/containers/skopeo/blob/main/install.md"
-        )
+    skopeo()
     _copy(ecr, archive, parts["registry"], f"{repository}:{image.removeprefix('sha256:')}")
     if not _is_there(ecr, parts["name"], image):
         raise ToolError(

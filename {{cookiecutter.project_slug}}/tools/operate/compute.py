@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ def build_artifact() -> None:
 
 def release_variables() -> dict[str, str]:
     """Return the variables that a plan hands to Terraform: none, it reads the package itself."""
+    return {}
+
+
+def checks() -> dict[str, Callable[[], str]]:
+    """Return what `make doctor` looks for on a machine beside what every service needs: nothing."""
     return {}
 
 

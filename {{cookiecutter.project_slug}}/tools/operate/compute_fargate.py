@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ def release_variables() -> dict[str, str]:
     from tools.build.image import image_digest
 
     return {"image_digest": image_digest(ARTIFACT)}
+
+
+def checks() -> dict[str, Callable[[], str]]:
+    """Return what `make doctor` looks for on a machine beside what every service needs."""
+    from tools.build.image import docker, skopeo
+
+    return {"Docker": docker, "skopeo": skopeo}
 
 
 def before_apply(environment: Environment) -> None:
