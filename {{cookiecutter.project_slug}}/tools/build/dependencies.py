@@ -12,9 +12,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from importlib.util import cache_from_source
+from collections.abc import Iterable
 from pathlib import Path
 
 from tools.errors import ToolError
@@ -30,9 +30,9 @@ PROCESSORS = {"arm64": "aarch64", "x86_64": "x86_64"}
 # What uv says, and what it means: the first pattern that is found. {0} and {1} are its groups.
 EXPLAINED = {
     r"([\w.-]+)==(\S+) has no (?:usable )?wheels": (
-        "{0} {1} has no wheel for {target}. Packages are built from wheels only, since one that is "
-        "compiled here may not run there. Take another version of {0} (a limit in pyproject.toml, "
-        "then `make lock`), another package, or another Python version or architecture; or build "
+        "{0} {1} has no wheel for {target}. Packages are built from wheels only, since what is "
+        "compiled here may not run there. Choose another version of {0} (in pyproject.toml, then "
+        "`make lock`), another package, or another Python version or CPU architecture; or build "
         "the wheel yourself, put it on an index of your own and run `make lock`."
     ),
     r"Hash mismatch for `(\S+?)==(\S+?)`": (
@@ -54,28 +54,22 @@ EXPLAINED = {
 }
 
 
-def target_name(architecture: str) -> str:
-    """Return what is built for, in words."""
-    if not architecture:
-        return "this machine"
-    return f"Linux on {architecture}, Python {project().python_version}"
-
-
-def install(dependencies: list[str], architecture: str, into: Path) -> None:
+def install(architecture: str, into: Path) -> None:
     """Install the locked dependencies into a folder.
 
-    :param dependencies: the direct ones, as pyproject.toml has them.
     :param architecture: of the wheels; empty for this machine's.
     :raises ToolError: not all of them can be installed.
     """
     from uv import find_uv_bin
 
+    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    dependencies = pyproject["project"].get("dependencies", [])
     chosen = {re.split(r"[^\w.-]", text, maxsplit=1)[0].lower() for text in dependencies}
     excludes = into.with_suffix(".excludes")
     excludes.write_text("" if "boto3" in chosen else IN_THE_RUNTIME, encoding="utf-8")
     # Direct dependencies come from pyproject.toml, versions and hashes from the lock as
     # constraints: so uv itself finds a lock that no longer fits, and leftovers aren't installed.
-    command = [
+    command: list[str | Path] = [
         *(find_uv_bin(), "pip", "install", "--requirements", "pyproject.toml"),
         *("--constraints", "requirements.txt", "--excludes", excludes, "--require-hashes"),
         *("--only-binary", ":all:", "--no-installer-metadata", "--target", into),
@@ -84,8 +78,7 @@ def install(dependencies: list[str], architecture: str, into: Path) -> None:
     if architecture:
         if architecture not in PROCESSORS:
             raise ToolError(
-                f"architecture in pyproject.toml is {architecture!r}: it must be "
-                f"{' or '.join(PROCESSORS)}."
+                f"architecture in pyproject.toml is {architecture!r}: it must be arm64 or x86_64."
             )
         version = project().python_version
         level = MANYLINUX.get(version, MANYLINUX_DEFAULT)
@@ -102,6 +95,13 @@ def install(dependencies: list[str], architecture: str, into: Path) -> None:
     raise ToolError(explain(done.stderr, target_name(architecture)))
 
 
+def target_name(architecture: str) -> str:
+    """Return what is built for, in words."""
+    if not architecture:
+        return "this machine"
+    return f"Linux on {architecture}, Python {project().python_version}"
+
+
 def explain(uv_says: str, target: str) -> str:
     """Return a message for what uv wrote to stderr."""
     text = " ".join(uv_says[max(uv_says.find("error:"), 0) :].split())
@@ -112,75 +112,26 @@ def explain(uv_says: str, target: str) -> str:
 
 def write_layer(site: Path, output: Path) -> None:
     """Zip installed dependencies with their bytecode."""
-    content: dict[str, tuple[bytes, int]] = {}
-    for path in site.rglob("*"):
-        name = path.relative_to(site).as_posix()
-        # Scripts have a path of this machine in them, and RECORD their hashes.
-        if path.is_dir() or name.startswith(("bin/", ".")) or "__pycache__/" in name:
-            continue
-        data = path.read_bytes()
-        if name.endswith(".dist-info/RECORD"):
-            data = re.sub(rb"(?m)^bin/.*\n", b"", data)
-        # Only the owner's x bit: the others depend on the umask.
-        content[name] = data, 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
-    modules = sorted(name for name in content if name.endswith(".py"))
-    with ThreadPoolExecutor(1) as other, zipfile.ZipFile(output, "w") as archive:
-        compiling = other.submit(compile_all, site, modules)
-        for name, (data, mode) in sorted(content.items()):
-            _add(archive, name, data, mode)
+    for record in site.glob("*.dist-info/RECORD"):
+        # Scripts have a path of this machine in them, and this file has their hashes.
+        record.write_bytes(re.sub(rb"(?m)^bin/.*\n", b"", record.read_bytes()))
+    shutil.rmtree(site / "bin", ignore_errors=True)
+    (site / ".lock").unlink(missing_ok=True)
+    files = [path for path in site.rglob("*") if path.parent.name != "__pycache__"]
+    compiling = compile_all(site)
+    with zipfile.ZipFile(output, "w") as archive:
+        add(archive, site, files)
         # Libraries have modules for other Python versions: what can't be compiled isn't used.
-        compiled, _ = compiling.result()
-        for name, data in sorted(compiled.items()):
-            _add(archive, name, data)
+        compiling.communicate()
+        add(archive, site, site.rglob("__pycache__/*"))
 
 
-def compile_all(root: Path, names: list[str]) -> tuple[dict[str, bytes], str]:
-    """Compile modules below root to bytecode that is never compared with its source.
-
-    In a process of its own that starts the same each time: some bytes of marshal's output depend
-    on which strings the process has seen before.
-
-    :return: name in the zip -> bytecode, and what was said of what could not be compiled.
-    """
-    command = [sys.executable, "-I", "-S", "-X", "utf8", "-W", "ignore", "-m", "compileall", "-q"]
-    # Lambda unpacks the zip in /var/task: the path in tracebacks.
-    command += ["--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/var/task"]
-    done = subprocess.run(
-        [*command, "-i", "-"],
-        input="".join(f"{root / name}\n" for name in names),
-        env={},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-    )
-    compiled = (cache_from_source(name, optimization="") for name in names)
-    found = {name: (root / name).read_bytes() for name in compiled if (root / name).exists()}
-    return found, " ".join(done.stdout.split()).replace(f"{root}/", "")
-
-
-def compile_own(own: dict[str, bytes], folder: Path) -> dict[str, bytes]:
-    """Compile the service's own modules in a folder; return name in the zip -> bytecode.
-
-    :raises ToolError: one of them cannot be compiled.
-    """
-    for name, data in own.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    modules = [name for name in own if name.endswith(".py")]
-    compiled, problems = compile_all(folder, modules)
-    if len(compiled) < len(modules):
-        raise ToolError(f"The service's code cannot be compiled: {problems}")
-    return compiled
-
-
-def add_own(
-    layer: Path, files: dict[str, bytes], output: Path, *, bytecode: bool
-) -> dict[str, int]:
-    """Copy a layer and add the service's own files.
+def add_own(layer: Path, own: Path, output: Path, *, bytecode: bool) -> dict[str, int]:
+    """Copy a layer and add a folder with the service's own code.
 
     :param bytecode: whether to keep that of the layer.
     :return: name in the zip -> size, in bytes.
+    :raises ToolError: a file of the service has the name of one in the layer.
     """
     if bytecode:
         shutil.copyfile(layer, output)
@@ -190,17 +141,40 @@ def add_own(
                 if "__pycache__/" not in entry.filename:
                     copy.writestr(entry, archive.read(entry), compresslevel=6)
     with zipfile.ZipFile(output, "a") as archive:
-        if taken := files.keys() & archive.namelist():
-            raise ToolError(f"{min(taken, key=len)} is also a file of a dependency: rename yours.")
-        for name, data in sorted(files.items()):
-            _add(archive, name, data)
+        for name in archive.namelist():
+            if (own / name).is_file():
+                raise ToolError(f"{name} is also a file of a dependency: rename yours.")
+        add(archive, own, own.rglob("*"))
         return {entry.filename: entry.file_size for entry in archive.infolist()}
 
 
-def _add(archive: zipfile.ZipFile, name: str, data: bytes, mode: int = 0o644) -> None:
-    """Add an entry that tells nothing of when, where or by whom it was made."""
-    entry = zipfile.ZipInfo(name)  # dated 1980-01-01
-    entry.create_system = 3  # Unix, whatever this is: Lambda then takes the mode
-    entry.external_attr = (stat.S_IFREG | mode) << 16
-    # writestr ignores the archive's own level. Level 9 takes twice the time for 1 % of the size.
-    archive.writestr(entry, data, zipfile.ZIP_DEFLATED, compresslevel=6)
+def compile_all(folder: Path) -> subprocess.Popen[str]:
+    """Start to compile a folder's modules to bytecode that is never compared with its source.
+
+    In a process of its own that starts the same each time: some bytes of marshal's output depend
+    on which strings the process has seen before. It prints what it cannot compile, and fails then.
+    """
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", "-X", "utf8", "-W", "ignore", "-m", "compileall", "-qf"),
+            # Lambda unpacks the zip in /var/task: the path in tracebacks.
+            *("--invalidation-mode", "unchecked-hash", "-s", folder, "-p", "/var/task", folder),
+        ],
+        env={},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def add(archive: zipfile.ZipFile, folder: Path, files: Iterable[Path]) -> None:
+    """Add files, as entries that tell nothing of when, where or by whom they were made."""
+    for path in sorted(path for path in files if path.is_file()):
+        entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # dated 1980-01-01
+        entry.create_system = 3  # Unix, whatever this is: Lambda then takes the mode
+        # Only the owner's x bit: the others depend on the umask.
+        mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
+        entry.external_attr = (stat.S_IFREG | mode) << 16
+        # writestr ignores the archive's own level; 9 takes twice the time for 1 % of the size.
+        archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=6)

@@ -57,7 +57,9 @@ def build_image() -> Path:
         return IMAGE
     docker()
     if not _succeeds("docker", "buildx", "inspect", "oci-images"):
-        _succeeds("docker", "buildx", "create", "--name", "oci-images", "--driver", "docker-container")
+        _succeeds(
+            "docker", "buildx", "create", "--name", "oci-images", "--driver", "docker-container"
+        )
     new = CACHE / "image.tar"
     command = ["docker", "buildx", "build", "--builder", "oci-images", "--provenance=false"]
     command += ["--platform", f"linux/{project().architecture.replace('x86_64', 'amd64')}"]

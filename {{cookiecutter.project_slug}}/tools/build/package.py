@@ -22,7 +22,6 @@ import re
 import shutil
 import sys
 import tempfile
-import tomllib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ DIRECT_UPLOAD_LIMIT = 50 * MB
 UNZIPPED_LIMIT = 250 * MB
 WARN_FROM = 0.8
 CACHE = Path("dist/.cache")
+LOCK = Path("requirements.txt")
 
 
 @dataclass
@@ -74,6 +74,8 @@ def build(platform: str = "lambda") -> Path:
             "and bytecode of one does not work in the other. Run `make install`, which makes the "
             "virtual environment with the right one."
         )
+    if not LOCK.exists():
+        raise ToolError(f"There is no {LOCK}: run `make lock`, which writes it.")
     output = Path("dist/lambda.zip" if platform == "lambda" else "dist/lambda-host.zip")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -92,8 +94,11 @@ def runnable() -> Path:
 def _build(output: Path, architecture: str) -> None:
     """Build a package unless it is up to date; without an architecture, for this machine."""
     own = _own_code([*compute.CODE, project().package])
-    dependencies, dependencies_key = _dependencies(architecture)
-    key = _hash([dependencies_key, {name: _sha256(data) for name, data in own.items()}])
+    here = Path(__file__)
+    decisive = (here, here.with_name("dependencies.py"), Path("pyproject.toml"), LOCK)
+    hashes = [_sha256(path.read_bytes()) for path in decisive]
+    layer_key = _hash([*hashes, sys.version, architecture or os.uname().machine])
+    key = _hash([layer_key, {name: _sha256(data) for name, data in own.items()}])
     state = CACHE / f"{output.name}.json"
     package = _known(state, output)
     if package and package.key == key:
@@ -107,10 +112,10 @@ def _build(output: Path, architecture: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=CACHE) as folder:
         work = Path(folder)
-        layer = CACHE / f"{output.name}.{dependencies_key}"
+        layer = CACHE / f"{output.name}.{layer_key}"
         if not layer.exists():
             print(f"Installing dependencies for {target_name(architecture)}.", flush=True)
-            install(dependencies, architecture, work / "site")
+            install(architecture, work / "site")
             write_layer(work / "site", work / "layer.zip")
             for old in CACHE.glob(f"{output.name}.*"):
                 old.unlink()
@@ -137,18 +142,6 @@ def _own_code(sources: list[str]) -> dict[str, bytes]:
     return dict(sorted(found.items()))
 
 
-def _dependencies(architecture: str) -> tuple[list[str], str]:
-    """Return pyproject.toml's dependencies, and the hash of what decides on how they are packed."""
-    lock = Path("requirements.txt")
-    if not lock.exists():
-        raise ToolError(f"There is no {lock}: run `make lock`, which writes it.")
-    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    direct = pyproject["project"].get("dependencies", [])
-    files = (Path(__file__), Path(__file__).with_name("dependencies.py"), lock)
-    hashes = [_sha256(path.read_bytes()) for path in files]
-    return direct, _hash([hashes, sys.version, architecture or os.uname().machine, direct])
-
-
 def _known(state: Path, output: Path) -> Package | None:
     """Return what an earlier build wrote down of its package, if that is still there."""
     try:
@@ -160,11 +153,18 @@ def _known(state: Path, output: Path) -> Package | None:
 
 def _write(layer: Path, own: dict[str, bytes], key: str, work: Path) -> Package:
     """Write work/package.zip; without the dependencies' bytecode where it is too large with it."""
-    from tools.build.dependencies import add_own, compile_own
+    from tools.build.dependencies import add_own, compile_all
 
-    files = own | compile_own(own, work / "own")
+    for name, data in own.items():
+        (work / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / "own" / name).write_bytes(data)
+    compiling = compile_all(work / "own")
+    problems = " ".join(compiling.communicate()[0].split())
+    if compiling.returncode:
+        problems = problems.replace(f"{work}/own/", "")
+        raise ToolError(f"The service's code cannot be compiled: {problems}")
     for bytecode in (True, False):
-        sizes = add_own(layer, files, work / "package.zip", bytecode=bytecode)
+        sizes = add_own(layer, work / "own", work / "package.zip", bytecode=bytecode)
         parts: Counter[str] = Counter()
         for name, size in sizes.items():
             parts[name.partition("/")[0]] += size

@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 import zipfile
+from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
@@ -31,35 +32,10 @@ def command() -> None:
     print(f"{output}: {len(bill['components'])} components of {package}, CycloneDX 1.6")
 
 
-def components(package: Path) -> list[dict[str, Any]]:
-    """List the distributions in a package, as CycloneDX describes components, sorted by name."""
-    found = []
-    with zipfile.ZipFile(package) as archive:
-        for name in archive.namelist():
-            if not re.fullmatch(r"[^/]+\.dist-info/METADATA", name):
-                continue
-            metadata = HeaderParser().parsestr(archive.read(name).decode("utf-8"))
-            # Package URLs have names as PyPI normalises them.
-            normalised = re.sub(r"[-_.]+", "-", metadata["Name"]).lower()
-            purl = f"pkg:pypi/{normalised}@{metadata['Version']}"
-            component = {
-                "type": "library",
-                "bom-ref": purl,
-                "name": metadata["Name"],
-                "version": metadata["Version"],
-                "purl": purl,
-            }
-            if metadata["License-Expression"]:
-                component["licenses"] = [{"expression": metadata["License-Expression"]}]
-            if metadata["Summary"]:
-                component["description"] = metadata["Summary"]
-            found.append(component)
-    return sorted(found, key=lambda component: str(component["bom-ref"]))
-
-
 def bill_of_materials(service: str, package: Path) -> dict[str, Any]:
     """Return the bill of materials of a package."""
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    application = {"type": "application", "bom-ref": service, "name": service}
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -67,12 +43,32 @@ def bill_of_materials(service: str, package: Path) -> dict[str, Any]:
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, digest)}",
         "version": 1,
         "metadata": {
-            "component": {
-                "type": "application",
-                "bom-ref": service,
-                "name": service,
-                "hashes": [{"alg": "SHA-256", "content": digest}],
-            }
+            "component": {**application, "hashes": [{"alg": "SHA-256", "content": digest}]}
         },
         "components": components(package),
     }
+
+
+def components(package: Path) -> list[dict[str, Any]]:
+    """List the distributions in a package, as CycloneDX describes components, sorted by name."""
+    with zipfile.ZipFile(package) as archive:
+        texts = [
+            archive.read(name).decode("utf-8")
+            for name in archive.namelist()
+            if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)
+        ]
+    found = [_component(HeaderParser().parsestr(text)) for text in texts]
+    return sorted(found, key=lambda component: str(component["bom-ref"]))
+
+
+def _component(metadata: Message) -> dict[str, Any]:
+    # Package URLs have names as PyPI normalises them.
+    normalised = re.sub(r"[-_.]+", "-", metadata["Name"]).lower()
+    purl = f"pkg:pypi/{normalised}@{metadata['Version']}"
+    component = {"type": "library", "bom-ref": purl, "name": metadata["Name"]}
+    component |= {"version": metadata["Version"], "purl": purl}
+    if metadata["License-Expression"]:
+        component["licenses"] = [{"expression": metadata["License-Expression"]}]
+    if metadata["Summary"]:
+        component["description"] = metadata["Summary"]
+    return component
