@@ -1,4 +1,4 @@
-"""scripts/find_python.sh of the rendered service, on a machine of fakes."""
+"""tools/find_python.sh of the rendered service, on a machine of fakes."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SERVICE = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
-SCRIPT = SERVICE / "scripts" / "find_python.sh"
+SCRIPT = SERVICE / "tools" / "find_python.sh"
 
 # What the script asks an interpreter is answered by this Python, which says to be of a version.
 PYTHON = """#!/bin/sh
@@ -115,19 +115,19 @@ def test_the_first_version_wins_that_is_there(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("broken", [SHIM, WITHOUT_ENSUREPIP, python("3.11")])
-def test_one_that_does_not_do_is_passed_over(machine: Machine, broken: str) -> None:
+def test_an_unsuitable_one_is_skipped(machine: Machine, broken: str) -> None:
     machine.command("a", "python3.12", broken)
     expected = machine.command("b", "python3.12", python("3.12"))
     assert machine.found("3.12") == expected
 
 
-def test_a_plain_python3_of_that_version_does(machine: Machine) -> None:
+def test_a_plain_python3_of_that_version_is_taken(machine: Machine) -> None:
     expected = machine.command("a", "python3", python("3.12"))
     assert machine.found("3.12") == expected
     assert machine.find("3.13").returncode == 1
 
 
-def test_pyenvs_versions_do_where_only_its_shims_are_on_the_path(machine: Machine) -> None:
+def test_pyenvs_versions_are_found_where_only_its_shims_are_on_the_path(machine: Machine) -> None:
     machine.command("shims", "python3.12", SHIM)
     versions = machine.home / ".pyenv" / "versions"
     machine.put(versions / "3.12" / "bin" / "python", python("3.12"))  # of no minor version's name
@@ -151,13 +151,13 @@ def test_uv_installs_what_nobody_has(machine: Machine) -> None:
     assert "installing 3.13" in done.stderr
 
 
-def test_nothing_there_is_one_sentence_and_a_failure(machine: Machine) -> None:
+def test_no_python_is_one_sentence_and_a_failure(machine: Machine) -> None:
     machine.uv()
     done = machine.find("3.13", "3.12")
     assert done.returncode == 1
     assert done.stdout == ""
     said = done.stderr.splitlines()[-1]
-    assert said.startswith("There is no Python 3.13 or 3.12 here")
+    assert said.startswith("There is no Python 3.13 or 3.12 on this machine")
     assert "apt install python3.13-venv" in said
     assert "brew install python@3.13" in said
     assert "https://docs.astral.sh/uv" in said

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Prints the absolute path of a Python of one of these minor versions, the first that can be had.
+# Prints the absolute path of a Python of one of these minor versions, the first that is found.
 #
 #   find_python.sh <minor version> [more, in order of preference]
 #
-# It is one that really runs (a shim of pyenv's may be there without a Python behind it) and can make
-# virtual environments (Debian's may lack that). Looks at the PATH, at pyenv's versions and at uv's;
-# if there is none at all, uv installs one, where uv is installed.
+# It must run (pyenv leaves shims without a Python behind them) and be able to make virtual
+# environments (Debian's may not be). Searches the PATH, pyenv's versions and uv's; if there is none,
+# uv installs one, where uv is installed.
 set -u
 
-# usable <command> <minor version>: prints the interpreter behind the command, not a virtual
-# environment's, if it is of that version and has what making a virtual environment takes.
+# usable <command> <minor version>: prints the interpreter behind the command, never a virtual
+# environment's, if it has that version and can make virtual environments.
 usable() {
 	"$1" -I -c '
 import ensurepip, os, sys, venv
@@ -29,7 +29,7 @@ on_path() (
 	exit 1
 )
 
-# with_pyenv <minor version>: tries pyenv's versions, whether chosen at the moment or not.
+# with_pyenv <minor version>: tries pyenv's versions, whether selected or not.
 with_pyenv() {
 	for python in "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$1".*/bin/python; do
 		[ -x "$python" ] && usable "$python" "$1" && return 0
@@ -49,10 +49,8 @@ for version in "$@"; do
 	on_path python3 "$version" && exit 0
 	with_uv "$version" && exit 0
 done
-if command -v uv >/dev/null; then
-	for version in "$@"; do
-		uv python install "$version" >&2 && with_uv "$version" && exit 0
-	done
-fi
-echo "There is no Python $(echo "$*" | sed 's/ / or /g') here that can make virtual environments: install one, for example with \`apt install python$1-venv\`, \`brew install python@$1\` or \`pyenv install $1\`, or install uv (https://docs.astral.sh/uv/), which then gets it by itself." >&2
+for version in "$@"; do
+	command -v uv >/dev/null && uv python install "$version" >&2 && with_uv "$version" && exit 0
+done
+echo "There is no Python $(echo "$*" | sed 's/ / or /g') on this machine that can make virtual environments: install one, for example with \`apt install python$1-venv\`, \`brew install python@$1\` or \`pyenv install $1\`; or install uv (https://docs.astral.sh/uv/), which then fetches Python by itself." >&2
 exit 1

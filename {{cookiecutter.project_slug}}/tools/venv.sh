@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes .venv and installs the locked requirements into it, checked by their hashes.
+# Makes .venv and installs the locked requirements into it, checked against their hashes.
 #
 #   venv.sh <requirements file> <Python minor version> [more versions, in order of preference]
 #
-# pip installs uv, and uv the rest: ten times as fast as pip alone.
+# pip installs uv, and uv the rest, ten times as fast as pip alone.
 set -eu
 
-# What runs ends with this script, however that is ended: nothing goes on in .venv unseen.
+# What runs ends with this script, however the script ends: nothing goes on in .venv unseen.
 running=
 step() {
 	"$@" &
