@@ -13,7 +13,7 @@ import click
 from tools.deploy import plans, terraform
 from tools.errors import ToolError
 from tools.operate import compute
-from tools.operate.service import deployed
+from tools.operate.service import Service, deployed
 from tools.project import Environment, environment_option
 
 # What make writes stands below this line, so that a reader knows where it comes from.
@@ -34,14 +34,20 @@ def with_setting(text: str, name: str, value: str) -> str:
     return f"{text.rstrip()}\n\n{HEADING}\n{name} = {value}\n"
 
 
-def change(environment: Environment, settings: dict[str, str], only: str) -> None:
+def change(
+    environment: Environment,
+    service: Service,
+    settings: dict[str, str],
+    only: str,
+    everything: bool,
+) -> None:
     """Apply the environment with some settings changed, then keep them in its .tfvars.
 
     The plan is not where `make apply` looks for one: what is interrupted here is started again.
 
     :param settings: value by name, as HCL; an empty one takes the setting out.
-    :param only: the address of the one resource that may change; empty, if any may.
-    :raises ToolError: nothing is deployed, or another resource would change.
+    :param only: the address of the one resource that may change, unless everything may.
+    :raises ToolError: another resource would change.
     """
     text = environment.tfvars.read_text(encoding="utf-8")
     for name, value in settings.items():
@@ -50,11 +56,11 @@ def change(environment: Environment, settings: dict[str, str], only: str) -> Non
     new.parent.mkdir(parents=True, exist_ok=True)
     new.write_text(text, encoding="utf-8")
     terraform.run(environment, "fmt", str(new.absolute()), capture=True)
-    hashes = terraform.outputs(environment)
-    if compute.DEPLOYED not in hashes:
-        raise ToolError(f"Nothing is deployed in {environment.name}: run `make plan` first.")
-    plan, variables = new.with_suffix(".tfplan"), {compute.DEPLOYED: hashes[compute.DEPLOYED]}
-    plans.make(environment, plan, new, variables, only)
+    plan, variables = (
+        new.with_suffix(".tfplan"),
+        {compute.DEPLOYED: getattr(service, compute.DEPLOYED)},
+    )
+    plans.make(environment, plan, new, variables, "" if everything else only)
     plans.carry_out(environment, plan)
     new.replace(environment.tfvars)
     print(
@@ -68,17 +74,17 @@ def change(environment: Environment, settings: dict[str, str], only: str) -> Non
 @all_option
 def rollback(environment: Environment, version: str, everything: bool) -> None:
     """Give the messages to an earlier version, or to the newest again."""
+    if not re.fullmatch(r"([1-9][0-9]*|latest)?", version):
+        raise ToolError(f"VERSION is {version!r}: it must be a whole number, or latest.")
+    service = deployed(environment)
+    if not version:
+        compute.versions(service)
+        raise ToolError(f"Which one? make rollback ENV={environment.name} VERSION=n")
+    settings = dict.fromkeys(compute.ROLLBACK_CLEARS, "") | {"live_version": ""}
     if version != "latest":
-        if not re.fullmatch(r"([1-9][0-9]*)?", version):
-            raise ToolError(f"VERSION is {version!r}: it must be a whole number, or latest.")
-        service = deployed(environment)
-        if not version:
-            compute.versions(service)
-            raise ToolError(f"Which one? make rollback ENV={environment.name} VERSION=n")
         compute.require_version(service, version)
-    settings = dict.fromkeys(compute.ROLLBACK_CLEARS, "")
-    settings["live_version"] = "" if version == "latest" else f'"{version}"'
-    change(environment, settings, "" if everything else compute.DECIDES_ON_VERSION)
+        settings["live_version"] = f'"{version}"'
+    change(environment, service, settings, compute.DECIDES_ON_VERSION, everything)
 
 
 @click.command()
@@ -86,8 +92,8 @@ def rollback(environment: Environment, version: str, everything: bool) -> None:
 @all_option
 def pause(environment: Environment, everything: bool) -> None:
     """Stop taking messages; they wait in the queue."""
-    only = "" if everything else compute.DECIDES_ON_PAUSE
-    change(environment, {"paused": "true"}, only)
+    service = deployed(environment)
+    change(environment, service, {"paused": "true"}, compute.DECIDES_ON_PAUSE, everything)
 
 
 @click.command()
@@ -95,4 +101,5 @@ def pause(environment: Environment, everything: bool) -> None:
 @all_option
 def resume(environment: Environment, everything: bool) -> None:
     """Take messages from the queue again."""
-    change(environment, {"paused": ""}, "" if everything else compute.DECIDES_ON_PAUSE)
+    service = deployed(environment)
+    change(environment, service, {"paused": ""}, compute.DECIDES_ON_PAUSE, everything)
