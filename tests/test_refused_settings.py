@@ -16,14 +16,15 @@ COMPUTES = ["lambda", "fargate"]
 def test_wrong_settings_are_refused(fresh: Render, compute: str) -> None:
     for tool in ("make", "terraform"):
         need(tool)
-    service = fresh(compute=compute)
+    service = fresh(compute=compute, idempotency="yes")
     lend_environment(service)
     files = (RUNS / f"refused_{compute}.tftest.hcl", RUNS / "refused_on_both.tftest.hcl")
     runs = "\n".join(file.read_text(encoding="utf-8") for file in files)
     (service / "terraform" / "tests" / "refused.tftest.hcl").write_text(runs, encoding="utf-8")
-    only = "-no-color -filter=tests/refused.tftest.hcl"
+    # The table's tests too: test_service.py's service has no table.
+    only = "-no-color -filter=tests/refused.tftest.hcl -filter=tests/idempotency.tftest.hcl"
     done = run("make", "validate", cwd=service, TF_CLI_ARGS_test=only)
-    count = runs.count("\nrun ")
+    count = runs.count("\nrun ") + 2
     assert f"Success! {count} passed, 0 failed." in done.stdout
 
 

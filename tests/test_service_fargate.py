@@ -1,4 +1,4 @@
-"""An idempotent service on Fargate at work: the make targets that test_service.py runs for Lambda."""
+"""An idempotent service on Fargate at work, by the make targets of test_service.py."""
 
 import pytest
 from conftest import Render, need, run
