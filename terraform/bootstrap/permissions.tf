@@ -80,8 +80,8 @@ locals {
         {
           Sid      = "EventSourceMappings"
           Effect   = "Allow"
-          Action   = ["lambda:GetEventSourceMapping", "lambda:ListEventSourceMappings"]
-          Resource = ["*"] # AWS has no resource level to list them, and their ids are random
+          Action   = ["lambda:GetEventSourceMapping"]
+          Resource = ["*"] # their ids are random
         },
         {
           Sid    = "Roles"
