@@ -445,7 +445,7 @@ def test_logs_are_readable(deployed: Deployed) -> None:
         "    service.py:12 process",
         "ERROR     ImportError: no module x",
         "ERROR     Invocation ended: timeout  durationMs=3000.1",
-        "Invocation ended: success  durationMs=12",
+        "INFO      Invocation ended: success  durationMs=12",
         "not JSON",
     ]
 

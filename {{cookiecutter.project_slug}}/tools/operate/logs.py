@@ -26,55 +26,47 @@ ERRORS = (
     '{ ($.level = "ERROR") || ($.level = "CRITICAL")'
     ' || ($.type = "platform.report" && $.record.status != "success") }'
 )
-# Fields of a line that have a place of their own, or that help no reader.
+# Fields of a line that have a place of their own, and those that help no reader.
 ERROR = ("errorType", "errorMessage")
 STACKS = ("exception", "stack", "stackTrace")
-OF_POWERTOOLS = ("cold_start", "location", "service", "stack_trace", "xray_trace_id")
-OF_LAMBDA = ("level", "message", "requestId", "timestamp")
-LEFT_OUT = {*ERROR, *STACKS, *OF_POWERTOOLS, *OF_LAMBDA}
+PLACED = {*ERROR, *STACKS, "level", "message", "timestamp"}
+NO_HELP = {"cold_start", "location", "requestId", "service", "stack_trace", "xray_trace_id"}
 
 Line = dict[str, Any]
 
 
 def parse(text: str) -> Line:
-    """Return a line's JSON object; ``{"message": text}`` where it is none."""
-    with contextlib.suppress(ValueError):
+    """Return a line's fields; none for what only machines read, a ``message`` for plain text."""
+    try:
         line = json.loads(text)
-        if isinstance(line, dict):
-            return line
-    return {"message": text.rstrip()}
-
-
-def is_error(line: Line) -> bool:
-    """Tell whether a line reports that something went wrong."""
-    if line.get("type") == "platform.report":
-        return bool(line.get("record", {}).get("status", "success") != "success")
-    return line.get("level") in ("ERROR", "CRITICAL")
-
-
-def describe(line: Line) -> str:
-    """Make a line readable, without its time; empty for what only machines read."""
+    except ValueError:
+        line = text
+    if not isinstance(line, dict):
+        return {"message": text.rstrip()}
     kind = str(line.get("type"))
     if kind == "platform.report":
         record = line.get("record", {})
         status = record.get("status", "success")
-        level = "" if status == "success" else "ERROR     "
-        shown = {"errorType": record["errorType"]} if "errorType" in record else {}
-        shown.update(record.get("metrics", {}))
-        message = f"Invocation ended: {status}"
-    elif "_aws" in line or kind.startswith("platform."):
-        return ""
-    else:
-        level = f"{line['level']:<8}  " if line.get("level") else ""
-        message = line.get("message") or ": ".join(str(line[key]) for key in ERROR if key in line)
-        shown = {
-            key: value
-            for key, value in line.items()
-            if key not in LEFT_OUT and not key.startswith("function_")
+        return {
+            "level": "INFO" if status == "success" else "ERROR",
+            "message": f"Invocation ended: {status} {record.get('errorType', '')}".rstrip(),
+            **record.get("metrics", {}),
         }
-    text = f"{level}{message}"
-    for key, value in shown.items():
-        text += f"  {key}={value if isinstance(value, str) else json.dumps(value)}"
+    return {} if "_aws" in line or kind.startswith("platform.") else line
+
+
+def is_error(line: Line) -> bool:
+    """Tell whether a line reports that something went wrong."""
+    return line.get("level") in ("ERROR", "CRITICAL")
+
+
+def describe(line: Line) -> str:
+    """Make a line readable, without its time; empty for one without fields."""
+    text = f"{line['level']:<8}  " if line.get("level") else ""
+    text += str(line.get("message") or ": ".join(str(line[key]) for key in ERROR if key in line))
+    for key, value in line.items():
+        if key not in PLACED | NO_HELP and not key.startswith("function_"):
+            text += f"  {key}={value if isinstance(value, str) else json.dumps(value)}"
     for key in STACKS:
         rows = line.get(key, [])
         rows = rows if isinstance(rows, list) else str(rows).splitlines()
@@ -93,16 +85,9 @@ def events(service: Service, since: float, pattern: str = "") -> Iterator[dict[s
     :param since: seconds since 1970.
     :param pattern: a filter pattern of CloudWatch Logs; everything without one.
     """
-    pages = (
-        service.client("logs")
-        .get_paginator("filter_log_events")
-        .paginate(
-            logGroupName=service.log_group_name,
-            startTime=max(0, int(since * 1000)),
-            filterPattern=pattern,
-        )
-    )
-    for page in pages:
+    pages = service.client("logs").get_paginator("filter_log_events")
+    arguments = {"logGroupName": service.log_group_name, "filterPattern": pattern}
+    for page in pages.paginate(startTime=max(0, int(since * 1000)), **arguments):
         yield from sorted(page["events"], key=lambda event: event["timestamp"])
 
 

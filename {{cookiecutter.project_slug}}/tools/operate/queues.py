@@ -68,18 +68,15 @@ def empty(service: Service, queue_url: str) -> ToolError:
 
 def receive(service: Service, queue_url: str) -> list[Message]:
     """Receive up to ten messages and hide them for HOLD_SECONDS; an empty list means: no more."""
-    messages: list[Message] = (
-        service.client("sqs")
-        .receive_message(
-            QueueUrl=queue_url,
-            MaxNumberOfMessages=BATCH,
-            VisibilityTimeout=HOLD_SECONDS,
-            WaitTimeSeconds=WAIT_SECONDS,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
-        )
-        .get("Messages", [])
+    answer = service.client("sqs").receive_message(
+        QueueUrl=queue_url,
+        MaxNumberOfMessages=BATCH,
+        VisibilityTimeout=HOLD_SECONDS,
+        WaitTimeSeconds=WAIT_SECONDS,
+        MessageAttributeNames=["All"],
+        MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
     )
+    messages: list[Message] = answer.get("Messages", [])
     for message in messages:
         # Without what receiving adds, and sending does not take.
         message["MessageAttributes"] = {
