@@ -1,21 +1,26 @@
 """Check the answers before anything is rendered.
 
 Cookiecutter renders this file, then runs it in the project folder, which it has just made. The
-answers come in as data (JSON), so no text in them can run as code. All problems are reported in one
-go, with a command that carries every answer, so that nothing has to be typed twice.
+answers come in as data (JSON), so no text in them can run as code. All problems are reported at
+once, with a command that carries every answer, so that nothing has to be typed twice.
+
+A good part of the time that rendering takes is spent on starting the hooks, so both import little:
+dataclasses, typing and pathlib would take longer than all that they do.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # When this hook fails, cookiecutter removes the folder that it believes it has made. With `..` in
 # the slug that can be one of the user's: for `new/..` it is the whole output folder. An error in
@@ -61,21 +66,20 @@ JINJA_BRACE = "{" + "{ '{' }}"
 DIRECTION_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-@dataclass(frozen=True)
 class Rule:
-    """What an answer has to be: its check, the words for the user, and a right answer."""
+    """What an answer must be: its check, the words for the user, and a valid answer."""
 
-    is_right: Callable[[str], bool]
-    text: str
-    example: str
+    def __init__(self, is_right: Callable[[str], bool], text: str, example: str) -> None:
+        self.is_right = is_right
+        self.text = text
+        self.example = example
 
 
 def choice(values: tuple[str, ...]) -> Rule:
     """Return the rule of an answer that is one of `values`."""
-    return Rule(lambda text: text in values, f"one of {', '.join(values)}", values[0])
+    return Rule(lambda text: text in values, f"must be one of {', '.join(values)}", values[0])
 
 
-@dataclass(frozen=True)
 class Problem:
     """An answer that can't be used.
 
@@ -83,19 +87,20 @@ class Problem:
     value where there is only one.
     """
 
-    answer: str
-    value: Any
-    rule: str
-    example: str
-    reason: str = ""
-    correction: str | None = None
+    def __init__(
+        self, answer: str, value: object, reason: str = "", correction: str | None = None
+    ) -> None:
+        self.answer = answer
+        self.value = value
+        self.reason = reason
+        self.correction = correction
 
 
 def unusable_characters(text: str) -> list[str]:
     """Name the characters of `text` that no answer may have, such as "U+000A", each once.
 
     They are control characters, line and paragraph separators, halves of surrogate pairs (bytes
-    that are no UTF-8), Unicode's non-characters, and those that change the direction of text.
+    that are not UTF-8), Unicode's non-characters, and those that change the direction of text.
     """
     found = (
         f"U+{ord(character):04X}"
@@ -109,7 +114,7 @@ def unusable_characters(text: str) -> list[str]:
 
 
 def is_bucket_name(text: str) -> bool:
-    """Tell whether S3 takes `text` as the name of a general purpose bucket."""
+    """Tell whether S3 accepts `text` as the name of a general purpose bucket."""
     return (
         re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text) is not None
         and ".." not in text
@@ -120,7 +125,7 @@ def is_bucket_name(text: str) -> bool:
 
 
 def split_event_types(text: str) -> list[str]:
-    """Split `text` at its commas and take away the spaces around each value."""
+    """Split `text` at its commas, without the spaces around each value."""
     return [value.strip(" ") for value in text.split(",")]
 
 
@@ -136,7 +141,7 @@ def is_event_type(text: str) -> bool:
 
 
 def are_event_types(text: str) -> bool:
-    """Tell whether `text` is a right answer to `event_types`."""
+    """Tell whether `text` is a valid answer to `event_types`."""
     values = split_event_types(text)
     return (
         len(values) <= 20
@@ -146,7 +151,7 @@ def are_event_types(text: str) -> bool:
 
 
 def is_service_path(text: str) -> bool:
-    """Tell whether `text` is written as `service_path` has to be. Looks at no folder."""
+    """Tell whether `text` is written as a `service_path` must be. Looks at no folder."""
     return text == "." or all(
         re.fullmatch(r"[A-Za-z0-9._][A-Za-z0-9._-]*", part) and part not in {".", ".."}
         for part in text.split("/")
@@ -154,7 +159,7 @@ def is_service_path(text: str) -> bool:
 
 
 def is_tag_value(text: str, longest: int) -> bool:
-    """Tell whether AWS takes `text` as the value of a tag; in ASCII, at most `longest` long."""
+    """Tell whether AWS accepts `text` as a tag's value; in ASCII, at most `longest` long."""
     return (
         re.fullmatch(r"[A-Za-z0-9 _.:/=+@-]+", text) is not None
         and len(text) <= longest
@@ -167,59 +172,61 @@ def is_tag_value(text: str, longest: int) -> bool:
 RULES = {
     "project_name": Rule(
         lambda text: 1 <= len(text) <= 80 and not text.isspace(),
-        "1 to 80 characters, not only spaces, no control characters or line breaks",
+        "must have 1 to 80 characters, not only spaces, no control characters or line breaks",
         "Order Events",
     ),
     "description": Rule(
         lambda text: len(text) <= 200,
-        "at most 200 characters, one line, no control characters",
+        "must be one line of at most 200 characters, without control characters",
         "Processes order events.",
     ),
     "sns_topic_name": Rule(
         lambda text: re.fullmatch(r"[A-Za-z0-9_-]{1,251}", text) is not None,
-        "letters, digits, - and _; 1 to 251 characters, since -<workspace> follows; "
-        "standard topics only, so no .fifo",
+        "must have 1 to 251 letters, digits, - and _ (-<workspace> is added); standard topics "
+        "only, so no .fifo",
         "order-events",
     ),
     "event_types": Rule(
         are_event_types,
-        "1 to 20 values of the message attribute event_type, separated by commas; each 1 to 100 "
-        "printable characters, composed ones (Unicode's NFC), without quotes, backslash, ${ or "
-        "%{; a * at its end means "
-        '"begins with", a * alone means every event that has the attribute, a * elsewhere is '
-        f"refused; at most {EVENT_TYPES_MAX_BYTES} bytes in all",
+        "must be 1 to 20 values of the message attribute event_type, separated by commas; each "
+        "must have 1 to 100 printable characters in Unicode's NFC form, without quotes, "
+        'backslashes, ${ and %{; a * at the end of a value means "begins with", a * alone means '
+        "every event that has the attribute, and a * elsewhere is refused; at most "
+        f"{EVENT_TYPES_MAX_BYTES} bytes in all",
         "order.created,payment.*",
     ),
     "aws_region": Rule(
         lambda text: re.fullmatch(REGION_SHAPE, text) is not None,
-        "the name of an AWS region: area, direction and number, with hyphens between",
+        "must be the name of an AWS region: area, direction and number, separated by hyphens",
         "eu-central-1",
     ),
     "terraform_state_bucket": Rule(
         lambda text: text == "" or is_bucket_name(text),
-        "the name of a general purpose S3 bucket: 3 to 63 lower-case letters, digits, dots and "
-        "hyphens, a letter or digit at both ends, no two dots together, not in the form of an IP "
-        f"address, not beginning with {', '.join(BUCKET_RESERVED_PREFIXES)}, not ending in "
-        f"{', '.join(BUCKET_RESERVED_SUFFIXES)}; or empty, to decide later",
+        "must be the name of a general purpose S3 bucket, or empty to decide later: 3 to 63 "
+        "lower-case letters, digits, dots and hyphens, a letter or digit at both ends, no two dots "
+        "in a row, not in the form of an IP address, not beginning with "
+        f"{', '.join(BUCKET_RESERVED_PREFIXES)}, not ending in "
+        f"{', '.join(BUCKET_RESERVED_SUFFIXES)}",
         "my-team-terraform-state",
     ),
     "service_path": Rule(
         is_service_path,
-        "where the service sits in its Git repository: . for a repository of its own, else a "
-        "relative path with / between its parts; each part has letters, digits, . _ and -, "
-        "does not begin with - and is not empty, . or ..",
+        "must say where the service is in its Git repository: . for a repository of its own, "
+        "otherwise a relative path with / between its parts; each part must have only letters, "
+        "digits, . _ and -, must not begin with -, and must not be empty, . or ..",
         "services/order-events",
     ),
     "owner": Rule(
         lambda text: is_tag_value(text, 128),
-        "1 to 128 characters, not only spaces: letters, digits, space and _ . : / = + - @ "
-        "(the tag Owner, in ASCII), not beginning with aws:",
+        "must have 1 to 128 characters, not only spaces: ASCII letters, digits, spaces and "
+        "_ . : / = + - @ (it becomes the tag Owner); must not begin with aws:",
         "my-team",
     ),
     "product": Rule(
         lambda text: is_tag_value(text, 64) and not text.lower().startswith((":", "aws/")),
-        "1 to 64 characters, not only spaces: letters, digits, space and _ . : / = + - @ "
-        "(the tag Project and the namespace of metrics), not beginning with aws:, AWS/ or :",
+        "must have 1 to 64 characters, not only spaces: ASCII letters, digits, spaces and "
+        "_ . : / = + - @ (it becomes the tag Project and the namespace of the metrics); must not "
+        "begin with aws:, AWS/ or :",
         "shop",
     ),
     "python_version": choice(PYTHON_VERSIONS),
@@ -230,14 +237,15 @@ RULES = {
         lambda text: (
             len(text) <= 40 and re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", text) is not None
         ),
-        "lower-case letters, digits and single hyphens between them; begins with a letter; "
-        "at most 40 characters, so that every AWS name made from it stays in its limit",
+        "must have lower-case letters, digits and single hyphens between them, begin with a "
+        "letter, and have at most 40 characters, so that every AWS name made from it fits",
         "order-events",
     ),
     "package_name": Rule(
         lambda text: re.fullmatch(r"[a-z][a-z0-9_]{0,39}", text) is not None,
-        "a Python identifier in lower-case ASCII that begins with a letter, at most 40 characters; "
-        "no keyword, no module of the standard library, nothing that the service has or depends on",
+        "must be a Python identifier of at most 40 lower-case letters, digits and _ that begins "
+        "with a letter; must not be a keyword, a module of the standard library, or a name that "
+        "the service has or depends on",
         "order_events",
     ),
 }
@@ -261,51 +269,49 @@ def problems(answers: Mapping[str, Any]) -> list[Problem]:
     for name, rule in RULES.items():
         value = answers.get(name)
         if not isinstance(value, str):
-            reason = "it is no text"
+            reason = "it is not a string"
         elif characters := unusable_characters(value):
             reason = f"it has characters that no answer may have: {', '.join(characters)}"
         elif not rule.is_right(value):
             reason = ""
         elif name == "package_name" and (group := reserved_as(value, reserved)):
-            reason = f"it is one of the {group}"
+            reason = f"it is one of {group}"
         else:
             continue
-        found.append(Problem(name, value, rule.text, rule.example, reason))
+        found.append(Problem(name, value, reason))
     return found
 
 
-def find_repository(folder: Path) -> Path | None:
+def find_repository(folder: str) -> str | None:
     """Return the root of the Git repository that `folder` is in, None if it is in none."""
-    for candidate in (folder, *folder.parents):
-        if (candidate / ".git").exists():
-            return candidate
-    return None
+    while not os.path.exists(os.path.join(folder, ".git")):
+        folder, inner = os.path.dirname(folder), folder
+        if folder == inner:
+            return None
+    return folder
 
 
-def service_path_problem(
-    service_path: str, folder: Path, repository: Path | None
-) -> Problem | None:
-    """Compare a rightly written `service_path` with the place where the service really goes.
+def service_path_problem(service_path: str, folder: str, repository: str | None) -> Problem | None:
+    """Compare a well-formed `service_path` with the place where the service really goes.
 
-    `folder` is the project folder and `repository` the root of the Git repository around it, both
-    resolved. In a repository only the real path is right, or `.`, since the folder may still become
-    a repository of its own.
+    `folder` is the project folder and `repository` the root of the Git repository around it. In a
+    repository only the real path is right, or `.`, since the folder may still become a repository
+    of its own.
     """
     if repository is None or service_path == ".":
         return None
-    real = folder.relative_to(repository).as_posix()
+    real = os.path.relpath(folder, repository)
     if service_path == real:
         return None
-    rule = RULES["service_path"]
     reason = f"in the Git repository {repository} the service goes to {real}"
     if is_service_path(real):
-        return Problem("service_path", service_path, rule.text, real, reason, correction=real)
+        return Problem("service_path", service_path, reason, correction=real)
     reason += ", which can't be a service_path: choose another folder"
-    return Problem("service_path", service_path, rule.text, rule.example, reason)
+    return Problem("service_path", service_path, reason)
 
 
-def warnings(answers: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each answer that is legal, and probably not meant."""
+def warnings(answers: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each answer that is valid, and probably not meant."""
     found = []
     for name in RULES:
         value = answers[name]
@@ -313,35 +319,35 @@ def warnings(answers: Mapping[str, Any]) -> list[str]:
             found.append(f"{name}: {value!r} begins or ends with a space.")
         if re.search(r"\{[%#{]", value):
             found.append(
-                f"{name}: {value!r} looks like Jinja. It is kept as text here, but cookiecutter "
-                "renders such text when it gets the answer on its command line or in an update."
+                f"{name}: {value!r} looks like Jinja. It stays text here, but cookiecutter renders "
+                "such text when it is given on the command line or in an update."
             )
     topic = answers["sns_topic_name"]
     if topic.endswith(("-dev", "-prod")):
         found.append(f"sns_topic_name: the topics will be {topic}-dev and {topic}-prod.")
     values = split_event_types(answers["event_types"])
     if len(set(values)) < len(values):
-        found.append(f"event_types: {answers['event_types']!r} has a value twice.")
+        found.append(f"event_types: {answers['event_types']!r} has the same value twice.")
     if "*" in values and len(values) > 1:
-        found.append("event_types: * alone lets every event through, whatever stands beside it.")
+        found.append("event_types: * lets every event through, so the other values do nothing.")
     if answers["aws_region"] not in KNOWN_REGIONS.split():
         found.append(
-            f"aws_region: {answers['aws_region']} is no region that this template knows. A new "
-            "region works; a mistyped one fails when Terraform first calls AWS."
+            f"aws_region: {answers['aws_region']} is not a region this template knows. A new "
+            "region works; a misspelt one fails when Terraform first calls AWS."
         )
     if answers["terraform_state_bucket"].endswith("-an"):
         found.append(
-            "terraform_state_bucket: S3 keeps names that end in -an for buckets in an account's "
+            "terraform_state_bucket: S3 reserves names that end in -an for buckets in an account's "
             "own regional namespace."
         )
     return found
 
 
-def service_path_warnings(service_path: str, folder: Path, repository: Path | None) -> list[str]:
+def service_path_warnings(service_path: str, folder: str, repository: str | None) -> list[str]:
     """Return a sentence if the service goes into a repository and is to have one of its own."""
     if repository is None or service_path != "." or folder == repository:
         return []
-    real = folder.relative_to(repository).as_posix()
+    real = os.path.relpath(folder, repository)
     return [
         f"service_path: . stands for a repository of its own, but this folder is {real} in the Git "
         f"repository {repository}. If it stays there, answer service_path={real}."
@@ -353,10 +359,12 @@ def report(found: Iterable[Problem]) -> str:
     lines = []
     for problem in found:
         value = repr(problem.value)
+        rule = RULES[problem.answer]
         lines.append(f"{problem.answer}: {value if len(value) <= 100 else value[:100] + '...'}")
         if problem.reason:
-            lines.append(f"  Wrong:   {problem.reason}")
-        lines += [f"  Rule:    {problem.rule}", f"  Example: {problem.example}", ""]
+            lines.append(f"  Problem: {problem.reason}")
+        example = problem.correction or rule.example
+        lines += [f"  Rule:    {problem.answer} {rule.text}", f"  Example: {example}", ""]
     return "\n".join(lines)
 
 
@@ -364,7 +372,7 @@ def command(answers: Mapping[str, Any], found: Iterable[Problem], overwrite: boo
     """Return a shell command that runs cookiecutter again with every answer.
 
     The answers of `found` come last, to be corrected there: with their only right value if there is
-    one, else as they were typed, without characters that can't be used. `overwrite` says that the
+    one, otherwise as they were typed, without unusable characters. `overwrite` says that the
     project folder was there before.
     """
     wrong = {problem.answer: problem for problem in found}
@@ -379,11 +387,8 @@ def command(answers: Mapping[str, Any], found: Iterable[Problem], overwrite: boo
     for name in sorted(RULES, key=lambda name: name in wrong):
         value = str(answers.get(name, ""))
         if name in wrong:
-            correction = wrong[name].correction
-            if correction is None:
-                value = "".join(" " if unusable_characters(c) else c for c in value).strip()
-            else:
-                value = correction
+            value = "".join(" " if unusable_characters(c) else c for c in value).strip()
+            value = wrong[name].correction or value
         value = re.sub(r"\{(?=[%#{])", JINJA_BRACE, value)
         lines.append(f"{name}={shlex.quote(value)}")
     return " \\\n  ".join(lines)
@@ -392,7 +397,7 @@ def command(answers: Mapping[str, Any], found: Iterable[Problem], overwrite: boo
 def main() -> int:
     """Check the answers; return the exit code, 0 if they can be used."""
     answers = json.loads(ANSWERS)
-    folder = Path.cwd()
+    folder = os.getcwd()
     repository = find_repository(folder)
 
     found = problems(answers)
@@ -411,17 +416,17 @@ def main() -> int:
             print(f"Warning: {warning}", file=sys.stderr)
         return 0
 
-    stays = ""
-    if "/" in str(answers.get("project_slug")):
-        stays = f"Cookiecutter removes only {folder}: {folder.parent} stays, even if it is new.\n"
     count = "1 answer" if len(found) == 1 else f"{len(found)} answers"
-    overwrite = "project_slug" not in wrong and any(folder.iterdir())
+    overwrite = "project_slug" not in wrong and bool(os.listdir(folder))
+    left = ""
+    if "/" in str(answers.get("project_slug")):
+        parent = os.path.dirname(folder)
+        left = f"Cookiecutter removes only {folder}: {parent} stays, even if it is new.\n"
     print(
         f"\n{count} can't be used.\n\n{report(found)}\n"
-        "Nothing was rendered. To try again, paste this command and correct what stands last:\n\n"
-        f"{command(answers, found, overwrite)}\n\n"
-        f"{stays}"
-        "(What cookiecutter prints below only says that it stopped.)\n",
+        "Nothing was rendered. To try again, correct the last lines of this command and run it:\n\n"
+        f"{command(answers, found, overwrite)}\n\n{left}"
+        "(Cookiecutter's own messages below only say that it stopped.)\n",
         file=sys.stderr,
     )
     return 1
