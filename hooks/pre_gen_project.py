@@ -172,7 +172,7 @@ def is_tag_value(text: str, longest: int) -> bool:
 RULES = {
     "project_name": Rule(
         lambda text: 1 <= len(text) <= 80 and not text.isspace(),
-        "must have 1 to 80 characters, not only spaces, no control characters or line breaks",
+        "must have 1 to 80 characters, not only spaces, and no control characters or line breaks",
         "Order Events",
     ),
     "description": Rule(
@@ -182,8 +182,8 @@ RULES = {
     ),
     "sns_topic_name": Rule(
         lambda text: re.fullmatch(r"[A-Za-z0-9_-]{1,251}", text) is not None,
-        "must have 1 to 251 letters, digits, - and _ (-<workspace> is added); standard topics "
-        "only, so no .fifo",
+        "must have 1 to 251 letters, digits, - and _ (-<workspace> is added), and must not end in "
+        ".fifo, since only standard topics are supported",
         "order-events",
     ),
     "event_types": Rule(
@@ -237,8 +237,8 @@ RULES = {
         lambda text: (
             len(text) <= 40 and re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", text) is not None
         ),
-        "must have lower-case letters, digits and single hyphens between them, begin with a "
-        "letter, and have at most 40 characters, so that every AWS name made from it fits",
+        "must consist of lower-case letters, digits and single hyphens, begin with a letter, end "
+        "with a letter or digit, and have at most 40 characters: AWS names are made from it",
         "order-events",
     ),
     "package_name": Rule(

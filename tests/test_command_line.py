@@ -177,6 +177,19 @@ def test_a_service_that_was_there_stays_as_it_was(work: Path, home: Path) -> Non
     assert tree(work) == before
 
 
+def test_what_is_beside_the_templates_files_stays_when_it_renders_over_them(
+    work: Path, home: Path
+) -> None:
+    """Cookiecutter replaces a whole folder that `_copy_without_render` names."""
+    own = work / "order-events" / "tools" / "operate" / "own.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    done = cookiecutter(work, home, "--overwrite-if-exists")
+    assert done.returncode == 0, done.stderr
+    assert own.read_text() == "mine"
+    assert (own.parent / "status.py").is_file()
+
+
 def test_the_command_that_is_printed_renders_the_same_answers(work: Path, home: Path) -> None:
     (work / ".git").mkdir()
     typed = {
@@ -190,7 +203,7 @@ def test_the_command_that_is_printed_renders_the_same_answers(work: Path, home: 
     assert refused.returncode == 1
     assert named(refused) == ["service_path"]
 
-    _, _, rest = refused.stderr.partition("correct what stands last:\n\n")
+    _, _, rest = refused.stderr.partition("this command and run it:\n\n")
     command, _, _ = rest.partition("\n\n")
     done = subprocess.run(
         ["/bin/sh", "-c", command.replace("cookiecutter", shlex.join(COOKIECUTTER), 1)],
@@ -345,7 +358,7 @@ def test_the_replay_file_renders_the_same_service_again(work: Path, home: Path) 
             command, cwd=work, env=environment(home), capture_output=True, text=True, input="\n"
         )
         assert done.returncode == 0, done.stderr
-        assert ("only once" in done.stdout) is (file is older)
+        assert ("Deduplicate" in done.stdout) is (file is older)
         assert files_of(again / "sizes") == first
 
 

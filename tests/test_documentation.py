@@ -444,7 +444,7 @@ def test_every_question_is_documented_with_its_rule_and_default() -> None:
     for name in asked:
         section = re.sub(r"\\(.)", r"\1", " ".join(sections[name].split()))
         rule = hook.RULES[name].text
-        assert f"Rule: {rule}." in section, f"the rule for {name} is {rule!r}"
+        assert f"It {rule}." in section, f"the rule for {name} is {rule!r}"
         default = QUESTIONS[name]
         if isinstance(default, list):
             for choice in default:

@@ -12,8 +12,6 @@ from test_pre_gen_project import DEFAULTS, load
 hook: Any = load("post_gen_project")
 pre_hook: Any = load("pre_gen_project")
 
-MONOREPO = {**DEFAULTS, "service_path": "services/order-events"}
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -26,79 +24,70 @@ def project(tmp_path: Path) -> Path:
     return project
 
 
-def test_what_is_taken_out_is_in_the_template() -> None:
-    assert hook.REMOVED
-    package = "{{cookiecutter.package_name}}"
-    paths = [path.replace("<package>", package) for path in hook.REMOVED]
-    assert [path for path in paths if not (SERVICE / path).is_file()] == []
+PATHS = [path for paths in hook.ONLY_WITH.values() for path in paths]
+VARIANTS = hook.FARGATE_VARIANTS
 
 
-def test_a_file_that_takes_anothers_place_and_the_other_are_in_the_template() -> None:
-    for path, (other, _) in hook.VARIANTS.items():
-        assert (SERVICE / path).is_file()
-        assert (SERVICE / other).is_file()
+def test_what_not_every_service_needs_is_in_the_template() -> None:
+    for path in (*PATHS, *VARIANTS, *VARIANTS.values()):
+        assert (SERVICE / path.replace("<package>", "{{cookiecutter.package_name}}")).is_file()
 
 
-def test_one_of_the_files_that_stand_for_one_another_is_left(tmp_path: Path) -> None:
-    names = ("requirements.txt", "requirements-fargate.txt")
-    for compute, expected in (("lambda", names[0]), ("fargate", names[1])):
-        for name in names:
-            (tmp_path / name).write_text(name)
-        hook.choose_variants({**DEFAULTS, "compute": compute}, tmp_path)
-        assert [path.read_text() for path in tmp_path.iterdir()] == [expected]
-        assert (tmp_path / names[0]).exists()
+def test_the_answers_that_ask_for_files_are_answers() -> None:
+    for name, value in hook.ONLY_WITH:
+        assert name in DEFAULTS
+        assert pre_hook.RULES[name].is_right(value)
 
 
-def test_files_that_only_work_at_the_root_are_taken_out_of_a_monorepo(tmp_path: Path) -> None:
-    (tmp_path / ".github").mkdir()
-    files = [tmp_path / ".github" / "dependabot.yml", tmp_path / ".pre-commit-config.yaml"]
-    for file in files:
-        file.touch()
-    assert hook.remove_unneeded(DEFAULTS, tmp_path) == []
-    assert [file.exists() for file in files] == [True, True]
-    assert [tmp_path / path for path in hook.remove_unneeded(MONOREPO, tmp_path)] == files
-    assert [file.exists() for file in files] == [False, False]
-    assert hook.remove_unneeded(MONOREPO, tmp_path) == []
-
-
-def test_what_idempotency_needs_is_taken_out_of_a_service_without_it(tmp_path: Path) -> None:
-    for answer in ("yes", "no"):
-        package = tmp_path / answer / "orders"
-        package.mkdir(parents=True)
-        (package / "idempotency.py").touch()
-        answers = {**DEFAULTS, "package_name": "orders", "idempotency": answer}
-        removed = hook.remove_unneeded(answers, package.parent)
-        assert (package / "idempotency.py").exists() is (answer == "yes")
-        assert ("orders/idempotency.py" in removed) is (answer == "no")
+@pytest.mark.parametrize("wanted", hook.ONLY_WITH)
+def test_only_the_files_that_the_answers_ask_for_are_left(
+    tmp_path: Path, wanted: tuple[str, str]
+) -> None:
+    for path in (*PATHS, *VARIANTS, *VARIANTS.values()):
+        file = tmp_path / path.replace("<package>", "orders")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(path)
+    asked = {"service_path": "a/b", "idempotency": "no", "compute": "none"} | dict([wanted])
+    fargate = wanted == ("compute", "fargate")
+    hook.choose_files({**DEFAULTS, "package_name": "orders", **asked}, str(tmp_path))
+    left = {
+        str(path.relative_to(tmp_path)).replace("orders/", "<package>/"): path.read_text()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    expected = {path: path for path in hook.ONLY_WITH[wanted]}
+    expected |= {other: path if fargate else other for path, other in VARIANTS.items()}
+    assert left == expected
+    hook.choose_files(DEFAULTS, str(tmp_path))  # What is gone already is no reason to fail.
 
 
 def test_caches_are_taken_out(tmp_path: Path) -> None:
     for folder in (
         "__pycache__",
-        "scripts/__pycache__",
+        "tools/__pycache__",
         "tests/a/.mypy_cache",
         ".venv/__pycache__",
     ):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "file").touch()
-    (tmp_path / "scripts" / "file").touch()
-    hook.remove_caches(tmp_path)
+    (tmp_path / "tools" / "file").touch()
+    hook.remove_caches(str(tmp_path))
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("file")]
-    assert sorted(map(str, files)) == [".venv/__pycache__/file", "scripts/file"]
+    assert sorted(map(str, files)) == [".venv/__pycache__/file", "tools/file"]
 
 
 def test_workflow_is_copied_to_the_root(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / ".github" / "workflows" / "order-events.yml"
-    assert "Copied" in hook.copy_workflow("order-events", project, tmp_path)
+    assert "Copied" in hook.copy_workflow("order-events", str(project), str(tmp_path))
     assert copy.read_text() == "name: order-events\n"
-    assert "already" in hook.copy_workflow("order-events", project, tmp_path)
+    assert "already" in hook.copy_workflow("order-events", str(project), str(tmp_path))
 
 
 def test_workflow_is_never_written_over_a_file(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / ".github" / "workflows" / "order-events.yml"
     copy.parent.mkdir(parents=True)
     copy.write_text("mine")
-    assert "left as it is" in hook.copy_workflow("order-events", project, tmp_path)
+    assert "left as it is" in hook.copy_workflow("order-events", str(project), str(tmp_path))
     assert copy.read_text() == "mine"
 
 
@@ -106,7 +95,7 @@ def test_workflow_is_never_written_through_a_link(project: Path, tmp_path: Path)
     copy = tmp_path / ".github" / "workflows" / "order-events.yml"
     copy.parent.mkdir(parents=True)
     copy.symlink_to(tmp_path / "elsewhere")
-    assert "could not be copied" in hook.copy_workflow("order-events", project, tmp_path)
+    assert "could not be copied" in hook.copy_workflow("order-events", str(project), str(tmp_path))
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -114,18 +103,18 @@ def test_workflow_is_never_written_through_a_link(project: Path, tmp_path: Path)
 def test_a_copy_that_fails_is_only_told(project: Path, tmp_path: Path, obstacle: str) -> None:
     (tmp_path / obstacle).parent.mkdir(exist_ok=True)
     (tmp_path / obstacle).touch()
-    sentence = hook.copy_workflow("order-events", project, tmp_path)
+    sentence = hook.copy_workflow("order-events", str(project), str(tmp_path))
     assert "could not be copied" in sentence
     assert "make workflow" in sentence
 
 
 def test_find_repository_is_that_of_the_other_hook(project: Path, tmp_path: Path) -> None:
     for folder in (project, tmp_path, tmp_path.parent):
-        assert hook.find_repository(folder) == pre_hook.find_repository(folder)
-    assert hook.find_repository(project) == tmp_path
+        assert hook.find_repository(str(folder)) == pre_hook.find_repository(str(folder))
+    assert hook.find_repository(str(project)) == str(tmp_path)
 
 
-PLACE = Path("/code/order events")
+PLACE = "/code/order events"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +124,7 @@ PLACE = Path("/code/order events")
         ({}, PLACE, [], ["git init", "make workflow"]),
         ({"terraform_state_bucket": "state"}, None, [], ["s3.tfbackend"]),
         ({"service_path": "a/b"}, None, ["at a/b in its Git", "make workflow"], ["git init"]),
-        ({"service_path": "a/b"}, Path("/code"), [], ["git init", "make workflow"]),
+        ({"service_path": "a/b"}, "/code", [], ["git init", "make workflow"]),
         (
             {"sns_topic_name": "shop", "aws_region": "cn-north-1"},
             None,
@@ -145,7 +134,7 @@ PLACE = Path("/code/order events")
     ],
 )
 def test_next_steps_are_true_for_the_answers(
-    given: dict[str, str], repository: Path | None, there: list[str], not_there: list[str]
+    given: dict[str, str], repository: str | None, there: list[str], not_there: list[str]
 ) -> None:
     text = "\n".join(hook.next_steps({**DEFAULTS, **given}, PLACE, repository))
     assert "cd '/code/order events'\n" in text

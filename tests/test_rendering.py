@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import hcl2
@@ -34,60 +35,31 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-# Files that not every service has: path, and the answer that asks for it.
-ONLY_WITH = {
-    ".github/dependabot.yml": ("service_path", "."),
-    ".pre-commit-config.yaml": ("service_path", "."),
-    "<package>/idempotency.py": ("idempotency", "yes"),
-    "terraform/idempotency.tf": ("idempotency", "yes"),
-    "terraform/tests/idempotency.tftest.hcl": ("idempotency", "yes"),
-    "tests/e2e/test_idempotency.py": ("idempotency", "yes"),
-    "tests/unit/test_idempotency.py": ("idempotency", "yes"),
-    ".dockerignore": ("compute", "fargate"),
-    "Dockerfile": ("compute", "fargate"),
-    "tools/local/event_source.py": ("compute", "lambda"),
-    "tools/local/patches_fargate.py": ("compute", "fargate"),
-    "tools/local/patches_lambda.py": ("compute", "lambda"),
-    "tools/local/runtime_bootstrap.py": ("compute", "lambda"),
-    "tools/local/runtime_process.py": ("compute", "lambda"),
-    "scripts/image.py": ("compute", "fargate"),
-    "worker.py": ("compute", "fargate"),
-    "terraform/lambda.tf": ("compute", "lambda"),
-    "terraform/autoscaling.tf": ("compute", "fargate"),
-    "terraform/ecr.tf": ("compute", "fargate"),
-    "terraform/ecs.tf": ("compute", "fargate"),
-    "terraform/network.tf": ("compute", "fargate"),
-}
+def listed_files() -> dict[str, str]:
+    """Return the template's files, and after each what it is there for: an answer, or as a variant.
 
-# Files that take the place of another one in some services.
-VARIANTS = {
-    "requirements-fargate.txt",
-    "tests/e2e/compute_fargate.py",
-    "tools/local/runtime_fargate.py",
-}
-
-
-def listed_files() -> set[str]:
-    return set((Path(__file__).parent / "files.txt").read_text().split())
+    A variant takes another file's place, so it is in no service under its own name.
+    """
+    lines = (Path(__file__).parent / "files.txt").read_text().splitlines()
+    return {
+        path: condition.strip() for path, _, condition in (line.partition(" ") for line in lines)
+    }
 
 
 def expected_files(answers: dict[str, str]) -> set[str]:
-    unwanted = {path for path, (name, value) in ONLY_WITH.items() if answers[name] != value}
+    given = {"", *(f"{name}={value}" for name, value in answers.items())}
     slug = answers["project_slug"]
     package = slug.replace("-", "_")
     return {
         path.replace("<slug>", slug).replace("<package>", package)
-        for path in listed_files() - unwanted - VARIANTS
+        for path, condition in listed_files().items()
+        if condition in given
     }
 
 
 @pytest.mark.parametrize("answers", PAIRWISE)
 def test_the_exact_files_are_rendered(render: Render, answers: dict[str, str]) -> None:
     assert files(render(**answers)) == expected_files(answers)
-
-
-def test_what_not_every_service_has_is_listed() -> None:
-    assert set(ONLY_WITH) - listed_files() == set()
 
 
 def test_the_list_of_files_is_the_templates() -> None:
@@ -98,7 +70,17 @@ def test_the_list_of_files_is_the_templates() -> None:
         )
         for path in run("git", "ls-files", cwd=SERVICE).stdout.split()
     }
-    assert tracked == listed_files()
+    assert tracked == set(listed_files())
+
+
+def test_what_is_only_copied_has_no_answer_in_it() -> None:
+    patterns = json.loads((TEMPLATE / "cookiecutter.json").read_text())["_copy_without_render"]
+    copied = [
+        path for path in listed_files() if any(fnmatch(path, pattern) for pattern in patterns)
+    ]
+    assert {path for path in listed_files() if path.startswith("tools/")} < set(copied)
+    for path in copied:
+        assert "cookiecutter." not in (SERVICE / path).read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize("answers", PAIRWISE)
@@ -111,7 +93,7 @@ def test_every_file_is_rendered_and_parses(render: Render, answers: dict[str, st
         assert text == "" or text.endswith("\n"), f"{name} does not end with a line break"
         assert not text.endswith("\n\n"), f"{name} ends with an empty line"
         assert "\n\n\n\n" not in text, f"{name} has a hole of empty lines"
-        if not name.startswith(("scripts/", "tests/local_aws/")):
+        if not name.startswith("tools/"):
             left = JINJA.search(text.replace(service_description(service), ""))
             assert not left, f"{name} has Jinja left in it: {left}"
         match Path(name).suffix:
@@ -170,7 +152,7 @@ def test_the_answers_arrive_as_they_were_given(render: Render, answers: dict[str
 
 
 def test_the_template_tests_with_the_services_own_dependencies(render: Render) -> None:
-    """What both pyproject.toml name has the same bounds, and what the scripts need is in both."""
+    """What both pyproject.toml name has the same bounds, and what the tools need is in both."""
     ours = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     theirs = tomllib.loads((render() / "pyproject.toml").read_text())
     wanted = [*theirs["project"]["dependencies"], *theirs["dependency-groups"]["dev"]]
