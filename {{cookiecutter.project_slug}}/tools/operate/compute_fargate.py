@@ -100,17 +100,14 @@ def _service(service: Service) -> Answer:
     return found[0]
 
 
-def _primary(described: Answer) -> Answer:
+def _primary(service: Service) -> Any:
     """Return the deployment that is to be in place."""
-    deployments: list[Answer] = described["deployments"]
-    return next(one for one in deployments if one["status"] == "PRIMARY")
+    return next(one for one in _service(service)["deployments"] if one["status"] == "PRIMARY")
 
 
-def _task_definition(service: Service, name: str) -> Answer:
+def _task_definition(service: Service, name: str) -> Any:
     """Return a task definition; name is its ARN, or family:revision."""
-    answer: Answer = service.client("ecs").describe_task_definition(taskDefinition=name)
-    definition: Answer = answer["taskDefinition"]
-    return definition
+    return service.client("ecs").describe_task_definition(taskDefinition=name)["taskDefinition"]
 
 
 def _digest(definition: Answer) -> str:
@@ -120,10 +117,6 @@ def _digest(definition: Answer) -> str:
 
 def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
-
-
-def _revision(deployment: Answer) -> str:
-    return str(deployment["taskDefinition"]).rpartition(":")[2]
 
 
 def _minute(at: datetime | None) -> str:
@@ -152,12 +145,14 @@ def versions(service: Service) -> set[str]:
         arn.rpartition("/")[2].split(":") for page in pages for arn in page["taskDefinitionArns"]
     ]
     found = sorted((int(revision) for name, revision in names if name == family), reverse=True)
-    deployments = {_revision(one): one for one in _service(service)["deployments"]}
+    live = {
+        one["taskDefinition"].rpartition(":")[2]: one for one in _service(service)["deployments"]
+    }
 
     print(f"Versions of {service.service_name}, times in UTC:")
     for revision in found[:VERSIONS_SHOWN]:
         definition = _task_definition(service, f"{family}:{revision}")
-        deployment = deployments.get(str(revision))
+        deployment = live.get(str(revision))
         mark = f"live, {deployment['runningCount']} running" if deployment else ""
         row = f"  {revision:>5}  {_minute(definition.get('registeredAt'))}"
         print(f"{row}  {_short(_digest(definition))}  {mark}".rstrip())
@@ -205,8 +200,7 @@ def check(service: Service, package: Path | None) -> None:
         from tools.build.image import image_digest
 
         expected = image_digest(package)
-        live = _primary(_service(service))["taskDefinition"]
-        definition = _task_definition(service, live)
+        definition = _task_definition(service, _primary(service)["taskDefinition"])
         if expected != _digest(definition):
             raise ToolError(
                 f"{service.service_name} runs {_digest(definition)}, but {package} is {expected}: "
@@ -226,7 +220,7 @@ def _wait_for_tasks(service: Service) -> None:
     """Wait until all tasks run that the deployment is to have, which may be none."""
     deadline = time.time() + SMOKE_SECONDS
     while True:
-        deployment = _primary(_service(service))
+        deployment = _primary(service)
         running, desired = deployment["runningCount"], deployment["desiredCount"]
         state = deployment.get("rolloutState", "COMPLETED")
         if state == "FAILED":
