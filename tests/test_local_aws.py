@@ -411,7 +411,7 @@ def test_what_succeeded_is_deleted_and_what_failed_stays(queue: Queue) -> None:
     assert batch is not None
     assert [record["body"] for record in batch.records] == ["good", "bad", "fine"]
     assert len(batch.failed) == 1
-    # Hidden until its visibility time-out is over, as on AWS.
+    # Hidden until its visibility timeout is over, as on AWS.
     assert (queue.visible, queue.hidden) == (0, 1)
 
 

@@ -11,7 +11,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 import base64
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from tools.local.runtime import Invocation, Runtime
@@ -28,34 +28,26 @@ class Batch:
     failed: frozenset[str]
 
 
+@dataclass
 class EventSource:
-    """Takes messages from a queue to a function."""
+    """Takes messages from a queue to a function.
 
-    def __init__(
-        self,
-        sqs: Any,
-        queue_url: str,
-        function: Runtime,
-        *,
-        batch_size: int,
-        report_batch_item_failures: bool,
-        retry_at_once: bool = False,
-    ) -> None:
-        """Take a boto3 client and the mapping's settings.
+    sqs is a boto3 client. retry_at_once makes failed messages visible again at once, which AWS
+    doesn't, so that a test need not wait for the visibility timeout.
+    """
 
-        :param report_batch_item_failures: whether FunctionResponseTypes names it; else only an
-            error counts, and not the response.
-        :param retry_at_once: make failed messages visible again at once, which AWS doesn't, so that
-            a test need not wait for the visibility timeout.
-        """
-        self.sqs = sqs
-        self.queue_url = queue_url
-        self.function = function
-        self.batch_size = batch_size
-        self.report_batch_item_failures = report_batch_item_failures
-        self.retry_at_once = retry_at_once
-        attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
-        self.queue_arn: str = attributes["Attributes"]["QueueArn"]
+    sqs: Any
+    queue_url: str
+    function: Runtime
+    _: KW_ONLY
+    batch_size: int
+    report_batch_item_failures: bool
+    retry_at_once: bool = False
+
+    def __post_init__(self) -> None:
+        """Ask for the queue's ARN, which each record has."""
+        queue = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"])
+        self.queue_arn: str = queue["Attributes"]["QueueArn"]
 
     def run(self, until: Callable[[list[Batch]], bool], *, timeout: float) -> list[Batch]:
         """Poll until a condition on the batches so far is met; return them.
@@ -67,10 +59,8 @@ class EventSource:
         batches: list[Batch] = []
         while not until(batches):
             if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"After {timeout:g} s and {len(batches)} batches the event source of "
-                    f"{self.queue_url} is still waiting for its condition."
-                )
+                done = f"After {timeout:g} s and {len(batches)} batches"
+                raise TimeoutError(f"{done} the condition for {self.queue_url} is not met.")
             if batch := self.poll(wait=1):
                 batches.append(batch)
         return batches

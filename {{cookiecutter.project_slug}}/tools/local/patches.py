@@ -21,11 +21,8 @@ def replaces(owner: type, method: str) -> Callable[[Callable[..., Any]], None]:
     original = getattr(owner, method)
 
     def put(replacement: Callable[..., Any]) -> None:
-        @functools.wraps(original)
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            return replacement(original, *arguments, **keywords)
-
-        setattr(owner, method, call)
+        # No partial: a method must be a function, or it gets no `self`.
+        setattr(owner, method, lambda *given, **named: replacement(original, *given, **named))
 
     return put
 
@@ -61,11 +58,7 @@ def sqs_redrive_policy_is_compact() -> None:
         return attributes
 
 
-PATCHES: list[Patch] = [
-    sqs_redrive_allow_policy,
-    sqs_policy_is_kept,
-    sqs_redrive_policy_is_compact,
-]
+PATCHES = [sqs_redrive_allow_policy, sqs_policy_is_kept, sqs_redrive_policy_is_compact]
 
 
 def all_patches() -> list[Patch]:

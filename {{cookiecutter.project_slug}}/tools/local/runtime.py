@@ -24,7 +24,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,31 +69,25 @@ class Invocation:
         )
 
 
+@dataclass
 class Runtime:
-    """One execution environment of a function; a context manager. One invocation at a time."""
+    """One execution environment of a function; a context manager. One invocation at a time.
 
-    def __init__(
-        self,
-        package: Path,
-        *,
-        handler: str = "handler.handler",
-        environment: Mapping[str, str],
-        timeout: float = 30,
-        memory_size: int = 256,
-        function_name: str = "local",
-        region: str = "us-east-1",
-    ) -> None:
-        """Take the function's settings: timeout in seconds, memory_size in MiB.
+    timeout is in seconds, memory_size in MiB. Of environment variables the function gets those in
+    environment and Lambda's own.
+    """
 
-        Of environment variables the function gets those in environment and Lambda's own.
-        """
-        self.package = package
-        self.handler = handler
-        self.environment = dict(environment)
-        self.timeout = timeout
-        self.memory_size = memory_size
-        self.function_name = function_name
-        self.region = region
+    package: Path
+    _: KW_ONLY
+    handler: str = "handler.handler"
+    environment: Mapping[str, str]
+    timeout: float = 30
+    memory_size: int = 256
+    function_name: str = "local"
+    region: str = "us-east-1"
+
+    def __post_init__(self) -> None:
+        """Begin without a process or files."""
         self._one_at_a_time = threading.Lock()
         self._process: Process | None = None
         self._folder: Path | None = None

@@ -5,8 +5,7 @@
         subprocess.run(["terraform", "apply"])
 
 While it runs, this process and those that it starts know no other AWS: the environment names this
-one as the endpoint of every service, has keys that are nobody's, and no profile, no role, no other
-key or file of the user's.
+one as the endpoint of every service, has nobody's keys, and no profile, role or file of the user's.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ ADDRESS = "127.0.0.1"  # with a name in its place, S3 clients put the bucket in 
 
 @dataclass(frozen=True)
 class LocalAws:
-    """A local AWS that runs: the URL of all its services, and its region."""
+    """A running local AWS: the URL of all its services, and its region."""
 
     url: str
     region: str
@@ -41,11 +40,7 @@ class LocalAws:
 
 @contextlib.contextmanager
 def local_aws(region: str) -> Iterator[LocalAws]:
-    """Run a local AWS, empty at first; it is gone with all that was in it afterwards.
-
-    :param region: its region, as in AWS_REGION.
-    :raises OSError: no port can be opened.
-    """
+    """Run a local AWS, empty at first; afterwards all that was in it is gone."""
     patches.apply()
     moto_api_backend.reset()
     # An error of moto's own is worth reading, a line per request is not.
@@ -62,19 +57,18 @@ def local_aws(region: str) -> Iterator[LocalAws]:
 
 
 def environment(url: str, region: str) -> dict[str, str]:
-    """Return this process's environment, with nothing in it of any AWS but the one at the URL."""
+    """Return this process's environment, with no other AWS in it than the one at the URL."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        **others,
         "AWS_ENDPOINT_URL": url,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        # No configuration, no keys of this user or this machine.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
-        # Never through a proxy.
         "NO_PROXY": ADDRESS,
         "no_proxy": ADDRESS,
     }
