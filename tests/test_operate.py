@@ -566,7 +566,7 @@ def test_peek_says_why_from_the_log(deployed: Deployed) -> None:
     assert "8 bytes, not JSON" in second
 
 
-def test_peek_goes_on_where_the_log_can_not_be_read(deployed: Deployed) -> None:
+def test_peek_goes_on_where_the_log_cannot_be_read(deployed: Deployed) -> None:
     deployed.send("dlq", "{}")
     client("logs").delete_log_group(logGroupName=f"/aws/lambda/{NAME}")
     assert "why:         FilterLogEvents: AWS has no such resource" in deployed.done("dlq-peek")
@@ -656,7 +656,7 @@ def test_a_saved_file_is_never_overwritten(deployed: Deployed, tmp_path: Path) -
     assert file.read_text() == "precious"
 
 
-def test_a_file_that_can_not_be_written(deployed: Deployed, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written(deployed: Deployed, tmp_path: Path) -> None:
     deployed.send("dlq", "{}")
     said = deployed.refused("dlq-peek", "--save", tmp_path / "missing" / "saved.jsonl")
     assert "saved.jsonl.part: No such file" in said

@@ -313,7 +313,7 @@ def test_many_versions_are_cut_short(deployed: OnFargate, monkeypatch: pytest.Mo
     assert deployed.done("versions").endswith("  and 1 older ones\n")
 
 
-def test_a_version_that_can_not_be_put_in_place_is_refused(
+def test_a_version_that_cannot_be_put_in_place_is_refused(
     deployed: OnFargate, tmp_path: Path
 ) -> None:
     service = services.Service(deployed.outputs)
