@@ -426,7 +426,7 @@ def test_nothing_is_done_where_nothing_changed(service: Service) -> None:
     assert (service.output.read_bytes(), service.output.stat().st_ino) == (before, inode)
 
 
-@pytest.mark.parametrize("damaged", ["lambda.zip", ".cache/lambda.zip.json"])
+@pytest.mark.parametrize("damaged", ["lambda.zip", ".cache/lambda.zip.state"])
 def test_a_damaged_package_is_built_again(service: Service, damaged: str) -> None:
     before = service.output.read_bytes()
     path = service.output.parent / damaged
@@ -500,61 +500,50 @@ def test_it_ends_with_size_files_hash_and_the_share_of_the_limits(service: Servi
     assert "no bytecode" not in out
 
 
-def describe(**values: Any) -> package.Package:
-    """Describe a package of which a test says what matters to it."""
-    known = {"key": "", "sha256": "", "size": 1, "unzipped": 1, "files": 1, "bytecode": True}
-    return package.Package(**{**known, "largest": "tiny 1.0 MB", **values})
-
-
 @pytest.fixture
 def large(service: Service) -> Iterator[Callable[..., str]]:
-    """Tell what is said of packages of some sizes; a refusal is said too."""
+    """Tell what is said of a zip of some size, with some MB in it; a refusal is said too."""
 
-    def said(**sizes: int) -> str:
-        out = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(out):
-                package._check_limits(describe(**sizes))
-                package._print_summary(describe(**sizes))
-        except package.ToolError as refusal:
-            return f"refused: {refusal}"
-        return out.getvalue()
+    def said(*, zipped: float = 1, unzipped: float = 1) -> str:
+        sizes = {"tiny/a.py": int((unzipped - 0.5) * package.MB), "own/b.py": package.MB // 2}
+        return "".join(package.describe(int(zipped * package.MB), sizes, package._limits()))
 
     with service.here():
         yield said
 
 
 def test_it_warns_from_80_percent_of_a_limit(large: Callable[..., str]) -> None:
-    assert "Warning: 81.0% of 50 MB (zip). The largest parts: tiny 1.0 MB." in large(
-        size=int(0.81 * 50 * package.MB)
-    )
-    assert "Warning: 99.0% of 250 MB (unzipped)" in large(unzipped=int(0.99 * 250 * package.MB))
-    assert "Warning" not in large(size=int(0.79 * 50 * package.MB))
+    said = large(zipped=40.5)
+    assert "Warning: 81.0% of 50 MB (zip). The largest parts: " in said
+    assert "Warning: 99.0% of 250 MB (unzipped)" in large(unzipped=247.5)
+    assert "The largest parts: tiny 247 MB, own 0.5 MB." in large(unzipped=247.5)
+    assert "Warning" not in large(zipped=39.5)
 
 
 def test_above_a_limit_it_is_refused_and_the_largest_parts_are_listed(
     large: Callable[..., str],
 ) -> None:
-    said = large(size=51 * package.MB)
-    assert said.startswith("refused: The package is too large: zip it has 51 MB")
+    said = large(zipped=51, unzipped=200.5)
+    assert "The package is too large: zip 51 MB (Lambda's limit: 50 MB)." in said
     assert "artifact_bucket" in said
-    assert "The largest parts, unzipped: tiny 1.0 MB." in said
-    assert "unzipped it has 251 MB" in large(unzipped=251 * package.MB)
-    assert not large(size=50 * package.MB, unzipped=250 * package.MB).startswith("refused")
+    assert "The largest parts, unzipped: tiny 200 MB, own 0.5 MB." in said
+    assert "unzipped 251 MB (Lambda's limit: 250 MB)" in large(unzipped=251)
+    assert "too large" not in large(zipped=50, unzipped=250)
 
 
 def test_through_s3_the_zip_has_no_limit(large: Callable[..., str]) -> None:
     Path("terraform/environments/dev.tfvars").write_text('artifact_bucket = "the-bucket"\n')
     Path("terraform/environments/prod.tfvars").write_text('# artifact_bucket = "the-bucket"\n')
-    assert large(size=51 * package.MB).startswith("refused")
+    assert "too large" in large(zipped=51)
     Path("terraform/environments/prod.tfvars").write_text('artifact_bucket = "the-bucket"\n')
-    assert "(no limit)" in large(size=51 * package.MB)
-    assert large(unzipped=251 * package.MB).startswith("refused")
+    assert "too large" not in large(zipped=51)
+    assert "51 MB  (no limit)" in large(zipped=51)
+    assert "too large" in large(unzipped=251)
 
 
 def test_an_image_has_no_limit(large: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package.compute, "ARTIFACT", Path("dist/image.tar"))
-    assert "(no limit)" in large(size=51 * package.MB, unzipped=251 * package.MB)
+    assert "too large" not in large(zipped=51, unzipped=251)
 
 
 @pytest.mark.parametrize("built_before", [False, True], ids=["not built", "up to date"])

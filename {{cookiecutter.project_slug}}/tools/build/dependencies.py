@@ -110,8 +110,11 @@ def explain(uv_says: str, target: str) -> str:
     return EXPLAINED[pattern].format(*groups, target=target, uv=f"uv said: {text}")
 
 
-def write_layer(site: Path, output: Path) -> None:
-    """Zip installed dependencies with their bytecode."""
+def write_layer(architecture: str, folder: Path) -> Path:
+    """Install the dependencies and zip them with their bytecode, in a folder; return the zip."""
+    print(f"Installing dependencies for {target_name(architecture)}.", flush=True)
+    site, output = folder / "site", folder / "layer.zip"
+    install(architecture, site)
     for record in site.glob("*.dist-info/RECORD"):
         # Scripts have a path of this machine in them, and this file has their hashes.
         record.write_bytes(re.sub(rb"(?m)^bin/.*\n", b"", record.read_bytes()))
@@ -124,26 +127,42 @@ def write_layer(site: Path, output: Path) -> None:
         # Libraries have modules for other Python versions: what can't be compiled isn't used.
         compiling.communicate()
         add(archive, site, site.rglob("__pycache__/*"))
+    return output
 
 
-def add_own(layer: Path, own: Path, output: Path, *, bytecode: bool) -> dict[str, int]:
+def compile_own(own: dict[str, bytes], folder: Path) -> None:
+    """Write the service's own code into a folder, with its bytecode.
+
+    :raises ToolError: it cannot be compiled.
+    """
+    for name, data in own.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    compiling = compile_all(folder)
+    problems = " ".join(compiling.communicate()[0].split()).replace(f"{folder}/", "")
+    if compiling.returncode:
+        raise ToolError(f"The service's code cannot be compiled: {problems}")
+
+
+def add_own(layer: Path, own: Path, output: Path, bytecode: bool) -> dict[str, int]:
     """Copy a layer and add a folder with the service's own code.
 
     :param bytecode: whether to keep that of the layer.
     :return: name in the zip -> size, in bytes.
     :raises ToolError: a file of the service has the name of one in the layer.
     """
-    if bytecode:
-        shutil.copyfile(layer, output)
-    else:
-        with zipfile.ZipFile(layer) as archive, zipfile.ZipFile(output, "w") as copy:
-            for entry in archive.infolist():
-                if "__pycache__/" not in entry.filename:
-                    copy.writestr(entry, archive.read(entry), compresslevel=6)
-    with zipfile.ZipFile(output, "a") as archive:
+    with zipfile.ZipFile(layer) as archive:
         for name in archive.namelist():
             if (own / name).is_file():
                 raise ToolError(f"{name} is also a file of a dependency: rename yours.")
+        if not bytecode:
+            with zipfile.ZipFile(output, "w") as copy:
+                for entry in archive.infolist():
+                    if "__pycache__/" not in entry.filename:
+                        copy.writestr(entry, archive.read(entry), compresslevel=6)
+    if bytecode:
+        shutil.copyfile(layer, output)
+    with zipfile.ZipFile(output, "a") as archive:
         add(archive, own, own.rglob("*"))
         return {entry.filename: entry.file_size for entry in archive.infolist()}
 

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -39,19 +37,6 @@ UNZIPPED_LIMIT = 250 * MB
 WARN_FROM = 0.8
 CACHE = Path("dist/.cache")
 LOCK = Path("requirements.txt")
-
-
-@dataclass
-class Package:
-    """What is known of a package, kept in dist/.cache/<name>.json; sizes in bytes."""
-
-    key: str  # the hash of what it was built from
-    sha256: str
-    size: int
-    unzipped: int
-    files: int
-    largest: str  # its five largest parts, in words
-    bytecode: bool  # whether the dependencies have theirs
 
 
 @click.command()
@@ -93,40 +78,44 @@ def runnable() -> Path:
 
 def _build(output: Path, architecture: str) -> None:
     """Build a package unless it is up to date; without an architecture, for this machine."""
-    own = _own_code([*compute.CODE, project().package])
-    here = Path(__file__)
-    decisive = (here, here.with_name("dependencies.py"), Path("pyproject.toml"), LOCK)
-    hashes = [_sha256(path.read_bytes()) for path in decisive]
-    layer_key = _hash([*hashes, sys.version, architecture or os.uname().machine])
-    key = _hash([layer_key, {name: _sha256(data) for name, data in own.items()}])
-    state = CACHE / f"{output.name}.json"
-    package = _known(state, output)
-    if package and package.key == key:
-        _check_limits(package)
+    own, limits = _own_code([*compute.CODE, project().package]), _limits()
+    tool = Path(__file__), Path(__file__).with_name("dependencies.py")
+    hashes = [_sha256(path.read_bytes()) for path in (*tool, Path("pyproject.toml"), LOCK)]
+    layer_key = _hash(hashes, sys.version, architecture or os.uname().machine)
+    key = _hash(layer_key, limits, {name: _sha256(data) for name, data in own.items()})
+    state = CACHE / f"{output.name}.state"
+    known = state.read_text(encoding="utf-8") if state.exists() and output.exists() else ""
+    if known and known == f"{key} {_sha256(output.read_bytes())}":
         return
 
     # Imported here, since an up-to-date package needs none of it.
-    from tools.build.dependencies import install, target_name, write_layer
+    from tools.build import dependencies
 
     for leftover in CACHE.glob("build-*"):  # of a build that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=CACHE) as folder:
-        work = Path(folder)
+        own_folder, built, new_state = (Path(folder, name) for name in ("own", "zip", "state"))
         layer = CACHE / f"{output.name}.{layer_key}"
         if not layer.exists():
-            print(f"Installing dependencies for {target_name(architecture)}.", flush=True)
-            install(architecture, work / "site")
-            write_layer(work / "site", work / "layer.zip")
+            new_layer = dependencies.write_layer(architecture, Path(folder))
             for old in CACHE.glob(f"{output.name}.*"):
                 old.unlink()
-            (work / "layer.zip").replace(layer)
-        package = _write(layer, own, key, work)
-        _check_limits(package)
-        (work / "state.json").write_text(json.dumps(asdict(package)), encoding="utf-8")
-        (work / "package.zip").replace(output)
-        (work / "state.json").replace(state)
-    print(f"{output} for {target_name(architecture)}")
-    _print_summary(package)
+            new_layer.replace(layer)
+        dependencies.compile_own(own, own_folder)
+        for bytecode in (True, False):
+            sizes = dependencies.add_own(layer, own_folder, built, bytecode)
+            summary, problem = describe(built.stat().st_size, sizes, limits)
+            if not problem:
+                break
+        if problem:
+            raise ToolError(problem)
+        sha256 = _sha256(built.read_bytes())
+        new_state.write_text(f"{key} {sha256}", encoding="utf-8")
+        built.replace(output)
+        new_state.replace(state)
+    print(f"{output} for {dependencies.target_name(architecture)}\n{summary}  SHA-256   {sha256}")
+    if not bytecode:
+        print("  Dependencies have no bytecode: with it the package is too large.")
 
 
 def _own_code(sources: list[str]) -> dict[str, bytes]:
@@ -142,89 +131,44 @@ def _own_code(sources: list[str]) -> dict[str, bytes]:
     return dict(sorted(found.items()))
 
 
-def _known(state: Path, output: Path) -> Package | None:
-    """Return what an earlier build wrote down of its package, if that is still there."""
-    try:
-        package = Package(**json.loads(state.read_text(encoding="utf-8")))
-        return package if package.sha256 == _sha256(output.read_bytes()) else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _write(layer: Path, own: dict[str, bytes], key: str, work: Path) -> Package:
-    """Write work/package.zip; without the dependencies' bytecode where it is too large with it."""
-    from tools.build.dependencies import add_own, compile_all
-
-    for name, data in own.items():
-        (work / "own" / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / "own" / name).write_bytes(data)
-    compiling = compile_all(work / "own")
-    problems = " ".join(compiling.communicate()[0].split())
-    if compiling.returncode:
-        problems = problems.replace(f"{work}/own/", "")
-        raise ToolError(f"The service's code cannot be compiled: {problems}")
-    for bytecode in (True, False):
-        sizes = add_own(layer, work / "own", work / "package.zip", bytecode=bytecode)
-        parts: Counter[str] = Counter()
-        for name, size in sizes.items():
-            parts[name.partition("/")[0]] += size
-        zipped = (work / "package.zip").read_bytes()
-        package = Package(
-            key=key,
-            sha256=_sha256(zipped),
-            size=len(zipped),
-            unzipped=sum(sizes.values()),
-            files=len(sizes),
-            largest=", ".join(f"{name} {_mb(size)}" for name, size in parts.most_common(5)),
-            bytecode=bytecode,
-        )
-        if all(size <= limit for _, size, limit in _limited(package)):
-            break
-    return package
-
-
-def _limited(package: Package) -> list[tuple[str, int, int]]:
-    """Return what Lambda limits: its name, its size, the limit. On Fargate that is nothing."""
+def _limits() -> dict[str, int]:
+    """Return Lambda's limits for the zip and for what is in it. On Fargate there are none."""
     if compute.ARTIFACT.suffix != ".zip":
-        return []
-    limited = [("unzipped", package.unzipped, UNZIPPED_LIMIT)]
+        return {}
     tfvars = [Environment(name).tfvars.read_text(encoding="utf-8") for name in ENVIRONMENTS]
-    if not all(re.search(r'(?m)^\s*artifact_bucket\s*=\s*"', text) for text in tfvars):
-        limited.append(("zip", package.size, DIRECT_UPLOAD_LIMIT))
-    return limited
+    through_s3 = all(re.search(r'(?m)^\s*artifact_bucket\s*=\s*"', text) for text in tfvars)
+    unzipped = {"unzipped": UNZIPPED_LIMIT}
+    return unzipped if through_s3 else {"zip": DIRECT_UPLOAD_LIMIT, **unzipped}
 
 
-def _check_limits(package: Package) -> None:
-    above = [
-        f"{what} it has {_mb(size)}, and Lambda's limit is {_mb(limit)}"
-        for what, size, limit in _limited(package)
-        if size > limit
-    ]
-    if above:
-        raise ToolError(
-            f"The package is too large: {'; '.join(above)}. The largest parts, unzipped: "
-            f"{package.largest}. Where all environments set artifact_bucket, the zip goes through "
-            "S3 and has no limit of its own."
-        )
+def describe(size: int, sizes: dict[str, int], limits: dict[str, int]) -> tuple[str, str]:
+    """Return a package's summary, and what is wrong if it is too large.
+
+    :param size: the zip's, in bytes.
+    :param sizes: of the files in it, unzipped, in bytes.
+    """
+    parts: Counter[str] = Counter()
+    for name, bytes_ in sizes.items():
+        parts[name.partition("/")[0]] += bytes_
+    largest = ", ".join(f"{name} {_mb(part)}" for name, part in parts.most_common(5))
+    summary, warnings, problems = "", "", []
+    for what, value in (("zip", size), ("unzipped", parts.total())):
+        limit = limits.get(what)
+        share = f"{value / limit:.1%} of {_mb(limit)}" if limit else "no limit"
+        summary += f"  {what:<8}  {_mb(value):>9}  ({share})\n"
+        if limit and value > limit:
+            problems.append(f"{what} {_mb(value)} (Lambda's limit: {_mb(limit)})")
+        elif limit and value >= WARN_FROM * limit:
+            warnings += f"  Warning: {share} ({what}). The largest parts: {largest}.\n"
+    problem = (
+        f"The package is too large: {', '.join(problems)}. The largest parts, unzipped: {largest}. "
+        "Where all environments set artifact_bucket, the zip goes through S3 and has no limit."
+    )
+    return f"{summary}  files     {len(sizes):>9}\n{warnings}", problem if problems else ""
 
 
-def _print_summary(package: Package) -> None:
-    shares = {
-        what: f"{size / limit:.1%} of {_mb(limit)}" for what, size, limit in _limited(package)
-    }
-    for what, size in (("zip", package.size), ("unzipped", package.unzipped)):
-        print(f"  {what:<8}  {_mb(size):>9}  ({shares.get(what, 'no limit')})")
-    print(f"  files     {package.files:>9}")
-    print(f"  SHA-256   {package.sha256}")
-    if not package.bytecode:
-        print("  Dependencies have no bytecode: with it the package is too large.")
-    for what, size, limit in _limited(package):
-        if size >= WARN_FROM * limit:
-            print(f"  Warning: {shares[what]} ({what}). The largest parts: {package.largest}.")
-
-
-def _hash(value: object) -> str:
-    return _sha256(json.dumps(value).encode())
+def _hash(*values: object) -> str:
+    return _sha256(repr(values).encode())
 
 
 def _sha256(data: bytes) -> str:
