@@ -443,13 +443,13 @@ def test_every_question_is_documented_with_its_rule_and_default() -> None:
     assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == asked
     for name in asked:
         section = re.sub(r"\\(.)", r"\1", " ".join(sections[name].split()))
-        rule = hook.RULES[name].text
-        assert f"It {rule}." in section, f"the rule for {name} is {rule!r}"
-        default = QUESTIONS[name]
+        rule, default = hook.RULES[name].text, QUESTIONS[name]
         if isinstance(default, list):
-            for choice in default:
-                assert f"`{choice}`" in section, f"{name} has a choice {choice}"
+            choices = ", ".join(f"`{choice}`" for choice in default)
+            assert f"choices: {choices}." in section, f"{name} has the choices {choices}"
             default = default[0]
+        else:
+            assert f"It {rule}." in section, f"the rule for {name} is {rule!r}"
         if default and "{{" not in default:
             assert f"Default: `{default}`" in section, f"the default of {name} is {default!r}"
 
