@@ -152,6 +152,15 @@ def test_the_workflow_says_which_plan_and_which_package(
         plans.check(DEV)
 
 
+def test_a_plan_without_its_note_is_not_taken_for_one(stand_in: Path) -> None:
+    (stand_in / "shown").unlink()  # `terraform show` fails, as if it were killed
+    with pytest.raises(SystemExit):
+        plans.make(DEV, DEV.plan, DEV.tfvars, {})
+    assert DEV.plan.exists()
+    with pytest.raises(ToolError, match="There is no plan for dev: run"):
+        plans.check(DEV)
+
+
 ##### Settings
 
 TFVARS = "# Comment\n\nlog_retention_in_days = 90\n\n# live_version = 1\n"
