@@ -69,13 +69,9 @@ def render(folder: Path, **answers: str) -> Path:
 
 def build(service: Path) -> Path:
     """Build a rendered service's package, with wheels for this machine; return it."""
-    package = service / "dist" / "lambda.zip"
-    command = [
-        *(sys.executable, "scripts/package.py", "--platform", "host", "--architecture", "arm64"),
-        *("--python-version", VERSION, "--output", str(package), "handler.py", "order_events"),
-    ]
-    _run(command, cwd=service, environment={"PYTHONDONTWRITEBYTECODE": "1"})
-    return package
+    code = "from tools.build.package import build; build('host')"
+    _run([sys.executable, "-c", code], cwd=service, environment={"PYTHONDONTWRITEBYTECODE": "1"})
+    return service / "dist" / "lambda-host.zip"
 
 
 def changed(package: Path, name: str, changes: Mapping[str, Callable[[str], str]]) -> Path:
@@ -171,7 +167,7 @@ def deployed(service: Path, say: Say) -> Iterator[Chain]:
 
 
 @contextlib.contextmanager
-def queues_only(service: Path, package: Path) -> Iterator[Chain]:
+def queues_only(service: Path, package: Path, max_receive_count: int = 5) -> Iterator[Chain]:
     """Make a topic and the same queues and subscription without Terraform, which takes a minute.
 
     :param package: what runs, with the environment of the rendered service's `make invoke`.
@@ -184,7 +180,7 @@ def queues_only(service: Path, package: Path) -> Iterator[Chain]:
             sqs.create_queue(QueueName=f"main-{kind}")["QueueUrl"]
             for kind in ("dlq", "undelivered")
         )
-        redrive = {"deadLetterTargetArn": f"{arn}:main-dlq", "maxReceiveCount": 5}
+        redrive = {"deadLetterTargetArn": f"{arn}:main-dlq", "maxReceiveCount": max_receive_count}
         settings = {
             "MaximumMessageSize": str(LIMIT),
             "RedrivePolicy": json.dumps(redrive),
@@ -214,7 +210,7 @@ def queues_only(service: Path, package: Path) -> Iterator[Chain]:
             queue_url=queue,
             dead_letter_queue_url=dead,
             undelivered_queue_url=undelivered,
-            max_receive_count=5,
+            max_receive_count=max_receive_count,
             function={
                 "FunctionName": "order-events-local",
                 "Handler": "handler.handler",

@@ -1,13 +1,14 @@
-"""Carries a mix of messages through a worker: the same faults, less those of Lambda's own."""
+"""Carries a mix of messages through Fargate's worker: the same faults, except Lambda's own."""
 
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
+from tools.local.server import LocalAws
 from worker_process import Process, until, worker
 
 from .chain import TOO_LARGE, depth, name_of
@@ -24,37 +25,40 @@ from .messages import (
     envelope,
 )
 
-# Nobody throttles a worker; with a handler that can't be imported it takes no message; and what it
-# has done it deletes, or the soak test would have to take its connection away.
+# Nobody throttles a worker; without a handler that can be imported it receives nothing; and it
+# deletes what it has processed, unless the soak test were to cut its connection.
 WORKER_FAULTS = {
     name: fault for name, fault in FAULTS.items() if name not in (AGAIN, RELEASE, THROTTLED)
 }
-BACKLOG = 150  # the local AWS goes through all of a queue for each receive
+BACKLOG = 150  # the local AWS looks at every message in a queue for each receive
+MAX_RECEIVE_COUNT = 8  # here nobody limits how many receives a message loses to its neighbours
 
-# Longer than the visibility time-out below: heartbeats come every two seconds, with four to spare.
+# Heartbeats come every two seconds, with four to spare. The long message takes longer than that.
 VISIBILITY_TIMEOUT = 6
+# The last worker's: dead letters have to come back again and again, and nothing else is long.
+SHORT_VISIBILITY_TIMEOUT = 3
 LONG = Message(
     name="long",
     fault="none",
     event_id="event-long",
     event_type="order.created",
     body=json.dumps(
-        {"id": "event-long", "occurred_at": "2026-01-01T00:00:00Z", "data": {"takes": 15}}
+        {"id": "event-long", "occurred_at": "2026-01-01T00:00:00Z", "data": {"takes": 9}}
     ),
     route=TOPIC,
 )
 
 
 class Queues:
-    """The queues and the topic of a deployed service."""
+    """The queues and the topic of a service, by the names that they have in Terraform's outputs."""
 
-    def __init__(self, aws: Any, outputs: dict[str, str]) -> None:
+    def __init__(self, aws: LocalAws, outputs: Mapping[str, Any]) -> None:
         self.sqs, self.sns = aws.client("sqs"), aws.client("sns")
         self.outputs = outputs
         self.url = outputs["queue_url"]
 
     def publish(self, message: Message) -> bool:
-        """Send a message the way that it takes; tell whether it was taken."""
+        """Send a message by its route; tell whether it was accepted."""
         attributes, body = message.attributes, message.body
         if message.route == ENVELOPE:
             attributes, body = {}, envelope(message)
@@ -74,7 +78,7 @@ class Queues:
         return True
 
     def depth(self) -> int:
-        """Return how many messages there are; thrice, since one may be between two counts."""
+        """Return how many messages there are; counted thrice, since one may be between counts."""
         return max(depth(self.sqs, self.url) for _ in range(3))
 
     def dead_letters(self) -> dict[str, str]:
@@ -101,13 +105,16 @@ def carry(
     *,
     deadline: float,
 ) -> list[str]:
-    """Send the messages, and have them worked off by one worker after the other.
+    """Send the messages, and have three workers process them, one after the other.
 
-    The first is told to stop in the middle, the second one is killed; the third does the rest.
+    The first is told to stop in the middle, the second is killed; the third does the rest.
 
+    :param app: a folder with the package of the service, unpacked.
+    :param environment: the worker's.
+    :param folder: for the workers' logs.
+    :param deadline: seconds.
     :returns: what is wrong, a sentence each.
     """
-    environment = {**environment, "VISIBILITY_TIMEOUT": str(VISIBILITY_TIMEOUT)}
     refused: set[str] = set()
     lines: list[dict[str, Any]] = []
     wrong = []
@@ -123,19 +130,22 @@ def carry(
             del left[: min(20, count)]
             count = max(0, count - 20)
 
-    for number, share in enumerate((400, 300, len(messages))):
+    shares = (len(messages) * 2 // 5, len(messages) * 3 // 10, len(messages))
+    for number, share in enumerate(shares):
+        seconds = SHORT_VISIBILITY_TIMEOUT if number == 2 else VISIBILITY_TIMEOUT
+        environment = {**environment, "VISIBILITY_TIMEOUT": str(seconds)}
         with worker(app, folder / f"worker-{number}.log", **environment) as process:
             if number == 0:
                 # Alone in its batch: nothing else can take it away from the handler.
                 queues.publish(LONG)
-                until(lambda: in_hand(queues) == 1, "the long message is not taken")
+                until(lambda: in_flight(queues) == 1, "the long message is not received")
             send(process, share)
             if number == 0:
-                until(lambda: in_hand(queues) > 1, "nothing is in hand")
+                until(lambda: in_flight(queues) > 1, "nothing is in flight")
                 if code := process.stop():
                     wrong.append(f"after SIGTERM the worker ended with {code}")
             elif number == 1:
-                until(lambda: in_hand(queues) > 1, "nothing is in hand")
+                until(lambda: in_flight(queues) > 1, "nothing is in flight")
                 process.kill()
             else:
                 until(lambda: queues.depth() == 0, "the queue is not empty", deadline)
@@ -150,7 +160,7 @@ def carry(
     return wrong + problems(messages, effects, dead, refused, lines)
 
 
-def in_hand(queues: Queues) -> int:
+def in_flight(queues: Queues) -> int:
     """Return how many messages are in flight."""
     name = "ApproximateNumberOfMessagesNotVisible"
     found = queues.sqs.get_queue_attributes(QueueUrl=queues.url, AttributeNames=[name])
@@ -164,7 +174,7 @@ def problems(
     refused: set[str],
     lines: list[dict[str, Any]],
 ) -> list[str]:
-    """Compare what became of the messages with what had to; return what is wrong."""
+    """Compare what became of the messages with what must; return what is wrong."""
     wrong = []
     for message in messages:
         fault = FAULTS[message.fault]
@@ -194,7 +204,7 @@ def problems(
     strangers = set(dead) - {message.name for message in messages}
     wrong += [f"{name} is a dead letter that nobody sent" for name in sorted(strangers)]
     ended = Counter(line.get("message") for line in lines)
-    for text in ("The handler's process has ended", "The handler took too long and was ended"):
+    for text in ("The handler's process ended", "The handler timed out and was killed"):
         if not ended[text]:
             wrong.append(f"no line in the log: {text}")
     return wrong
