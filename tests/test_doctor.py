@@ -102,7 +102,7 @@ def put(path: Path, text: str) -> None:
     path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
-def test_where_all_is_there_it_says_so(aws: Machine) -> None:
+def test_a_complete_machine_passes(aws: Machine) -> None:
     code, states, said = aws.doctor()
     assert code == 0, said
     things = {"Python", ".venv", "Terraform", "credentials", "state bucket", "SNS topic"}
@@ -112,7 +112,7 @@ def test_where_all_is_there_it_says_so(aws: Machine) -> None:
     assert said.endswith("Nothing is missing.\n")
 
 
-def test_an_empty_machine_is_told_everything_at_once(machine: Machine) -> None:
+def test_an_empty_machine_gets_the_whole_list_at_once(machine: Machine) -> None:
     (machine.service / ".venv" / "installed").unlink()
     (machine.bin / "terraform").unlink()
     (machine.bin / f"python{VERSION}").unlink()
@@ -197,7 +197,7 @@ def test_a_bucket_and_a_topic_that_are_not_there_are_named(aws: Machine) -> None
         (301, "the-state is in another region\nCorrect region in"),
     ],
 )
-def test_a_bucket_that_does_not_let_in_is_named(
+def test_a_bucket_that_denies_access_is_named(
     render: Render, monkeypatch: pytest.MonkeyPatch, status: int, said: str
 ) -> None:
     monkeypatch.chdir(render(terraform_state_bucket="the-state", python_version=VERSION))
@@ -222,14 +222,19 @@ def test_without_boto3_it_says_what_to_do(aws: Machine) -> None:
     assert "could not be checked: run `make install` first" in said
 
 
-def test_an_aws_that_does_not_answer_is_told(aws: Machine) -> None:
+def test_an_aws_that_does_not_answer_is_reported(aws: Machine) -> None:
     aws.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1"
     code, states, said = aws.doctor()
     assert (code, states["credentials"]) == (1, "missing")
     assert "AWS cannot be reached" in said
 
 
-def test_a_broken_file_is_told(machine: Machine) -> None:
+def test_there_are_two_environments(machine: Machine) -> None:
+    with pytest.raises(AssertionError, match="ENV is 'stage': it must be dev or prod"):
+        machine.doctor(environment="stage")
+
+
+def test_a_broken_file_is_reported(machine: Machine) -> None:
     (machine.service / ".python-version").unlink()
     code, states, _ = machine.doctor()
     assert code == 1

@@ -22,11 +22,7 @@ from tools.errors import ToolError, explain
 
 
 def show(title: str, checks: dict[str, Callable[[], str]]) -> int:
-    """Make checks and print a line for each; return how many things are missing.
-
-    A check returns what there is, or raises a ToolError: what is missing and, on another line, what
-    to do about it. Whatever else goes wrong in it stops nothing.
-    """
+    """Make checks, which return what is there or raise what is missing; return how many do."""
     print(title)
     missing = 0
     for name, check in checks.items():
@@ -46,23 +42,20 @@ def show(title: str, checks: dict[str, Callable[[], str]]) -> int:
 
 def output(*command: str, **environment: str) -> tuple[bool, str]:
     """Run a program, for 30 s at most; return whether it succeeded, and what it printed."""
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=30,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return False, str(error)
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=30,
+    )
     return done.returncode == 0, done.stdout.decode("utf-8", "replace").strip()
 
 
 def read(path: str) -> str:
-    """Return a file's text without comments."""
-    text = Path(path).read_text(encoding="utf-8")
+    """Return a file's text without comments, "" if there is no such file."""
+    text = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
     return re.sub(r"(?m)^\s*(#|//).*$", "", text).strip()
 
 
@@ -70,9 +63,6 @@ def quoted(text: str, after: str) -> str:
     """Return the first text in quotes right after a pattern, "" if there is none."""
     found = re.search(rf'(?ms){after}\s*"(.*?)"', text)
     return found[1] if found else ""
-
-
-# On this machine
 
 
 def python() -> str:
@@ -110,9 +100,6 @@ def terraform() -> str:
     if has < needs:
         raise ToolError(f"{version}, but it must be {needed}\n{fix}")
     return version if version == wanted else f"{version}; the workflow has {wanted}"
-
-
-# In AWS
 
 
 class Aws:
@@ -184,16 +171,16 @@ class Aws:
         try:
             sns.get_topic_attributes(TopicArn=arn)
         except sns.exceptions.NotFoundException:
-            raise ToolError(
-                f"there is no {arn}\nIts owner creates it; for another one set sns_topic_name in "
-                f"{self.tfvars_path}."
-            ) from None
+            fix = f"Its owner creates it; for another one set sns_topic_name in {self.tfvars_path}."
+            raise ToolError(f"there is no {arn}\n{fix}") from None
         return arn
 
 
 def main() -> int:
     """Check everything for one environment; return 1 if something is missing."""
     environment = sys.argv[1] if len(sys.argv) > 1 else "dev"
+    if environment not in ("dev", "prod"):
+        sys.exit(f"ENV is {environment!r}: it must be dev or prod.")
     aws = Aws(environment)
     checks = {"Python": python, ".venv": virtual_environment, "Terraform": terraform}
     with contextlib.suppress(ImportError):  # without .venv, which is missing then
