@@ -1,4 +1,4 @@
-"""checkov finds nothing in any Terraform code but what a comment beside the resource justifies."""
+"""checkov finds nothing in the Terraform code that a comment beside the resource does not justify."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SENTENCE = re.compile(r"(?!.*\. [A-Z])\S+(?: \S+){3,}\.")
 
 
 def checkov(folder: Path) -> set[str]:
-    """Return what fails in Terraform code, as `make security` would: the checks' ids."""
+    """Run checkov as `make security` does; return the IDs of the checks that fail."""
     version = re.search(r"CHECKOV_VERSION := (\S+)", MAKEFILE)
     assert version
     done = subprocess.run(
@@ -40,7 +40,7 @@ def checkov(folder: Path) -> set[str]:
 
 
 def unjustified(folder: Path) -> list[str]:
-    """Return the lines that skip a check without saying why in one sentence."""
+    """Return the lines that skip a check without giving the reason in one sentence."""
     return [
         line.strip()
         for file in sorted(folder.rglob("*.tf"))
@@ -76,12 +76,12 @@ def test_checkov_finds_nothing(terraform: Path) -> None:
 
 def test_every_skip_says_why_in_one_sentence(terraform: Path) -> None:
     assert unjustified(terraform) == []
-    # Nor is a check left out anywhere but beside a resource.
+    # Checks are skipped beside a resource, and nowhere else.
     assert "--skip-check" not in MAKEFILE
     assert list(terraform.rglob(".checkov*")) == []
 
 
-# Each check has to find what it is there for.
+# The checks find what they are for.
 
 
 @pytest.mark.slow
