@@ -1,4 +1,4 @@
-"""checkov finds nothing in the Terraform code that a comment beside the resource does not justify."""
+"""checkov finds nothing in the Terraform code that no comment beside the resource justifies."""
 
 import json
 import re
