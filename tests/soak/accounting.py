@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from .chain import IMPORT_ERROR, KILLED, TIMED_OUT, Traffic
 from .messages import DEAD, FAULTS, RELEASE, THROTTLED, Message
 
-# What has to have happened at least once, else a fault was none.
+# What must have happened at least once, or the fault had no effect.
 BATCHES_LOST = {
     "process killed before the effect": KILLED,
     "process killed after the effect": KILLED,
-    "time-out": TIMED_OUT,
+    "timeout": TIMED_OUT,
     THROTTLED: "throttled",
     RELEASE: IMPORT_ERROR,
 }
@@ -20,7 +20,7 @@ COLUMNS = (
     "sent",
     "processed",
     "dead-lettered",
-    "kept out",
+    "rejected",
     "deliveries",
     "unaccounted for",
     "acknowledged unprocessed",
@@ -92,7 +92,7 @@ def account(
         if kept_out:
             refused = name in traffic.refused
             right = not deliveries and name not in dead and refused == (fault.ends == "refused")
-            row["kept out"] += right
+            row["rejected"] += right
             if not right:
                 findings[f"not {fault.ends}, as they had to be"].append(name)
             continue

@@ -63,7 +63,7 @@ FAULTS = {
     "delivered again though done": Fault(200),
     "process killed before the effect": Fault(30, data={"dies": "before"}, strikes=True),
     "process killed after the effect": Fault(30, data={"dies": "after"}, strikes=True),
-    "time-out": Fault(30, data={"hangs": True}, strikes=True),
+    "timeout": Fault(30, data={"hangs": True}, strikes=True),
     "throttled": Fault(100, strikes=True),
     "import error in the package": Fault(100, strikes=True),
 }
