@@ -30,7 +30,8 @@ test-fast: .venv/installed ## Run the tests that answer within a minute
 
 soak: .venv/installed ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes
 	PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY))
-	HOSTILE_EXAMPLES=3 $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_hostile_answers.py tests/test_hostile_events.py
+	HOSTILE_EXAMPLES=3 $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_hostile_answers.py tests/test_hostile_events.py \
+		tests/test_soak_fargate.py
 
 bench: .venv/installed ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py

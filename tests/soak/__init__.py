@@ -5,7 +5,7 @@ service.py      the business logic that acts these faults out
 deployment.py   puts that into a rendered service, and deploys it with the service's own Terraform
 chain.py        publishes the messages and takes them to the function, as Lambda does
 accounting.py   says afterwards what became of each one, against what had to
-fargate.py      the same for Fargate's worker, which takes them itself (test_moving.py)
+fargate.py      the same for Fargate's worker, which receives them itself (test_soak_fargate.py)
 """
 
 import sys
