@@ -1,8 +1,8 @@
-"""Entry point of the Lambda function: opens the batch and hands each message to the business logic.
+"""Entry point: opens a batch of SQS messages and hands each message to the business logic.
 
-Lambda is given a batch of SQS messages. Each one stands for itself: what fails is named in the
-response (partial batch response), becomes visible in the queue again and ends in the dead-letter
-queue after ``max_receive_count`` receives; its neighbours are done with.
+Messages succeed or fail one by one. Those that fail are named in the response (a partial batch
+response): they become visible in the queue again, and end up in the dead-letter queue after
+``max_receive_count`` receives. The others are deleted.
 """
 
 import json
@@ -25,19 +25,19 @@ from {{ cookiecutter.package_name }}.idempotency import process, register_contex
 from {{ cookiecutter.package_name }}.service import process
 {% endif %}
 
-# What the subscription's filter policy lets through, handed over by Terraform: `order.*` means
-# every type that begins with `order.`.
+# What the subscription's filter policy lets through; Terraform sets it. `order.*` means every type
+# that begins with `order.`.
 EVENT_TYPES = tuple(os.environ["EVENT_TYPES"].split(","))
 
-# `make smoke` sends this type to the queue to see the chain work; it has no business effect.
+# `make smoke` sends this type to the queue to see whether messages get here; it has no effect.
 SMOKE_TEST = "smoke_test"
 
-# In ASCII with escapes: no character of a message's attributes can break a line of the log.
+# ASCII with escapes: no character in a message's attributes can break a line of the log.
 logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
 metrics = Metrics()
 metrics.set_default_dimensions(environment=os.environ["ENVIRONMENT"])
 
-# The package logs with Python's own logging; its lines leave through the same JSON formatter.
+# The package uses Python's own logging; its lines get the same JSON format.
 package_logger = logging.getLogger({{ cookiecutter.package_name }}.__name__)
 package_logger.handlers = [logger.registered_handler]
 package_logger.setLevel(logger.log_level)
@@ -51,7 +51,7 @@ class EnvelopeAttribute(msgspec.Struct, rename="pascal"):
 
 
 class Envelope(msgspec.Struct, rename="pascal"):
-    """What SNS wraps a message in where raw message delivery is off."""
+    """What SNS wraps a message in when raw message delivery is off."""
 
     message: str
     message_attributes: dict[str, EnvelopeAttribute] = {}
@@ -67,8 +67,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dic
     :param event: Lambda's SQS event, ``{"Records": [...]}``.
     :returns: the messages that failed, ``{"batchItemFailures": [{"itemIdentifier": id}, …]}``.
     """
-    # A loop of our own instead of powertools' BatchProcessor: the contract with SQS is this one
-    # dictionary, and importing the processor would lengthen the cold start by half.
+    # A simple loop instead of powertools' BatchProcessor: the contract with SQS is this one
+    # dictionary, and importing the processor would make the cold start half as long again.
 {% if cookiecutter.idempotency == "yes" %}
     register_context(context)
 {% endif %}
@@ -80,7 +80,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dic
 
 
 def _succeeds(record: dict[str, Any]) -> bool:
-    """Process one message and log how it went; never raises: its neighbours are not affected."""
+    """Process one message and log the outcome; never raises, so other messages aren't affected."""
     keys = {"message_id": record["messageId"]}
     try:
         body, attributes = _open(record)
@@ -98,8 +98,8 @@ def _succeeds(record: dict[str, Any]) -> bool:
     except MessageError as error:
         logger.error("Message failed", error=str(error), **keys)
     except Exception as error:
-        # The text of any other exception may quote the payload, which never goes to the log: its
-        # type and its place must do.
+        # The text of any other exception may quote the payload, which must not be logged: its type
+        # and its stack must do.
         stack = traceback.extract_tb(error.__traceback__)
         places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
         logger.error("Message failed", error=type(error).__name__, stack=places, **keys)
@@ -109,10 +109,10 @@ def _succeeds(record: dict[str, Any]) -> bool:
 
 
 def _open(record: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """Take a record apart.
+    """Return a message's body and its attributes.
 
-    :returns: the message's body and its attributes, from the record itself (raw message delivery)
-        or from the SNS envelope in its body.
+    They are in the record itself (raw message delivery) or in the SNS envelope in its body.
+
     :raises MessageError: neither has the attribute ``event_type``.
     """
     attributes = {

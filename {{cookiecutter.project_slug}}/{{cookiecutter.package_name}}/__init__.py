@@ -1,1 +1,1 @@
-"""The business logic: plain Python that knows nothing of Lambda, SQS or SNS."""
+"""The business logic: plain Python that knows nothing about Lambda, SQS or SNS."""

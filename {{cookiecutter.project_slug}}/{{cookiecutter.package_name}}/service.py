@@ -1,4 +1,4 @@
-"""What this service does with an event. Start here: replace the body of ``process`` by your own."""
+"""What this service does with an event. Start here: write your own body of ``process``."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -14,11 +14,11 @@ CLOCK_SKEW = timedelta(minutes=5)
 def process(event_type: str, event: Event) -> None:
     """Process one event.
 
-    Returning means done: the message is deleted. Raising means not done: the message comes back and
-    ends in the dead-letter queue when it keeps failing. SQS delivers at least once, so the same
-    event may come twice: make it safe to repeat.
+    If this returns, the message is deleted; if it raises, only this message is retried, and ends up
+    in the dead-letter queue if it keeps failing. SQS delivers at least once, so the same event may
+    come twice: make this safe to repeat.
 
-    :raises MessageError: the event breaks a rule; its text is logged, so no payload in it.
+    :raises MessageError: the event breaks a rule; its text is logged, so put no payload into it.
     """
     age = datetime.now(UTC) - event.occurred_at
     if age < -CLOCK_SKEW:

@@ -1,4 +1,4 @@
-"""The function's environment, and SQS records in the shape that Lambda hands over."""
+"""The function's environment, and SQS records in the shape that Lambda uses."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Before any test imports the handler, which reads its environment then.
+# Before any test imports the handler, which reads its environment at that point.
 for line in (ROOT / "local.env").read_text(encoding="utf-8").splitlines():
     name, _, value = line.partition("=")
     os.environ[name] = value
@@ -31,7 +31,7 @@ def sample() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture
 def record(sample: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Make an SQS record: the one of `events/one_message.json` with another body or attributes."""
+    """Make an SQS record: that of `events/one_message.json` with another body or attributes."""
 
     def make(body: str | None = None, **attributes: str) -> dict[str, Any]:
         made: dict[str, Any] = sample("one_message")["Records"][0]

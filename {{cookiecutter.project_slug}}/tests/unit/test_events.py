@@ -17,7 +17,7 @@ def test_an_event_is_read() -> None:
     )
 
 
-def test_unknown_fields_are_ignored_so_that_producers_can_add_some() -> None:
+def test_unknown_fields_are_ignored_so_that_producers_can_add_fields() -> None:
     assert decode_event(json.dumps({**GOOD, "new": 1})).id == "1"
 
 
@@ -32,13 +32,13 @@ def test_unknown_fields_are_ignored_so_that_producers_can_add_some() -> None:
         ({"data": []}, "$.data"),
     ],
 )
-def test_a_wrong_field_is_named(change: dict[str, Any], named: str) -> None:
+def test_an_invalid_field_is_named(change: dict[str, Any], named: str) -> None:
     with pytest.raises(MessageError) as error:
         decode_event(json.dumps({**GOOD, **change}))
     assert named in str(error.value)
 
 
-def test_the_value_of_a_wrong_choice_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_choice_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     class Order(msgspec.Struct):
         kind: Literal["new", "changed"]
 
@@ -56,6 +56,6 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "{", "null", "[]", '"text"'])
-def test_what_is_no_event_is_refused(body: str) -> None:
+def test_anything_but_an_event_is_refused(body: str) -> None:
     with pytest.raises(MessageError):
         decode_event(body)

@@ -26,7 +26,7 @@ def failed(event: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Log:
-    """Return a function that gives the lines of the log, which are JSON each."""
+    """Return a function that returns the lines of the log, parsed from JSON."""
     stream = io.StringIO()
     monkeypatch.setattr(entry_point.logger.registered_handler, "stream", stream)
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -45,7 +45,7 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["one_message", "enveloped_message"])
-def test_raw_and_enveloped_messages_are_processed_alike(
+def test_raw_and_enveloped_messages_are_both_processed(
     sample: Sample, processed: list[tuple[str, str]], name: str
 ) -> None:
     event_type = sample("one_message")["Records"][0]["messageAttributes"]["event_type"]
@@ -53,7 +53,7 @@ def test_raw_and_enveloped_messages_are_processed_alike(
     assert processed == [(event_type["stringValue"], "event-1")]
 
 
-def test_a_bad_message_does_not_fail_its_neighbours(
+def test_an_invalid_message_does_not_fail_others(
     sample: Sample, processed: list[tuple[str, str]]
 ) -> None:
     batch = sample("mixed_batch")
@@ -66,7 +66,7 @@ def test_an_empty_batch_is_a_success() -> None:
     assert failed({"Records": []}) == []
 
 
-def test_an_exception_in_the_business_logic_is_reported_and_its_text_kept_out_of_the_log(
+def test_an_exception_in_the_business_logic_is_logged_without_its_text(
     record: Record, monkeypatch: pytest.MonkeyPatch, logged: Log
 ) -> None:
     def process(_event_type: str, event: Event) -> None:
@@ -112,7 +112,7 @@ def test_a_message_without_event_type_comes_back(record: Record) -> None:
 
 
 @pytest.mark.usefixtures("processed")
-def test_a_binary_attribute_is_passed_over(record: Record) -> None:
+def test_a_binary_attribute_is_ignored(record: Record) -> None:
     message = record()
     message["messageAttributes"]["picture"] = {"binaryValue": "AAEC", "dataType": "Binary"}
     assert failed({"Records": [message]}) == []
@@ -127,7 +127,7 @@ def test_a_smoke_test_has_no_business_effect(
 
 
 @pytest.mark.usefixtures("processed")
-def test_the_log_has_the_ids_and_never_the_payload(sample: Sample, logged: Log) -> None:
+def test_the_log_has_ids_and_no_payload(sample: Sample, logged: Log) -> None:
     batch = sample("mixed_batch")
     entry_point.handler(batch, CONTEXT)
     lines = logged()
