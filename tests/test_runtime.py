@@ -22,7 +22,7 @@ from conftest import SERVICE
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.errors import ToolError  # noqa: E402
-from tools.local import runtime as lambda_runtime  # noqa: E402
+from tools.local import runtime as runtime_module  # noqa: E402
 from tools.local.runtime import Invocation, Runtime  # noqa: E402
 
 # The event names what the handler does.
@@ -328,14 +328,39 @@ def test_a_time_out_ends_the_process_with_its_children(start: Start, how: str) -
     assert runtime.invoke({"do": "echo"}).response["count"] == 1
 
 
-def test_init_has_a_limit_and_is_tried_again_within_the_invocation(
+def test_a_handler_that_is_never_imported_is_a_timeout(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lambda_runtime, "INIT_LIMIT", 0.5)
-    runtime = start("import time; print('begins'); time.sleep(60)", timeout=1)
-    failed = runtime.invoke({})
+    monkeypatch.setattr(runtime_module, "INIT_LIMIT", 0.5)
+    failed = start("import time; time.sleep(600)", timeout=1).invoke({})
     assert error_type(failed) == "Sandbox.Timedout"
     assert failed.init_duration is None
+    assert failed.duration == 1000
+
+
+def test_after_the_init_limit_it_is_tried_again_within_the_invocation(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hang = tmp_path / "hang"
+    hang.touch()
+    handler = f"""
+        import os, time
+        if os.path.exists({str(hang)!r}):
+            time.sleep(600)
+        def handler(event, context):
+            return event
+    """
+    end = runtime_module.Process.end
+
+    def end_and_repair(process: runtime_module.Process) -> None:
+        end(process)
+        hang.unlink(missing_ok=True)
+
+    monkeypatch.setattr(runtime_module, "INIT_LIMIT", 0.5)
+    monkeypatch.setattr(runtime_module.Process, "end", end_and_repair)
+    done = start(handler, timeout=120).invoke({"x": 1})
+    assert done.response == {"x": 1}
+    assert done.init_duration is None
 
 
 def test_above_the_memory_size_it_is_killed(start: Start) -> None:
