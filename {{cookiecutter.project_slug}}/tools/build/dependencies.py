@@ -121,8 +121,7 @@ def write_layer(architecture: str, folder: Path) -> Path:
     shutil.rmtree(site / "bin", ignore_errors=True)
     (site / ".lock").unlink(missing_ok=True)
     files = [path for path in site.rglob("*") if path.parent.name != "__pycache__"]
-    compiling = compile_all(site)
-    with zipfile.ZipFile(output, "w") as archive:
+    with compile_all(site) as compiling, zipfile.ZipFile(output, "w") as archive:
         add(archive, site, files)
         # Libraries have modules for other Python versions: what can't be compiled isn't used.
         compiling.communicate()
@@ -138,8 +137,8 @@ def compile_own(own: dict[str, bytes], folder: Path) -> None:
     for name, data in own.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    compiling = compile_all(folder)
-    problems = " ".join(compiling.communicate()[0].split()).replace(f"{folder}/", "")
+    with compile_all(folder) as compiling:
+        problems = " ".join(compiling.communicate()[0].split()).replace(f"{folder}/", "")
     if compiling.returncode:
         raise ToolError(f"The service's code cannot be compiled: {problems}")
 
