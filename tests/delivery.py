@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from conftest import granted
@@ -33,9 +33,11 @@ class Checkout:
 
     folder: Path
     aws: LocalAws
-    # What Terraform asked of AWS, as IAM's actions: in a role that only reads, and in any other.
+    # What was asked of AWS, as IAM's actions: in a role that only reads, and in any other.
     asked_reading: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
+    # In the name of the programs whose calls count.
+    asked_by: ClassVar[str] = "Terraform"
 
     def make(self, *arguments: str, **environment: str) -> str:
         """Run a target that must succeed; return what it printed."""
@@ -52,7 +54,7 @@ class Checkout:
     def _run(self, *arguments: str, **environment: str) -> tuple[int, str]:
         actions = self.asked_reading if "READ_ONLY=1" in arguments else self.asked
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(BaseResponse, "call_action", recorded(actions))
+            patch.setattr(BaseResponse, "call_action", recorded(actions, self.asked_by))
             done = subprocess.run(
                 ["make", "--no-print-directory", *arguments],
                 cwd=self.folder,
@@ -83,12 +85,12 @@ class Checkout:
         assert self.asked - granted("read", "deploy") - ANYBODY == set()
 
 
-def recorded(actions: set[str]) -> Callable[[BaseResponse], Any]:
-    """Return moto's way to answer a call, which writes down what Terraform calls."""
+def recorded(actions: set[str], agent: str) -> Callable[[BaseResponse], Any]:
+    """Return moto's way to answer a call, which writes down what an agent calls."""
     original = BaseResponse.call_action
 
     def call_action(response: BaseResponse) -> Any:
-        if "Terraform" in response.headers.get("User-Agent", ""):
+        if agent in response.headers.get("User-Agent", ""):
             service = str(response.service_name).replace("awslambda", "lambda")
             actions.add(f"{service}:{response._get_action()}")
         return original(response)

@@ -1,4 +1,4 @@
-"""Delivery of a service on Fargate: scripts/image.py, and the make targets in order.
+"""Delivery of a service on Fargate: the image's way to ECR, and the make targets in order.
 
 There is no Docker engine here: a stand-in for `docker` writes an OCI archive of what the build
 would copy, and one for `skopeo` puts an archive into the local AWS's ECR: programs on the PATH.
@@ -9,29 +9,22 @@ import hashlib
 import io
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE, Render, granted, need, run
-from moto.core.responses import BaseResponse
+from conftest import Render, lend_environment, need
+from delivery import BUCKET, REGION, Checkout, made_for_delivery
+from tools.build import image
+from tools.deploy.settings import HEADING
+from tools.errors import ToolError
+from tools.local.server import LocalAws, local_aws
 
-# The template's folder stays clean: what lies in it is rendered.
-sys.dont_write_bytecode = True
-sys.path[:0] = [str(SERVICE / "scripts"), str(SERVICE)]
-import image  # noqa: E402
-from tools.local.server import LocalAws, local_aws  # noqa: E402
-
-REGION = "eu-central-1"
 ACCOUNT = "123456789012"
-BUCKET = "my-company-terraform-state"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
 
@@ -71,14 +64,14 @@ def sized(name: str, content: bytes) -> tarfile.TarInfo:
     return info
 
 
-# What stands in for docker: knows the three calls that the Makefile makes.
+# What stands in for docker: only the build does anything.
 DOCKER = f"""#!{sys.executable}
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 sys.dont_write_bytecode = True
 from test_delivery_fargate import oci_archive
-if sys.argv[2] == "build":
+if sys.argv[2:3] == ["build"]:
     wanted = {{"--provenance=false", "--platform", "--output", "."}}
     assert wanted <= set(sys.argv), sys.argv
     output = sys.argv[sys.argv.index("--output") + 1]
@@ -146,12 +139,9 @@ def repository(aws: LocalAws, tmp_path: Path) -> str:
     return str(made["repository"]["repositoryUri"])
 
 
-def test_the_digest_is_read_from_the_archive(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_digest_is_read_from_the_archive(tmp_path: Path) -> None:
     expected = oci_archive(tmp_path / "image.tar", b"x")
-    assert image.main(["digest", str(tmp_path / "image.tar")]) == 0
-    assert capsys.readouterr().out == f"{expected}\n"
+    assert image.image_digest(tmp_path / "image.tar") == expected
 
 
 def no_archive(file: Path) -> None:
@@ -183,20 +173,20 @@ def an_index_of_two_images(file: Path) -> None:
     ],
 )
 def test_what_is_no_image_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Callable[[Path], None], words: str
+    tmp_path: Path, fault: Callable[[Path], None], words: str
 ) -> None:
     oci_archive(tmp_path / "image.tar", b"x" * 1000)
     fault(tmp_path / "image.tar")
-    assert image.main(["digest", str(tmp_path / "image.tar")]) == 1
-    assert words in capsys.readouterr().err
+    with pytest.raises(ToolError, match=words):
+        image.image_digest(tmp_path / "image.tar")
 
 
 def test_an_image_is_pushed_once(
     tmp_path: Path, aws: LocalAws, repository: str, skopeo: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    digest = oci_archive(tmp_path / "image.tar", b"x")
-    command = ["push", str(tmp_path / "image.tar"), repository]
-    assert image.main(command) == 0
+    archive = tmp_path / "image.tar"
+    digest = oci_archive(archive, b"x")
+    image.push(archive, repository)
     assert f"Copied the image {digest} to" in capfd.readouterr().out
     (found,) = aws.client("ecr").describe_images(repositoryName=repository.rpartition("/")[2])[
         "imageDetails"
@@ -206,7 +196,7 @@ def test_an_image_is_pushed_once(
     # The credentials are gone, and the second time nothing is copied.
     (credentials,) = skopeo.read_text().splitlines()
     assert not Path(credentials).exists()
-    assert image.main(command) == 0
+    image.push(archive, repository)
     assert f"has the image {digest} already." in capfd.readouterr().out
     assert len(skopeo.read_text().splitlines()) == 1
 
@@ -220,25 +210,21 @@ def test_an_image_that_does_not_arrive_is_an_error(
     repository: str,
     skopeo: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
     variable: str,
     words: str,
 ) -> None:
     oci_archive(tmp_path / "image.tar", b"x")
     monkeypatch.setenv(variable, "1")
-    assert image.main(["push", str(tmp_path / "image.tar"), repository]) == 1
-    assert words in capfd.readouterr().err
+    with pytest.raises(ToolError, match=words):
+        image.push(tmp_path / "image.tar", repository)
     assert not any(Path(line).exists() for line in skopeo.read_text().splitlines())
 
 
 def test_what_is_missing_is_named(
-    tmp_path: Path,
-    repository: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, repository: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = str(tmp_path / "image.tar")
-    oci_archive(tmp_path / "image.tar", b"x")
+    archive = tmp_path / "image.tar"
+    oci_archive(archive, b"x")
     monkeypatch.setenv("PATH", str(tmp_path))
     for place, words in {
         repository: "skopeo is missing: install it",
@@ -246,8 +232,8 @@ def test_what_is_missing_is_named(
         "": "Nothing is not an ECR repository: run `make registry`",
         "docker.io/library/python": "docker.io/library/python is not an ECR repository",
     }.items():
-        assert image.main(["push", archive, place]) == 1
-        assert words in capsys.readouterr().err
+        with pytest.raises(ToolError, match=words):
+            image.push(archive, place)
 
 
 def test_registries_of_all_partitions_are_known() -> None:
@@ -258,38 +244,10 @@ def test_registries_of_all_partitions_are_known() -> None:
 ##### The make targets, in the workflow's order
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """The rendered service, as a job of the workflow or a laptop has it."""
+class Fargate(Checkout):
+    """A checkout of a service on Fargate, and what ECS has of it."""
 
-    folder: Path
-    aws: LocalAws
-    # What was asked of AWS, as IAM's actions, by whether it ran in a role that only reads.
-    asked: dict[bool, set[str]]
-
-    def make(self, *arguments: str, ok: bool = True, **environment: str) -> str:
-        """Run a target that must succeed, or must not; return what it printed."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                BaseResponse, "call_action", recorded(self.asked["READ_ONLY=1" in arguments])
-            )
-            done = subprocess.run(
-                ["make", "--no-print-directory", *arguments],
-                cwd=self.folder,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        assert (done.returncode == 0) is ok, f"make {' '.join(arguments)}:\n{done.stdout}"
-        return done.stdout
-
-    def refused(self, *arguments: str, **environment: str) -> str:
-        return self.make(*arguments, ok=False, **environment)
-
-    def summary(self) -> str:
-        return (self.folder / "dist" / "plan-dev.md").read_text(encoding="utf-8")
+    asked_by = ""  # by all: pushing the image is not Terraform's
 
     def live(self) -> str:
         """Return the revision of the task definition that is in place."""
@@ -312,19 +270,8 @@ class Checkout:
         return int(target["MaxCapacity"])
 
 
-def recorded(actions: set[str]) -> Callable[[BaseResponse], Any]:
-    """Return moto's way to answer a call, which writes down what is called."""
-    original = BaseResponse.call_action
-
-    def call_action(response: BaseResponse) -> Any:
-        actions.add(f"{response.service_name}:{response._get_action()}")
-        return original(response)
-
-    return call_action
-
-
 @pytest.fixture(scope="module")
-def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fargate]:
     need("terraform")
     need("make")
     source = render(
@@ -332,29 +279,26 @@ def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         terraform_state_bucket=BUCKET,
         aws_region=REGION,
         python_version="{}.{}".format(*sys.version_info),
-        architecture="arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
     )
-    folder = Path(shutil.copytree(source, tmp_path_factory.mktemp("delivery") / source.name))
+    folder = Path(shutil.copytree(source, tmp_path_factory.mktemp("fargate") / source.name))
+    lend_environment(folder)
     binaries = tmp_path_factory.mktemp("bin")
     program(binaries, "docker", DOCKER)
     program(binaries, "skopeo", SKOPEO)
-    run("make", "install", cwd=folder)
     with local_aws(REGION) as aws, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
         patch.setenv("SKOPEO_LOG", str(binaries / "log"))
-        place = {"LocationConstraint": REGION}
-        aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
-        aws.client("sns").create_topic(Name="events-dev")
+        made_for_delivery(aws, "dev")
+        made = Fargate(folder, aws)
         subnets = [found["SubnetId"] for found in aws.client("ec2").describe_subnets()["Subnets"]]
-        settings = folder / "terraform" / "environments" / "dev.tfvars"
+        settings = made.settings("dev")
         settings.write_text(f"{settings.read_text()}\nsubnet_ids = {json.dumps(subnets[:2])}\n")
-        yield Checkout(folder, aws, {False: set(), True: set()})
+        yield made
 
 
 @pytest.mark.slow
-def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None:
-    make, refused = checkout.make, checkout.refused
-    settings = checkout.folder / "terraform" / "environments" / "dev.tfvars"
+def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
+    make, refused, settings = checkout.make, checkout.refused, checkout.settings("dev")
     before = settings.read_text()
     archive = checkout.folder / "dist" / "image.tar"
     ecr = checkout.aws.client("ecr")
@@ -363,7 +307,7 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     make("dist/image.tar")
     first = image.image_digest(archive)
     (checkout.folder / "dist" / "lambda.zip").unlink()
-    package = {"PACKAGE_SHA256": hashlib.sha256(archive.read_bytes()).hexdigest()}
+    package = {"PACKAGE_SHA256": checkout.sha256("image.tar")}
 
     # The repository is made before all else, and nothing else with it.
     make("registry")
@@ -373,19 +317,16 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     make("plan", **package)
     content = archive.read_bytes()
     archive.write_bytes(content + b"x")
-    assert "is not the package that was planned" in refused("apply")
+    assert "was made with the package with SHA-256" in refused("apply")
     assert "is not the package with SHA-256" in refused("plan", **package)
     archive.write_bytes(content)
     assert f"Copied the image {first}" in make("apply", **package)
     assert checkout.live() == "1"
     assert checkout.image("1") == f"{REGISTRY}/order-events-dev@{first}"
-    make("plan", **package)
-    assert "**Nothing changes.**" in checkout.summary()
     assert f"has the image {first} already" in make("push")
 
     # The next release: another image, another revision.
-    with (checkout.folder / "order_events" / "service.py").open("a") as file:
-        file.write("\nCHANGED = True\n")
+    checkout.change_code("second")
     make("plan")
     make("apply")
     second = image.image_digest(archive)
@@ -394,16 +335,13 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     assert checkout.image("2") == f"{REGISTRY}/order-events-dev@{second}"
     assert len(ecr.list_images(repositoryName="order-events-dev")["imageIds"]) == 2
 
-    # Back to the first, whatever lies in dist/; and that is what the next plan finds.
+    # Back to the first, whatever is in dist/.
     archive.write_bytes(b"something else")
     make("rollback", "VERSION=1")
     assert checkout.live() == "1"
-    assert (
-        settings.read_text()
-        == f'{before}\n# Written by make, to be committed.\nlive_version = "1"\n'
-    )
+    assert settings.read_text() == f'{before}\n{HEADING}\nlive_version = "1"\n'
 
-    # Pause and resume go the same way.
+    # Pause and resume go the same way, and that is what the next plan finds.
     make("pause")
     assert checkout.most_tasks() == 0
     assert "\npaused = true\n" in settings.read_text()
@@ -411,28 +349,8 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Checkout) -> None
     assert checkout.most_tasks() == 10
     archive.unlink()
     make("plan", "READ_ONLY=1")
-    assert "**Nothing changes.**" in checkout.summary()
+    assert "**Nothing changes.**" in checkout.summary("dev")
 
-    # The roles of the bootstrap allow all that was asked for: moto itself does not mind.
-    anybody = {"sts:GetCallerIdentity"}
-    assert "ecs:DescribeServices" in checkout.asked[True]
-    assert checkout.asked[True] - granted("read") - anybody == set()
-    assert {"ecs:RegisterTaskDefinition", "ecr:CreateRepository"} <= checkout.asked[False]
-    assert checkout.asked[False] - granted("read", "deploy") - anybody == set()
-
-
-def test_a_machine_without_docker_is_told_so(fresh: Render, tmp_path: Path) -> None:
-    need("make")
-    service = fresh(compute="fargate")
-    (service / "dist").mkdir()
-    (service / "dist" / "lambda.zip").touch()
-    program(tmp_path / "bin", "docker", "#!/bin/sh\nexit 1\n")
-    done = subprocess.run(
-        ["make", "-o", "dist/lambda.zip", "image"],
-        cwd=service,
-        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert "Docker with buildx is missing: install it, see https://" in done.stdout
+    assert "ecs:DescribeServices" in checkout.asked_reading
+    assert {"ecs:RegisterTaskDefinition", "ecr:CreateRepository"} <= checkout.asked
+    checkout.assert_roles_allow_what_was_asked()
