@@ -5,6 +5,7 @@ Terraform is a stand-in here, a program on the PATH; test_delivery.py has the re
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -444,6 +445,24 @@ def test_terraform_is_interrupted_once_and_by_a_second_ctrl_c(
     if signals != [signal.SIGKILL]:
         assert process.returncode == 128 + signals[0]
         assert said == "Interrupted\n" * interrupts
+
+
+def test_terraform_can_ask_its_question(service: Path, tmp_path: Path) -> None:
+    """`make destroy` asks first; a session of its own has no terminal, but inherits stdin."""
+    program(tmp_path / "bin", f"#!/bin/sh\nread answer && echo $answer > {tmp_path}/answer\n")
+    config = tmp_path / "own.tfrc"
+    config.touch()
+    DEV.data_dir.mkdir(parents=True)
+    (DEV.data_dir / "initialised").touch()
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.update(PYTHONPATH=str(SERVICE), TF_CLI_CONFIG_FILE=str(config))
+        os.environ["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        os.execv(sys.executable, [sys.executable, "-m", "tools", "output"])
+    os.write(terminal, b"yes\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(terminal)
+    assert (tmp_path / "answer").read_text() == "yes\n"
 
 
 ##### Provider locks
