@@ -1,4 +1,4 @@
-"""What the property-based tests share: how many examples, and text that means to do harm.
+"""What the property-based tests share: how many examples, and text that is meant to do harm.
 
 The examples are the same in every run, so a change can't fail by chance. With
 ``HOSTILE_EXAMPLES=10`` there are ten times as many, and other ones in each run; a failure then
@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-# Hypothesis keeps tables of characters; like all that is made, they go to a folder outside Git.
+# Hypothesis keeps tables of characters; like all build output, they stay outside Git.
 set_hypothesis_home_dir(Path(__file__).parents[1] / "build" / "hypothesis")
 
 FACTOR = int(os.environ.get("HOSTILE_EXAMPLES", "1"))
 
-# A program that the tests put on the PATH. Where it was run, text became code.
+# A program that the tests put on the PATH. If it is run, text became code.
 CANARY = "pwn"
 
-# What means something to one of the formats that answers and messages end up in.
+# What has a meaning in one of the formats that answers and messages end up in.
 FRAGMENTS = [
     # Quoting and escaping
     *("'", '"', "`", "\\", "\\\\", '"""', "'''", "\\n", "\\u0022", "\\x22", "&quot;", "%22", "%s"),
@@ -125,7 +125,7 @@ UNUSABLE = [
 
 
 def fragments(*, unusable: bool = False) -> st.SearchStrategy[str]:
-    """Make text of fragments that mean something somewhere, and of arbitrary characters."""
+    """Make text of fragments with a meaning somewhere, and of arbitrary characters."""
     parts = [st.sampled_from(FRAGMENTS), st.text(max_size=8)]
     if unusable:
         parts.append(st.sampled_from(UNUSABLE))

@@ -43,7 +43,7 @@ TO_FARGATE = {
 
 @dataclass
 class Moving:
-    """Both variants of the service, their state, and what the local AWS knows of them."""
+    """Both variants of the service, their state, and the local AWS that they are deployed to."""
 
     aws: LocalAws
     lambda_: Path
@@ -67,7 +67,7 @@ class Moving:
         return {name: output["value"] for name, output in outputs.items()}, destroyed
 
     def hand_over(self, source: Path, target: Path) -> None:
-        """Take the state along: where it is in S3, it is there already."""
+        """Copy the state to the other variant; in S3, both would find it in the same place."""
         folder = target / "terraform" / "terraform.tfstate.d"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(source / "terraform" / "terraform.tfstate.d", folder)
@@ -75,8 +75,8 @@ class Moving:
     def soak_environment(self) -> dict[str, str]:
         return {"SOAK_LEDGER": str(self.ledger.path), "SOAK_SLOT": "0"}
 
-    def work_off_by_lambda(self, queues: Queues, batches: int | None = None) -> None:
-        """Let Lambda take so many batches, or all there are."""
+    def process_on_lambda(self, queues: Queues, batches: int | None = None) -> None:
+        """Let Lambda process so many batches, or all there are."""
         sqs = queues.sqs
         (mapping,) = self.aws.client("lambda").list_event_source_mappings(
             EventSourceArn=queues.outputs["queue_arn"]
@@ -160,14 +160,14 @@ def test_a_service_moves_to_fargate_and_back_and_no_message_is_lost(moving: Movi
     ledger = moving.ledger
     ledger.announce(0, 0, True)
 
-    # On Lambda. One batch is done, then the service is paused; one batch is in flight for a while:
-    # that of a function that was killed.
+    # On Lambda. One batch is processed, then the service is paused; another stays in flight, as if
+    # its function had been killed.
     outputs, _ = moving.apply(moving.lambda_)
     queues = Queues(moving.aws, outputs)
     before = [good(number) for number in range(20)]
     for message in before:
         queues.publish(message)
-    moving.work_off_by_lambda(queues, batches=1)
+    moving.process_on_lambda(queues, batches=1)
     in_flight = queues.sqs.receive_message(
         QueueUrl=queues.url, MaxNumberOfMessages=5, VisibilityTimeout=60
     )["Messages"]
@@ -191,7 +191,7 @@ def test_a_service_moves_to_fargate_and_back_and_no_message_is_lost(moving: Movi
         assert process.stop() == 0
     assert moving.effects() == {message.event_id: 1 for message in before}
 
-    # And back, with messages that a stopped task gave back, and one that is still in flight.
+    # And back, with messages that a stopped task returned, and one that is still in flight.
     after = [good(number) for number in range(20, 30)]
     for message in after:
         queues.publish(message)
@@ -201,7 +201,7 @@ def test_a_service_moves_to_fargate_and_back_and_no_message_is_lost(moving: Movi
     assert not {name for name in destroyed if name.startswith(("aws_sqs", "aws_sns"))}
     assert [back[name] for name in same] == [outputs[name] for name in same]
     assert depth(queues.sqs, queues.url) == len(after)
-    moving.work_off_by_lambda(queues)
+    moving.process_on_lambda(queues)
     effects = moving.effects()
     assert {m.event_id: effects.get(m.event_id) for m in after} == {m.event_id: 1 for m in after}
     assert queues.dead_letters() == {}

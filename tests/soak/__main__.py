@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def say(text: str) -> None:
-    """Show that there is life."""
+    """Show progress."""
     print(f"  {text}", flush=True)
 
 

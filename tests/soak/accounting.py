@@ -1,4 +1,4 @@
-"""What became of each message, compared with what had to."""
+"""What became of each message, compared with what should have."""
 
 import re
 from collections import defaultdict
@@ -29,7 +29,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Account:
-    """The outcome: a table by fault, and what is wrong with the names of its messages."""
+    """The outcome: a table by fault, and what is wrong, with the names of the messages."""
 
     rows: dict[str, dict[str, int]]
     findings: dict[str, list[str]]
@@ -62,7 +62,7 @@ class Account:
 def account(
     messages: Sequence[Message], traffic: Traffic, max_receive_count: int, *, once: bool = False
 ) -> Account:
-    """Compare what was seen with what had to become of each message.
+    """Compare what was seen with what should have become of each message.
 
     :param once: the service is idempotent: an event has its effect exactly once, however often it
         is sent and delivered. Without it, each successful delivery has it.

@@ -1,4 +1,4 @@
-"""Carries a mix of messages through a deployed chain, with faults: producer and event source.
+"""Carries a mix of messages with faults through a deployed chain: producer and event source.
 
 One thread publishes, receives and deletes; as many functions as the mapping's maximum concurrency
 work at the same time, each in a process of its own. A second thread at the queues would bring in
@@ -34,25 +34,25 @@ from .messages import (
     envelope,
 )
 
-# Messages that are published and not yet done with: the local AWS goes through all of a queue for
-# each receive.
+# Messages that are published and not finished with: the local AWS looks at every message in a queue
+# for each receive.
 BACKLOG = 200
 
-# Seconds for which a message is hidden while it is worked on: for as long as it takes on a busy
-# machine, where to start a process alone can take longer than the queue's visibility time-out.
+# Seconds for which a message is invisible while it is processed: as long as that takes on a busy
+# machine, where starting a process alone can take longer than the queue's visibility timeout.
 HIDDEN = 3600
 
-# Seconds after which a message that failed comes back. AWS waits for the queue's visibility
-# time-out: six times the function's and more. That it is tried again, counted and dead-lettered is
-# the same. After a function was killed or timed out that time-out is waited for here, too: who
-# would hand the messages back?
+# Seconds after which a message that failed comes back. On AWS that takes the queue's visibility
+# timeout, six times the function's or more; retries, counts and dead letters are the same. After a
+# function was killed or timed out, the test waits for that timeout, too: nothing could return the
+# messages sooner.
 HAND_BACK = 1
 
-# A whole batch is lost only while each of its messages has this many tries at most (of five), so
-# that no message ends in the dead-letter queue for its neighbours' faults alone.
+# A whole batch is lost only while each of its messages has had at most this many receives of five,
+# so that no message ends up in the dead-letter queue only because of other messages' faults.
 YOUNG = 2
 
-POLL_EVERY = 0.1  # seconds, where the queue has no more
+POLL_EVERY = 0.1  # seconds, when the queue has no more
 SAY_EVERY = 10  # seconds
 
 
@@ -105,7 +105,7 @@ class Traffic:
 
 
 class DeadlineError(Exception):
-    """The messages have not been worked off in time; says which are missing."""
+    """The messages were not finished in time; says which are missing."""
 
 
 Say = Callable[[str], None]
@@ -116,14 +116,14 @@ KILLED, TIMED_OUT, IMPORT_ERROR = "killed", "timed out", "import error"
 # How SNS and SQS refuse a message for its size.
 TOO_LARGE = ("InvalidParameter", "InvalidParameterValue")
 
-# The service's event source receives; its function is the slots'.
+# The service's event source only receives; the slots run the function.
 NOBODY: Any = None
 
 
 def carry(
     chain: Chain, messages: Sequence[Message], folder: Path, *, deadline: float, say: Say
 ) -> Traffic:
-    """Publish the messages and work off the queue.
+    """Publish the messages, and process the queue until it is empty.
 
     :param folder: an empty one, for the function's ledger.
     :param deadline: seconds.
@@ -144,7 +144,7 @@ def carry(
 
 
 class _Slot:
-    """One execution environment: the release that is deployed, in a process of its own."""
+    """One execution environment: the release that is deployed, in its own process."""
 
     def __init__(self, chain: Chain, number: int, ledger: Ledger) -> None:
         self.chain = chain
@@ -273,7 +273,7 @@ class _Run:
     ##### The producer
 
     def _publish(self) -> None:
-        """Publish ten messages by the same route, if few enough are under way; large ones alone."""
+        """Publish ten messages by the same route, if few enough are open; large ones alone."""
         if not self.unpublished or self.open >= BACKLOG:
             return
         first = self.unpublished[0]
@@ -327,7 +327,7 @@ class _Run:
     ##### The event source
 
     def _receive(self) -> None:
-        """Receive what one batch may still take, as soon as there is a function for it."""
+        """Receive what one batch has room for, as soon as a function is free for it."""
         size = self.chain.mapping["BatchSize"]
         room = min(RECEIVE_LIMIT, size - len(self.waiting))
         now = time.monotonic()
@@ -342,7 +342,7 @@ class _Run:
         self.waiting += received
 
     def _batch(self) -> tuple[Batch, str, bool] | None:
-        """Take a batch from what is waiting, if one is complete; with what befalls it.
+        """Take a batch from what is waiting, if one is complete, and decide what befalls it.
 
         Which messages share a batch is chance. So that each fault strikes, those that take a batch
         with them wait for the next one where a neighbour has had too many tries to lose another.
@@ -376,7 +376,7 @@ class _Run:
         return fault.strikes and name_of(message) not in self.struck and count_of(message) <= YOUNG
 
     def _may_be_lost(self, message: dict[str, Any]) -> bool:
-        """Tell whether a message has tries enough for its own fault when it loses this one."""
+        """Tell whether a message can lose this receive and still has enough for its own fault."""
         if FAULTS[self._fault(message)].ends == DEAD:
             return count_of(message) < self.chain.max_receive_count
         return count_of(message) <= YOUNG
@@ -399,7 +399,7 @@ class _Run:
         if outcome.error is not None:
             reason = ended(outcome.error)
             if reason in (KILLED, TIMED_OUT):
-                # The first of them did it; the function never came to the others.
+                # The first of them did it; the function never got to the others.
                 self.struck |= set([name_of(m) for m in messages if self._strikes(m)][:1])
             waits = reason in (KILLED, TIMED_OUT)
             self._lose(batch, reason, self.visibility_timeout if waits else HAND_BACK)
@@ -485,14 +485,14 @@ def count_of(message: dict[str, Any]) -> int:
 
 
 def depth(sqs: Any, queue_url: str) -> int:
-    """Return how many messages a queue holds, those that are being worked on included."""
+    """Return how many messages a queue holds, including those in flight."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     queue = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
     return sum(int(queue["Attributes"][name]) for name in names)
 
 
 def ended(error: dict[str, Any]) -> str:
-    """Return what ended an invocation, for people."""
+    """Return what ended an invocation, in words."""
     kind, text = error["errorType"], error["errorMessage"]
     if kind == "Sandbox.Timedout":
         return TIMED_OUT
@@ -502,7 +502,7 @@ def ended(error: dict[str, Any]) -> str:
 
 
 def stated_reasons(logs: str) -> dict[str, str]:
-    """Return what the function logged as the error of each message id."""
+    """Return the error that the function logged for each message id."""
     reasons: dict[str, str] = {}
     for line in logs.splitlines():
         with suppress(json.JSONDecodeError):

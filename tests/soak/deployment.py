@@ -25,7 +25,7 @@ REGION = "us-east-1"  # the default answer
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # In place of the defaults. A message that was lost with its function comes back when its visibility
-# time-out is over: after 13 seconds (six times 2, and 1) instead of three minutes.
+# timeout ends: after 13 seconds (six times 2, plus 1) instead of three minutes.
 SETTINGS: dict[str, object] = {
     "timeout": 2,
     "batch_size": 20,
@@ -35,7 +35,7 @@ SETTINGS: dict[str, object] = {
     "allowed_account_ids": [],
 }
 
-# The state stays where the copy is, and a request that the local AWS can't answer fails soon.
+# The state stays in the copy, and a request that the local AWS can't answer fails soon.
 OVERRIDE = """
 terraform {
   backend "local" {}
@@ -61,7 +61,7 @@ def render(folder: Path, **answers: str) -> Path:
         *("--output-dir", str(folder), str(TEMPLATE)),
         *(f"{question}={answer}" for question, answer in context.items()),
     ]
-    _run(command, cwd=TEMPLATE)  # what the hooks say is for somebody who keeps the service
+    _run(command, cwd=TEMPLATE)
     service = folder / "order-events"
     shutil.copy(Path(__file__).with_name("service.py"), service / "order_events" / "service.py")
     return service
@@ -75,7 +75,7 @@ def build(service: Path) -> Path:
 
 
 def changed(package: Path, name: str, changes: Mapping[str, Callable[[str], str]]) -> Path:
-    """Write a package of that name beside another one, with some source files changed; return it.
+    """Write a copy of a package with some source files changed; return it.
 
     :param changes: what makes the new text of a file from the old one.
     """
@@ -87,21 +87,21 @@ def changed(package: Path, name: str, changes: Mapping[str, Callable[[str], str]
             if entry.filename in changes:
                 content = changes[entry.filename](content.decode()).encode()
             compiled = Path(entry.filename).parent.name == "__pycache__"
-            # Python would take the byte-code, unchecked.
+            # Python would use the bytecode without checking it.
             if not (compiled and Path(entry.filename).name.partition(".")[0] in stems):
                 new.writestr(entry, content)
     return target
 
 
 def broken_release(package: Path) -> Path:
-    """Return the package as somebody deployed it who forgot a dependency."""
+    """Return the package of a release with a forgotten dependency."""
     change = {"order_events/service.py": lambda text: f"import forgotten_dependency\n{text}"}
     return changed(package, "broken.zip", change)
 
 
 @contextlib.contextmanager
 def _quick_local_aws() -> Iterator[LocalAws]:
-    """Run a local AWS; its queues do the same as moto's with a third of the processor's time.
+    """Run a local AWS; its queues do the same as moto's in a third of the CPU time.
 
     For most requests moto asks what time it is, by way of dates, for each message in the queue, and
     converts the names of all attributes.

@@ -1,4 +1,4 @@
-"""What the function did, as it wrote it down itself: an SQLite file that both sides open."""
+"""What the function did, as it recorded it itself: an SQLite file that both sides open."""
 
 import sqlite3
 from collections import Counter
@@ -18,13 +18,13 @@ class Ledger:
     """The file, on this side."""
 
     def __init__(self, path: Path) -> None:
-        """Make it; raises sqlite3.OperationalError if it is there."""
+        """Create it; raises sqlite3.OperationalError if it exists."""
         self.path = path
         self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
         self._connection.executescript(SCHEMA)
 
     def announce(self, slot: int, batch: int, may_strike: bool) -> None:
-        """Tell a slot's function which batch it is given, and whether it may die or hang of it."""
+        """Tell a slot's function which batch it gets, and whether it may die or hang."""
         self._connection.execute(
             "INSERT OR REPLACE INTO invocations VALUES (?, ?, ?)", (slot, batch, may_strike)
         )

@@ -1,4 +1,4 @@
-"""The seeded mix of messages: which faults there are, and what each has to come to."""
+"""The seeded mix of messages: which faults there are, and what must become of each message."""
 
 import json
 import random
@@ -12,8 +12,8 @@ EVENT_TYPES = "order.created, refund.*"
 EXPECTED_TYPES = ["order.created", "refund.made"]
 UNKNOWN_TYPES = ["order.created.v2", "Order.created", "refund", "*"]
 
-# What SNS takes, and a queue with the max_message_size that the Terraform provider sets by default;
-# name, type and value of each attribute count as well as the body. No queue takes more than 1 MiB.
+# What SNS accepts, and a queue with the Terraform provider's default for max_message_size; the name,
+# type and value of each attribute count as well as the body. No queue accepts more than 1 MiB.
 # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 LIMIT = 256 * 1024
@@ -71,7 +71,7 @@ TWICE = "published twice"
 AGAIN = "delivered again though done"
 THROTTLED = "throttled"
 RELEASE = "import error in the package"
-# Of its messages, so many come one after another: a broken release is out for a while.
+# So many of its messages come one after another: a broken release stays deployed for a while.
 STRETCH = 25
 
 NOTES = ["", "Größe 42", "\u202e\u0000", "🚀" * 20, '"}],\\', "${x}$(x)", "s3cr3t"]
@@ -182,7 +182,7 @@ WRONG: list[Callable[[dict[str, Any]], object]] = [
 
 
 def _size(message: Message) -> int:
-    """Return for how many bytes a message counts."""
+    """Return how many bytes a message counts for."""
     if message.route == ENVELOPE:
         return len(envelope(message).encode())
     given = "".join(f"{name}String{value}" for name, value in message.attributes.items())
@@ -190,7 +190,7 @@ def _size(message: Message) -> int:
 
 
 def envelope(message: Message) -> str:
-    """Wrap a message as SNS does where raw message delivery is off."""
+    """Wrap a message as SNS does when raw message delivery is off."""
     return json.dumps(
         {
             "Type": "Notification",

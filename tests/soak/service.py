@@ -1,4 +1,4 @@
-"""Business logic for the soak test only: does to itself what the event's data asks for.
+"""Business logic for the soak test only: it fails in the way that the event's data asks for.
 
 It takes the place of ``service.py`` in the rendered package before that is built. What it does is
 written to an SQLite file outside, which the soak test reads afterwards (``ledger.py``).
@@ -11,14 +11,14 @@ import time
 
 from .events import Event
 
-# Without a transaction each statement is on its own; whatever kills this process, it is kept.
+# Without a transaction every statement is committed at once, whatever kills this process.
 ledger = sqlite3.connect(os.environ["SOAK_LEDGER"], timeout=60, isolation_level=None)
 ledger.execute("PRAGMA synchronous = OFF")
 slot = int(os.environ["SOAK_SLOT"])
 
 
 def process(event_type: str, event: Event) -> None:
-    """Have the effect that can be counted, unless the event's data says that something goes wrong.
+    """Have an effect that can be counted, unless the event's data says that something goes wrong.
 
     data: ``fails`` (tries that raise, at first), ``takes`` (seconds), ``hangs``, ``dies``
     (``before`` or ``after`` the effect; like hanging once, and only where the soak test lets it).
