@@ -42,9 +42,7 @@ def explain(error: BaseException) -> str | None:
         return "There are no AWS credentials: sign in with your company's tool, or set AWS_PROFILE."
     if isinstance(error, of.ProfileNotFound):
         return f"{error}: AWS_PROFILE must name a profile in ~/.aws/config."
-    if isinstance(
-        error, of.SSOError | of.TokenRetrievalError | of.CredentialRetrievalError
-    ):
+    if isinstance(error, of.SSOError | of.TokenRetrievalError | of.CredentialRetrievalError):
         return f"Your AWS sign-in is missing or has expired: sign in again. ({error})"
     if isinstance(error, of.HTTPClientError | of.ConnectionError):
         return f"AWS cannot be reached: check the network, VPN and proxy. ({error})"

@@ -9,7 +9,8 @@ later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, si
     newest ENVIRONMENT       refuse to deploy over what a newer run has deployed
     comment                  write the plans, dist/plan-*.md, into one comment of PULL_REQUEST
     record FILE              open a pull request with the changed FILE
-    workflow [--check]       copy the workflow to where GitHub looks in a monorepo; or compare it
+    workflow                 copy the workflow to where GitHub looks in a monorepo
+    check-workflow           refuse a copy that is missing or differs
 
 Exit code: 0 for done, 1 for refused or failed.
 """
@@ -17,29 +18,30 @@ Exit code: 0 for done, 1 for refused or failed.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
-from tools.github import decide, report, workflow
+from tools.github import copy, decide, report
 from tools.github.runner import GitHubError
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "changes": decide.changes,
     "environments": decide.environments,
     "role": decide.role,
     "newest": decide.newest,
     "comment": report.comment,
     "record": report.record,
-    "workflow": workflow.workflow,
+    "workflow": copy.workflow,
+    "check-workflow": copy.check_workflow,
 }
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; return its exit code."""
-    command = COMMANDS.get(arguments[0]) if arguments else None
-    if command is None:
+    if not arguments or arguments[0] not in COMMANDS:
         print(__doc__, file=sys.stderr)
         return 1
     try:
-        command(*arguments[1:])
+        COMMANDS[arguments[0]](*arguments[1:])
     except GitHubError as error:
         print(error, file=sys.stderr)
         return 1

@@ -119,7 +119,7 @@ def newest(environment: str) -> None:
                 raise GitHubError(
                     f"::error::Nothing was deployed to {environment}: run {run['run_number']} of "
                     f"this workflow is newer and has brought {environment} to commit "
-                    f"{run['head_sha']}. To take that back, see \"Roll back\" in {readme()}, or "
+                    f'{run["head_sha"]}. To take that back, see "Roll back" in {readme()}, or '
                     "revert the commit on main."
                 )
 
