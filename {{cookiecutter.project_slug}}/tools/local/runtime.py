@@ -216,7 +216,7 @@ class Runtime:
         """Return the process's environment variables.
 
         https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html; the credentials are
-        nobody's, and the home folder is empty: a function that runs here reaches no account.
+        made up, and the home folder is empty: a function that runs here reaches no account.
         """
         defaults = {
             "AWS_ACCESS_KEY_ID": "local",

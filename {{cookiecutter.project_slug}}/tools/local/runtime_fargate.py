@@ -48,7 +48,7 @@ class Runtime:
     def __init__(self, package: Path, *, environment: Mapping[str, str]) -> None:
         """Take the container's environment variables.
 
-        It gets no others but nobody's credentials: what runs here reaches no account by itself.
+        It gets no others, but for made-up credentials: what runs here reaches no account by itself.
         """
         self.package = package
         self._temporary = tempfile.TemporaryDirectory(prefix="container-")

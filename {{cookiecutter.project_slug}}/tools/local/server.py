@@ -5,7 +5,7 @@
         subprocess.run(["terraform", "apply"])
 
 While it runs, this process and those that it starts know no other AWS: the environment names this
-one as the endpoint of every service, has nobody's keys, and no profile, role or file of the user's.
+one as the endpoint of every service, and has made-up keys and no profile or file of the user's.
 """
 
 import contextlib
