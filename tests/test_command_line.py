@@ -146,8 +146,9 @@ PATHS = [
 
 
 @pytest.mark.parametrize("slug", PATHS)
-@pytest.mark.parametrize("output", [".", "new"])
-@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("output", "overwrite"), [(".", False), (".", True), ("new", False)], ids=str
+)
 def test_nothing_that_was_there_before_is_removed(
     work: Path, monkeypatch: pytest.MonkeyPatch, slug: str, output: str, overwrite: bool
 ) -> None:
