@@ -1,5 +1,5 @@
-"""The template through Cookiecutter's command line, in a process of its own: exit codes, what is
-said, where the workflow ends up, and what is left behind.
+"""The template through Cookiecutter's command line, in a process of its own: exit codes,
+messages, where the workflow ends up, and what is left behind.
 """
 
 import json
@@ -22,7 +22,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return an environment in which Cookiecutter keeps its notes in `home`."""
+    """Return an environment in which Cookiecutter keeps its files in `home`."""
     return {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """Make a folder to render into, with a folder around it in which nothing may appear."""
+    """Make a folder to render into, with a folder around it where nothing must appear."""
     work = tmp_path / "around" / "work"
     work.mkdir(parents=True)
     return work
@@ -111,7 +111,7 @@ def test_bad_slug(work: Path, home: Path, slug: str) -> None:
 
 
 @pytest.mark.parametrize("slug", ["", ".", ".."])
-def test_slug_that_is_a_folder_that_exists(work: Path, home: Path, slug: str) -> None:
+def test_slug_that_is_an_existing_folder(work: Path, home: Path, slug: str) -> None:
     """Cookiecutter itself refuses these, before any hook runs."""
     done = cookiecutter(work, home, project_slug=slug)
     assert done.returncode == 1
@@ -136,7 +136,7 @@ def test_bad_slug_with_two_dots(work: Path, home: Path) -> None:
     assert tree(work) == {"work": None, "work/file": "mine", "work/x": None}
 
 
-# Each is a path, so cookiecutter makes its folder elsewhere, or finds one there.
+# Each is a path: cookiecutter makes its folder elsewhere, or finds one that exists.
 PATHS = [
     *("", ".", "..", "../..", "./a", "a/.", "a/b/c", "kept/b", "kept/empty"),
     *("../x", "../x/y", "../kept", "../kept/x", "../kept/empty"),
@@ -152,7 +152,7 @@ PATHS = [
 def test_nothing_that_was_there_before_is_removed(
     work: Path, monkeypatch: pytest.MonkeyPatch, slug: str, output: str, overwrite: bool
 ) -> None:
-    """Called as the command line calls it, in this process, since there are many cases."""
+    """In this process, since there are many cases; the command line makes the same call."""
     for folder in (work, work.parent):
         (folder / "kept" / "empty").mkdir(parents=True)
         (folder / "kept" / "file").write_text("mine")
@@ -166,7 +166,7 @@ def test_nothing_that_was_there_before_is_removed(
     assert {after[path] for path in after.keys() - before.keys()} <= {None}, "a file was written"
 
 
-def test_a_service_that_was_there_stays_as_it_was(work: Path, home: Path) -> None:
+def test_an_existing_service_stays_as_it_was(work: Path, home: Path) -> None:
     service = work / "order-events"
     service.mkdir()
     (service / "handler.py").write_text("mine")
@@ -178,10 +178,10 @@ def test_a_service_that_was_there_stays_as_it_was(work: Path, home: Path) -> Non
     assert tree(work) == before
 
 
-def test_what_is_beside_the_templates_files_stays_when_it_renders_over_them(
+def test_the_owners_files_in_tools_stay_when_the_template_renders_over_a_service(
     work: Path, home: Path
 ) -> None:
-    """Cookiecutter replaces a whole folder that `_copy_without_render` names."""
+    """Cookiecutter would replace a whole folder whose name `_copy_without_render` matches."""
     own = work / "order-events" / "tools" / "operate" / "own.py"
     own.parent.mkdir(parents=True)
     own.write_text("mine")
@@ -191,7 +191,7 @@ def test_what_is_beside_the_templates_files_stays_when_it_renders_over_them(
     assert (own.parent / "status.py").is_file()
 
 
-def test_the_command_that_is_printed_renders_the_same_answers(work: Path, home: Path) -> None:
+def test_the_printed_command_renders_the_same_answers(work: Path, home: Path) -> None:
     (work / ".git").mkdir()
     typed = {
         "project_name": "O'Brien's \"Größe\" \\ $(id) `id` ~ ! 🚀",
@@ -292,7 +292,7 @@ def test_wrong_service_path(work: Path, home: Path) -> None:
     assert tree(work) == {"work": None, "work/.git": None, "work/services": None}
 
 
-def test_repository_of_its_own_in_another_is_warned_about(work: Path, home: Path) -> None:
+def test_warning_of_a_repository_of_its_own_in_another(work: Path, home: Path) -> None:
     (work / ".git").mkdir()
     done = cookiecutter(work, home)
     assert done.returncode == 0
@@ -320,7 +320,7 @@ def test_a_terminal_that_cannot_show_an_answer(work: Path, home: Path) -> None:
     assert "Warning: aws_region" in done.stderr
 
 
-def test_a_reader_that_is_gone(work: Path, home: Path) -> None:
+def test_a_closed_pipe(work: Path, home: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -337,7 +337,7 @@ def test_a_reader_that_is_gone(work: Path, home: Path) -> None:
 
 
 def test_the_replay_file_renders_the_same_service_again(work: Path, home: Path) -> None:
-    """Also where the template has learned a question since: that one is asked."""
+    """If the template has got a new question since, only that one is asked."""
     answers = {
         "project_name": "Größe & Co",
         "description": 'It\'s "quoted" \\ $(id)',

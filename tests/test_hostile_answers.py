@@ -2,8 +2,8 @@
 
 Whatever is answered, either the pre-gen hook refuses it and names the answer, or the service is
 rendered as with harmless answers: every file is parsed, and what was parsed must be what harmless
-answers give, with the harmless text replaced by the hostile one. So a text that breaks out of its
-place, is changed on its way, or lands elsewhere shows, whatever the file's format.
+answers give, with the harmless text replaced by the hostile one. So text that escapes from its
+place, is changed on its way, or ends up elsewhere is found, whatever the file's format.
 """
 
 import ast
@@ -46,7 +46,7 @@ NAMES = [name for name in CONFIG if not name.startswith("_")]
 
 
 def hook(name: str) -> ModuleType:
-    """Import a hook as it lies in the template, not rendered."""
+    """Import a hook as it is in the template, not rendered."""
     spec = importlib.util.spec_from_file_location(name, TEMPLATE / "hooks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -73,7 +73,7 @@ def shaped(pattern: str, *nasty: str) -> st.SearchStrategy[str]:
 
 
 def event_type() -> st.SearchStrategy[str]:
-    """Make one event type that is right: printable, composed (NFC), a ``*`` only at its end."""
+    """Make one valid event type: printable, composed (NFC), a ``*`` only at its end."""
 
     def right(text: str) -> str:
         text = "".join(c for c in text if c.isprintable() and c not in "\"'`\\*,")
@@ -86,7 +86,7 @@ def event_type() -> st.SearchStrategy[str]:
 
 
 def tag_value(longest: int) -> st.SearchStrategy[str]:
-    """Make a tag's value that is right, of at most ``longest`` characters."""
+    """Make a tag's valid value of at most ``longest`` characters."""
     nasty = (
         "yes",
         "null",
@@ -112,7 +112,7 @@ SLUG = st.one_of(
         r"[a-z][a-z0-9]{0,9}(-[a-z0-9]{1,9}){0,3}", "yes", "null", "no", "on", "e1", "x-" + "y" * 38
     )
 )
-# Right answers, as nasty as they may be.
+# Valid answers, as nasty as they can be.
 RIGHT: dict[str, st.SearchStrategy[str]] = {
     "project_name": fragments().map(lambda text: usable(text)[:80]).filter(str.strip),
     "description": fragments().map(lambda text: usable(text)[:200]),
@@ -151,7 +151,7 @@ right_answers = st.fixed_dictionaries({name: {**RIGHT, **CHOICES}[name] for name
 
 @st.composite
 def answers_and_doubtful(draw: st.DrawFn) -> tuple[Answers, set[str]]:
-    """Make answers, and the names of those that were not made to be right."""
+    """Make answers, and the names of those that were not made to be valid."""
     answers = draw(right_answers)
     none: list[str] = []
     one = [[name] for name in NAMES]
@@ -170,7 +170,7 @@ ENVIRONMENT = create_env_with_context({"cookiecutter": CONFIG})
 
 
 def template_files() -> Iterator[tuple[str, str]]:
-    """Give path and text of each file of the service that takes an answer."""
+    """Yield path and text of each file of the service that has an answer in it."""
     names = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=SERVICE,
@@ -216,7 +216,7 @@ HOOKS = [hook_template("pre_gen_project.py"), hook_template("post_gen_project.py
 
 
 def render_here(answers: Answers, templates: Templates = TEMPLATES) -> dict[str, str]:
-    """Render the files that take an answer; return their texts by path."""
+    """Render the files that have an answer in them; return their texts by path."""
     full = in_full(answers)
     return {
         name.render(cookiecutter=full): text.render(cookiecutter=full)
@@ -229,7 +229,7 @@ def render_here(answers: Answers, templates: Templates = TEMPLATES) -> dict[str,
 
 @dataclass
 class Comparison:
-    """Harmless answers of the shape of hostile ones, and how the first become the second."""
+    """Harmless answers in the shape of hostile ones, and how to turn the first into the second."""
 
     harmless: Answers
     replacements: dict[str, str]
@@ -350,7 +350,7 @@ def in_stripped_json(text: str) -> str:
 
 # --- The properties ----------------------------------------------------------------------------
 
-# Where text that has no rule but its length goes. Each other place needs an escape of its own.
+# Where text goes that has no rule but its length. Any other place would need its own escape.
 FREE_TEXT = {
     "project_name": {"README.md"},
     "description": {"README.md", "pyproject.toml", "terraform/variables.tf"},
@@ -379,7 +379,7 @@ def is_plain_name(text: str) -> bool:
 
 
 def check_rendered(answers: Answers, templates: Templates = TEMPLATES) -> None:
-    """Check all files that take one of ``answers``, which the hook has accepted."""
+    """Check all files that have one of ``answers`` in them, which the hook has accepted."""
     comparison = compare_with(answers)
     harmless = render_here(comparison.harmless, templates)
     hostile = render_here(answers, templates)
@@ -390,7 +390,7 @@ def check_rendered(answers: Answers, templates: Templates = TEMPLATES) -> None:
 
 
 def check_hooks(answers: Answers) -> None:
-    """Check that the hooks get the answers as data: one string, which gives them back."""
+    """Check that the hooks get the answers as data: one string, which parses to the answers."""
     if ".." in answers["project_slug"]:
         with pytest.raises(KeyError, match="project_slug must not"):
             HOOKS[0][0].render(cookiecutter=in_full(answers))
@@ -406,7 +406,7 @@ def check_hooks(answers: Answers) -> None:
 
 
 def check_refused(answers: Answers, found: list[Any]) -> None:
-    """Check what the user is told: every wrong answer by name, and a command that is only text."""
+    """Check what the user reads: every wrong answer by name, and a command that is only text."""
     full = in_full(answers)
     report = PRE_GEN.report(found)
     for problem in found:

@@ -61,7 +61,7 @@ def test_only_the_files_that_the_answers_ask_for_are_left(
     hook.choose_files(DEFAULTS, str(tmp_path))  # What is gone already is no reason to fail.
 
 
-def test_caches_are_taken_out(tmp_path: Path) -> None:
+def test_caches_are_removed(tmp_path: Path) -> None:
     for folder in (
         "__pycache__",
         "tools/__pycache__",
@@ -83,7 +83,7 @@ def test_workflow_is_copied_to_the_root(project: Path, tmp_path: Path) -> None:
     assert "already" in hook.copy_workflow("order-events", str(project), str(tmp_path))
 
 
-def test_workflow_is_never_written_over_a_file(project: Path, tmp_path: Path) -> None:
+def test_workflow_never_overwrites_a_file(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / ".github" / "workflows" / "order-events.yml"
     copy.parent.mkdir(parents=True)
     copy.write_text("mine")
@@ -100,7 +100,7 @@ def test_workflow_is_never_written_through_a_link(project: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("obstacle", [".github", ".github/workflows"])
-def test_a_copy_that_fails_is_only_told(project: Path, tmp_path: Path, obstacle: str) -> None:
+def test_a_failed_copy_is_only_reported(project: Path, tmp_path: Path, obstacle: str) -> None:
     (tmp_path / obstacle).parent.mkdir(exist_ok=True)
     (tmp_path / obstacle).touch()
     sentence = hook.copy_workflow("order-events", str(project), str(tmp_path))
@@ -108,7 +108,7 @@ def test_a_copy_that_fails_is_only_told(project: Path, tmp_path: Path, obstacle:
     assert "make workflow" in sentence
 
 
-def test_find_repository_is_that_of_the_other_hook(project: Path, tmp_path: Path) -> None:
+def test_find_repository_is_the_same_in_both_hooks(project: Path, tmp_path: Path) -> None:
     for folder in (project, tmp_path, tmp_path.parent):
         assert hook.find_repository(str(folder)) == pre_hook.find_repository(str(folder))
     assert hook.find_repository(str(project)) == str(tmp_path)
@@ -144,13 +144,13 @@ def test_next_steps_are_true_for_the_answers(
         assert part not in text
 
 
-def test_every_target_that_it_names_is_in_the_makefile() -> None:
+def test_every_target_it_names_is_in_the_makefile() -> None:
     lines = (SERVICE / "Makefile").read_text().splitlines()
     targets = {line.split(":")[0] for line in lines if ":" in line and line[0].isalpha()}
     assert {"install", "test", "e2e", "plan", "apply", "workflow"} - targets == set()
 
 
-def test_all_answers_are_told_and_nothing_else() -> None:
+def test_all_answers_are_printed_and_nothing_else() -> None:
     lines = hook.understood(DEFAULTS)
     assert [line.split()[0] for line in lines] == list(pre_hook.RULES)
     assert "(empty)" in "\n".join(lines)

@@ -258,11 +258,11 @@ def test_no_answer_has_a_control_character(name: str, ending: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 3.13, ["a"], {}])
-def test_an_answer_that_is_no_text_is_refused(value: object) -> None:
+def test_an_answer_that_is_not_a_string_is_refused(value: object) -> None:
     assert wrong(owner=value) == ["owner"]
 
 
-def test_all_problems_are_found_in_one_go() -> None:
+def test_all_problems_are_found_at_once() -> None:
     assert wrong(**{name: values[0] for name, values in WRONG.items()}) == list(hook.RULES)
 
 

@@ -1,4 +1,4 @@
-"""What comes out of the template: the right files, whole, and clean by the service's own checks."""
+"""What comes out of the template: the right files, complete, and clean by the service's checks."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from conftest import SERVICE, TEMPLATE, Render, need, run
 
 PAIRWISE = [pytest.param(answers, id=label(answers)) for answers in pairwise()]
 
-# What is left of Jinja when a file was not rendered, or not wholly. `${{ … }}` is GitHub's.
+# What is left of Jinja when a file was not rendered, or only in part. `${{ … }}` is GitHub's.
 JINJA = re.compile(r"cookiecutter\.|(?<!\$)\{\{ *[a-z_]+ *\||\{%|%\}|\{#")
 
 
@@ -36,9 +36,9 @@ def files(folder: Path) -> set[str]:
 
 
 def listed_files() -> dict[str, str]:
-    """Return the template's files, and after each what it is there for: an answer, or as a variant.
+    """Return the template's files, each with its condition: an answer, "variant", or none.
 
-    A variant takes another file's place, so it is in no service under its own name.
+    A variant takes another file's place, so no service has it under its own name.
     """
     lines = (Path(__file__).parent / "files.txt").read_text().splitlines()
     return {
@@ -63,7 +63,7 @@ def test_the_exact_files_are_rendered(render: Render, answers: dict[str, str]) -
 
 
 def test_the_list_of_files_is_the_templates() -> None:
-    """Nothing lies in the template's folder that no test knows of."""
+    """The template's folder has no file that the list lacks."""
     tracked = {
         path.replace("{{cookiecutter.project_slug}}", "<slug>").replace(
             "{{cookiecutter.package_name}}", "<package>"
@@ -152,7 +152,7 @@ def test_the_answers_arrive_as_they_were_given(render: Render, answers: dict[str
 
 
 def test_the_template_tests_with_the_services_own_dependencies(render: Render) -> None:
-    """What both pyproject.toml name has the same bounds, and what the tools need is in both."""
+    """Both pyproject.toml give a package the same bounds, and what the tools need is in both."""
     ours = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     theirs = tomllib.loads((render() / "pyproject.toml").read_text())
     wanted = [*theirs["project"]["dependencies"], *theirs["dependency-groups"]["dev"]]
@@ -160,7 +160,7 @@ def test_the_template_tests_with_the_services_own_dependencies(render: Render) -
 
 
 def test_rendering_needs_no_network(tmp_path: Path) -> None:
-    """Neither cookiecutter nor a hook opens a connection: where they tried, they would fail."""
+    """Neither cookiecutter nor a hook opens a connection: the attempt would fail."""
     guard = "import socket\ndef refuse(*_): raise OSError\nsocket.socket.connect = refuse\n"
     (tmp_path / "sitecustomize.py").write_text(guard, encoding="utf-8")
     command = (sys.executable, "-m", "cookiecutter", "--no-input", "-o", tmp_path, TEMPLATE)
