@@ -1,4 +1,4 @@
-"""The whole chain with real messages: SNS, its filter, SQS, the packaged code, dead-letter queue."""
+"""The whole chain with real messages: SNS, its filter, SQS, the package, dead-letter queue."""
 
 import json
 import string
