@@ -130,7 +130,7 @@ def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -
     zipped = checkout.folder / "dist" / "lambda.zip"
     content = zipped.read_bytes()
     zipped.write_bytes(content + b"x")
-    assert "was made with the package with SHA-256" in refused("apply", **approved)
+    assert "is for the package with SHA-256" in refused("apply", **approved)
     assert "is not the package with SHA-256" in refused("plan", **in_run)
     zipped.write_bytes(content)
     make("apply", **approved)

@@ -317,7 +317,7 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
     make("plan", **package)
     content = archive.read_bytes()
     archive.write_bytes(content + b"x")
-    assert "was made with the package with SHA-256" in refused("apply")
+    assert "is for the package with SHA-256" in refused("apply")
     assert "is not the package with SHA-256" in refused("plan", **package)
     archive.write_bytes(content)
     assert f"Copied the image {first}" in make("apply", **package)

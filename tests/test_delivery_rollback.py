@@ -46,7 +46,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     checkout.change_code("second")
     second = service.read_text()
     make("plan")
-    assert f"| change | Lambda function <code>{NAME}</code> | the code" in checkout.summary("dev")
+    assert f"| change | lambda function <code>{NAME}</code> | the code" in checkout.summary("dev")
     make("apply")
     assert live(checkout) == "2"
 

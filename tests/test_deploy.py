@@ -146,7 +146,7 @@ def test_the_workflow_says_which_plan_and_which_package(
     monkeypatch.setenv("PACKAGE_SHA256", plans.sha256(compute.ARTIFACT))
     plans.check(DEV)
     monkeypatch.setenv("PACKAGE_SHA256", "0" * 64)
-    with pytest.raises(ToolError, match="was made with the package with SHA-256"):
+    with pytest.raises(ToolError, match="is for the package with SHA-256"):
         plans.check(DEV)
     monkeypatch.setenv("PLAN_SHA256", "0" * 64)
     with pytest.raises(ToolError, match="but the plan that was shown has 0000"):
@@ -156,7 +156,7 @@ def test_the_workflow_says_which_plan_and_which_package(
 def test_a_plan_without_its_note_is_not_taken_for_one(stand_in: Path) -> None:
     (stand_in / "shown").unlink()  # `terraform show` fails, as if it were killed
     with pytest.raises(SystemExit):
-        plans.make(DEV, DEV.plan, DEV.tfvars, {})
+        plans.make_plan(DEV, DEV.plan, DEV.tfvars, {})
     assert DEV.plan.exists()
     with pytest.raises(ToolError, match="There is no plan for dev: run"):
         plans.check(DEV)
@@ -267,7 +267,7 @@ def test_an_environment_is_initialised_when_it_has_to_be(stand_in: Path) -> None
     os.utime(terraform.LOCK_FILE, (later, later))
     terraform.ensure_initialised(PROD)
     assert calls(stand_in)[0].endswith("-lockfile=readonly")
-    terraform.ensure_initialised(PROD, anew=True)
+    terraform.initialise(PROD)
     assert len(calls(stand_in)) == 2
 
 
@@ -277,7 +277,7 @@ def test_what_may_not_write_makes_no_workspace(
     monkeypatch.setenv("READ_ONLY", "1")
     terraform.ensure_initialised(DEV)
     assert calls(stand_in)[1] == "workspace select dev"
-    plans.make(DEV, DEV.plan, DEV.tfvars, {})
+    plans.make_plan(DEV, DEV.plan, DEV.tfvars, {})
     assert calls(stand_in)[0].startswith("plan -input=false -lock=false ")
 
 
@@ -430,11 +430,12 @@ def test_terraform_is_interrupted_once_and_by_a_second_ctrl_c(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             wait_for((binaries / "started").exists)
             for count, number in enumerate(signals, 1):
-                process.send_signal(number)
+                os.killpg(process.pid, number)  # to all, as a terminal and `timeout` do
                 if count <= interrupts:
                     wait_for(lambda at=count: done.exists() and len(done.read_text()) == at)
         finally:

@@ -38,8 +38,8 @@ def test_counts_come_first_then_resources_then_the_whole_plan() -> None:
         "\n"
         "| What | Resource | Differences |\n"
         "|---|---|---|\n"
-        "| add | SQS queue <code>order-events-prod</code> |  |\n"
-        "| change | Lambda function <code>order-events-prod</code> | "
+        "| add | sqs queue <code>order-events-prod</code> |  |\n"
+        "| change | lambda function <code>order-events-prod</code> | "
         "<code>memory_size</code>: <code>256</code> → <code>512</code> |\n"
         "\n"
         "<details><summary>The whole plan</summary>\n"
@@ -97,9 +97,9 @@ def test_a_queue_that_is_destroyed_is_warned_of() -> None:
         "**Careful:** <code>order-events-prod-dlq</code> is destroyed, and its messages are lost."
     )
     assert text.count(careful) == 2
-    assert "| **destroy** | SQS queue" in text
-    assert "| **replace** | SQS queue" in text
-    assert "made anew because of <code>name</code>" in text
+    assert "| **destroy** | sqs queue" in text
+    assert "| **replace** | sqs queue" in text
+    assert "replaced because of <code>name</code>" in text
 
 
 def test_new_code_and_new_version_are_told_and_no_other_unknown() -> None:

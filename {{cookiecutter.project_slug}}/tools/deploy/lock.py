@@ -31,12 +31,6 @@ def lock() -> None:
     lock_providers()
 
 
-@click.command()
-def providers() -> None:
-    """Refresh Terraform's lock file."""
-    lock_providers()
-
-
 def lock_providers() -> None:
     """Lock the newest provider that versions.tf allows, with its hashes for all PLATFORMS.
 
@@ -68,3 +62,6 @@ def lock_providers() -> None:
             "-platform=…).",
             file=sys.stderr,
         )
+
+
+providers = click.command(help="Refresh Terraform's lock file.")(lock_providers)

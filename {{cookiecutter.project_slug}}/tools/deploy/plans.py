@@ -44,7 +44,7 @@ def note_of(plan: Path) -> Path:
     return plan.with_name(f"{plan.name}.json")
 
 
-def make(
+def make_plan(
     environment: Environment, plan: Path, tfvars: Path, variables: dict[str, str], only: str = ""
 ) -> None:
     """Plan; write down what the plan belongs to, and its summary.
@@ -55,7 +55,7 @@ def make(
     :raises ToolError: another resource would change.
     """
     plan.parent.mkdir(parents=True, exist_ok=True)
-    forget(plan)
+    remove(plan)
     place, unlocked = str(plan.absolute()), ["-lock=false"] if os.environ.get("READ_ONLY") else []
     given = [f"-var-file={tfvars.absolute()}", *(f"-var={n}={v}" for n, v in variables.items())]
     run(environment, "plan", "-input=false", *unlocked, *given, f"-out={place}")
@@ -81,13 +81,13 @@ def _run_url() -> str:
     return f"{server}/{repository}/actions/runs/{number}" if number else ""
 
 
-def carry_out(environment: Environment, plan: Path) -> None:
+def apply_plan(environment: Environment, plan: Path) -> None:
     """Apply a plan, and remove it."""
     run(environment, "apply", "-input=false", str(plan.absolute()))
-    forget(plan)
+    remove(plan)
 
 
-def forget(plan: Path) -> None:
+def remove(plan: Path) -> None:
     """Remove a plan and its note from this machine."""
     note_of(plan).unlink(missing_ok=True)
     plan.unlink(missing_ok=True)
@@ -117,8 +117,10 @@ def check(environment: Environment) -> Note:
         f"is for {note.environment}, not for {name}": note.environment != name,
         "is not the file that `make plan` wrote": note.plan != sha256(plan),
         f"has SHA-256 {note.plan}, but the plan that was shown has {shown}": note.plan != shown,
-        f"was made with the package with SHA-256 {note.package}, but {compute.ARTIFACT} has "
-        f"{package}": not note.package == package == built,
+        f"is for the package with SHA-256 {note.package}, but {compute.ARTIFACT} has {package}": (
+            note.package != package
+        ),
+        f"is for the package with SHA-256 {note.package}, not for {built}": note.package != built,
     }
     for words, applies in wrong.items():
         if applies:
@@ -136,7 +138,7 @@ def plan(environment: Environment) -> None:
         compute.build_artifact()
     elif sha256(compute.ARTIFACT) != expected:
         raise ToolError(f"{compute.ARTIFACT} is not the package with SHA-256 {expected}.")
-    make(environment, environment.plan, environment.tfvars, compute.release_variables())
+    make_plan(environment, environment.plan, environment.tfvars, compute.release_variables())
     print(f"Read the plan above, then: make apply ENV={environment.name}")
 
 
@@ -147,14 +149,10 @@ def apply(environment: Environment) -> None:
     check(environment)
     ensure_initialised(environment)
     compute.before_apply(environment)
-    carry_out(environment, environment.plan)
+    apply_plan(environment, environment.plan)
 
 
-@click.command()
-@environment_option
-def check_plan(environment: Environment) -> None:
-    """Check that `make apply` would apply the plan."""
-    check(environment)
+check_plan = click.command(help="Check the plan as apply does.")(environment_option(check))
 
 
 def _kept(environment: Environment) -> tuple[Any, str, str, list[Path]]:

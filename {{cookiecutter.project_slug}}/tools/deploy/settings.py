@@ -60,8 +60,8 @@ def change(
         new.with_suffix(".tfplan"),
         {compute.DEPLOYED: getattr(service, compute.DEPLOYED)},
     )
-    plans.make(environment, plan, new, variables, "" if everything else only)
-    plans.carry_out(environment, plan)
+    plans.make_plan(environment, plan, new, variables, "" if everything else only)
+    plans.apply_plan(environment, plan)
     new.replace(environment.tfvars)
     print(
         f"{environment.tfvars} has the new setting: commit it, or the next deployment reverts it."

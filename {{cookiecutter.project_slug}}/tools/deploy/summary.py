@@ -14,12 +14,6 @@ from typing import Any
 
 # GitHub takes comments of up to 65,536 characters, and one comment holds two plans.
 LIMIT = 30_000
-# The words of a resource's type that are not written in lower case.
-WORDS = {
-    **{word: word.upper() for word in ("ecr", "ecs", "iam", "s3", "sns", "sqs", "vpc")},
-    **{"cloudwatch": "CloudWatch", "dynamodb": "DynamoDB", "lambda": "Lambda"},
-    **{"appautoscaling": "autoscaling", "definition": "definition (a new revision)"},
-}
 # Attributes that name a resource in AWS, the best first.
 NAMED_BY = ("alarm_name", "dashboard_name", "name", "function_name")
 # Of what is known only after the plan is applied, this is worth a reader's time.
@@ -73,7 +67,9 @@ def summarise(
         lines += ["| What | Resource | Differences |", "|---|---|---|", *rows, ""]
     lines += [f"> {note}\n" for note in _notes(plan, environment)]
     cut = f"\n\n… cut: the whole plan is [in the run]({link}).\n" if link else "\n\n… cut.\n"
-    head = _cut("\n".join(lines) + "\n", LIMIT - 2000, cut)
+    head = "\n".join(lines) + "\n"
+    if len(head) > LIMIT - 2000:
+        head = head[: LIMIT - 2000 - len(cut)].rpartition("\n")[0] + cut
     # The text is folded away, in a code block that nothing in it can end.
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
     begin = f"<details><summary>The whole plan</summary>\n\n{fence}\n"
@@ -85,21 +81,15 @@ def summarise(
     return head + begin + text + end
 
 
-def _cut(text: str, room: int, cut: str) -> str:
-    """Return a text, cut after a line where there is no room for all of it."""
-    return text if len(text) <= room else text[: room - len(cut)].rpartition("\n")[0] + cut
-
-
 def _row(resource: Mapping[str, Any]) -> str:
     change = resource["change"]
     actions = tuple(change["actions"])
-    words = str(resource["type"]).removeprefix("aws_").split("_")
-    kind = " ".join(WORDS.get(word, word) for word in words)
+    kind = str(resource["type"]).removeprefix("aws_").replace("_", " ")
     both = change.get("before") is not None and change.get("after") is not None
     details = list(_differences(change)) if both else []
     if change.get("replace_paths"):
         paths = ", ".join(_code(".".join(map(str, path))) for path in change["replace_paths"])
-        details.insert(0, f"made anew because of {paths}")
+        details.insert(0, f"replaced because of {paths}")
     return f"| {ACTIONS[actions]} | {kind} {_code(_name(resource))} | {', '.join(details)} |"
 
 
@@ -122,19 +112,13 @@ def _differences(change: Mapping[str, Any]) -> Iterator[str]:
             new = "a new one"
         elif unknown.get(name) is True or old == new:
             continue
+        hidden = any(side is True or side.get(name) for side in secret)
         if name == "source_code_hash":
             yield "the code"
-        elif any(side is True or side.get(name) for side in secret) or not _short(old, new):
+        elif hidden or any(isinstance(x, list | dict) or len(str(x)) > 60 for x in (old, new)):
             yield _code(name)
         else:
             yield f"{_code(name)}: {_value(old)} → {_value(new)}"
-
-
-def _short(*values: Any) -> bool:
-    return all(
-        value is None or (isinstance(value, str | int | float) and len(str(value)) <= 60)
-        for value in values
-    )
 
 
 def _value(value: Any) -> str:

@@ -151,22 +151,26 @@ def read(file: Path) -> dict[str, str]:
     return dict(re.findall(r'^[ \t]*(\w+)[ \t]*=[ \t]*"([^"\n]*)"', text, re.MULTILINE))
 
 
-def ensure_initialised(environment: Environment, anew: bool = False) -> None:
-    """Connect to the environment's state and select its workspace.
-
-    :param anew: even if nothing has changed since that was done.
-    :raises ToolError: the bucket of the state is not set.
-    """
+def ensure_initialised(environment: Environment) -> None:
+    """Initialise the environment, unless nothing that decides on it has changed since."""
     marker, folder = environment.data_dir / "initialised", Path("terraform")
     files = (folder / "versions.tf", folder / "backend.tf", environment.backend, LOCK_FILE)
     newest = max(file.stat().st_mtime for file in files if file.is_file())
-    if not anew and marker.is_file() and marker.stat().st_mtime >= newest:
-        return
+    if not marker.is_file() or marker.stat().st_mtime < newest:
+        initialise(environment)
+
+
+def initialise(environment: Environment) -> None:
+    """Connect to the environment's state and select its workspace.
+
+    :raises ToolError: the bucket of the state is not set.
+    """
     if not read(environment.backend).get("bucket"):
         raise ToolError(
             "The bucket for Terraform's state is not set: write its name into "
             f"{environment.backend}."
         )
+    marker = environment.data_dir / "initialised"
     marker.unlink(missing_ok=True)
     backend = f"-backend-config=environments/{environment.backend.name}"
     locked = ["-lockfile=readonly"] if LOCK_FILE.is_file() else []
@@ -184,11 +188,7 @@ def outputs(environment: Environment) -> dict[str, str]:
     return {name: str(output["value"]) for name, output in found.items()}
 
 
-@click.command()
-@environment_option
-def init(environment: Environment) -> None:
-    """Connect to the state of the environment and select its workspace."""
-    ensure_initialised(environment, anew=True)
+init = click.command(help="Connect to the state.")(environment_option(initialise))
 
 
 @click.command()
