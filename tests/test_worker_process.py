@@ -145,7 +145,7 @@ def test_a_handler_may_exit_or_block_without_harm_to_other_messages(
     bad = ["exit", "kill", "nonsense", "raise"]
     for do in ("block", *bad, "good"):
         queue.send(do, do)
-    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="6", POLLERS="3") as process:
+    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="6", POLLERS="6") as process:
         queue.until_empty()
         assert process.health() == 0
         assert process.stop() == 0

@@ -12,8 +12,8 @@ EVENT_TYPES = "order.created, refund.*"
 EXPECTED_TYPES = ["order.created", "refund.made"]
 UNKNOWN_TYPES = ["order.created.v2", "Order.created", "refund", "*"]
 
-# What SNS accepts, and a queue with the Terraform provider's default for max_message_size; the name,
-# type and value of each attribute count as well as the body. No queue accepts more than 1 MiB.
+# What SNS and a queue with the Terraform provider's default for max_message_size accept. Name, type
+# and value of each attribute count, too. No queue accepts more than 1 MiB.
 # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 LIMIT = 256 * 1024
