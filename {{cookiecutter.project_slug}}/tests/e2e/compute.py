@@ -2,16 +2,17 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
-from tests.e2e.deployment import Deployment, Drain, Json, Say, depth, log_lines
 from tools.build.package import runnable
 from tools.local.event_source import Batch, EventSource
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws
 from tools.operate.compute import ARTIFACT
+
+Json = dict[str, Any]
 
 NAME = "Lambda"
 
@@ -58,31 +59,31 @@ def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
     return dict(function_of(aws, outputs)["Environment"]["Variables"])
 
 
-def deployed_and_built(deployment: Deployment) -> tuple[Json, Json]:
+def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Json]:
     """Return the hash of the package that is deployed, and of the one that was built."""
-    function = function_of(deployment.aws, deployment.outputs)
+    function = function_of(aws, outputs)
     digest = base64.b64encode(hashlib.sha256(ARTIFACT.read_bytes()).digest()).decode()
     return {"sha256": function["CodeSha256"]}, {"sha256": digest}
 
 
 @contextmanager
-def running(deployment: Deployment, say: Say) -> Iterator[Drain]:
+def running(
+    aws: LocalAws, outputs: dict[str, str], say: Callable[[str], None]
+) -> Iterator[Callable[[], str]]:
     """Run the packaged function as it is deployed, in a process of its own.
 
     The local AWS runs no functions, so the test is the event source: it takes messages from the
     queue as Lambda does, and hands them to that process.
     """
-    package: Path = runnable()
+    package = runnable()
     if package != ARTIFACT:
         say(f"{package} runs: the same code, with wheels for this machine")
-    aws, queue_url = deployment.aws, deployment.outputs["queue_url"]
-    function = function_of(aws, deployment.outputs)
-    mapping = mapping_of(aws, deployment.outputs)
-    sqs = aws.client("sqs")
+    function = function_of(aws, outputs)
+    mapping = mapping_of(aws, outputs)
     with Runtime(
         package,
         handler=function["Handler"],
-        environment={**deployment.environment, "AWS_ENDPOINT_URL": aws.url},
+        environment={**environment_of(aws, outputs), "AWS_ENDPOINT_URL": aws.url},
         timeout=function["Timeout"],
         memory_size=function["MemorySize"],
         function_name=function["FunctionName"],
@@ -90,8 +91,8 @@ def running(deployment: Deployment, say: Say) -> Iterator[Drain]:
     ) as runtime:
         responses = mapping["FunctionResponseTypes"]
         source = EventSource(
-            sqs,
-            queue_url,
+            aws.client("sqs"),
+            outputs["queue_url"],
             runtime,
             batch_size=mapping["BatchSize"],
             report_batch_item_failures="ReportBatchItemFailures" in responses,
@@ -99,11 +100,11 @@ def running(deployment: Deployment, say: Say) -> Iterator[Drain]:
         )
 
         def empty(_: list[Batch]) -> bool:
-            return depth(sqs, queue_url) == 0
+            return aws.depth(outputs["queue_url"]) == 0
 
-        def drain() -> list[Json]:
+        def drain() -> str:
             batches = source.run(empty, timeout=120)
             say(f"the event source handed {len(batches)} batches to the function")
-            return log_lines("\n".join(batch.outcome.logs for batch in batches))
+            return "\n".join(batch.outcome.logs for batch in batches)
 
         yield drain

@@ -2,13 +2,15 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from tests.e2e.deployment import Deployment, Drain, Json, Say, depth, log_lines
 from tools.build.package import runnable
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws
+
+Json = dict[str, Any]
 
 NAME = "Fargate"
 
@@ -71,28 +73,29 @@ def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in variables}
 
 
-def deployed_and_built(deployment: Deployment) -> tuple[Json, Json]:
+def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Json]:
     """Return the container's image and where it can write, as deployed and as it must be."""
-    container = container_of(deployment.aws, deployment.outputs)
+    container = container_of(aws, outputs)
     deployed = {
         "image": container["image"],
         "readonly": container["readonlyRootFilesystem"],
         "mounts": [mount["containerPath"] for mount in container["mountPoints"]],
     }
-    image = f"{deployment.outputs['repository_url']}@{VARIABLES['image_digest']}"
+    image = f"{outputs['repository_url']}@{VARIABLES['image_digest']}"
     return deployed, {"image": image, "readonly": True, "mounts": ["/tmp"]}
 
 
 @contextmanager
-def running(deployment: Deployment, say: Say) -> Iterator[Drain]:
+def running(
+    aws: LocalAws, outputs: dict[str, str], say: Callable[[str], None]
+) -> Iterator[Callable[[], str]]:
     """Run the packaged worker with the task's environment, in a Python that has nothing else.
 
     Only the visibility timeout is different: a test need not wait two minutes for each failure.
     """
-    aws, queue_url = deployment.aws, deployment.outputs["queue_url"]
-    container = container_of(aws, deployment.outputs)
+    container = container_of(aws, outputs)
     local = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    environment = {**local, **deployment.environment, "VISIBILITY_TIMEOUT": "3"}
+    environment = {**local, **environment_of(aws, outputs), "VISIBILITY_TIMEOUT": "3"}
     with Runtime(runnable(), environment=environment) as runtime:
         worker = runtime.start()
 
@@ -101,16 +104,16 @@ def running(deployment: Deployment, say: Say) -> Iterator[Drain]:
 
         read = 0
 
-        def drain() -> list[Json]:
+        def drain() -> str:
             nonlocal read
-            sqs, deadline = aws.client("sqs"), time.monotonic() + 120
-            while depth(sqs, queue_url):
+            deadline = time.monotonic() + 120
+            while aws.depth(outputs["queue_url"]):
                 assert worker.poll() is None, log()
                 assert time.monotonic() < deadline, log()
                 time.sleep(0.2)
             new = log()[read:]
             read += len(new)
-            return log_lines(new)
+            return new
 
         try:
             yield drain

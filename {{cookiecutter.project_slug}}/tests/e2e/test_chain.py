@@ -1,11 +1,11 @@
-"""The whole chain with real messages: SNS, its filter, SQS, the package, dead-letter queue."""
+"""The whole chain with real messages: SNS, its filter, SQS, the code, the dead-letter queue."""
 
 import json
 import string
 from typing import Any
 
 from tests.e2e.compute import NAME, NOT_FOR_THE_HANDLER, deployed_and_built
-from tests.e2e.deployment import ROOT, VAR_FILES, Deployment, Drain, Json, Say, Terraform, depth
+from tests.e2e.conftest import ROOT, VAR_FILES, Deployment, Drain, Json, Say, Terraform
 
 GOOD = 12  # more than one batch
 
@@ -19,7 +19,7 @@ def test_a_plan_right_after_the_apply_shows_no_changes(
 
 
 def test_what_was_built_is_deployed(deployment: Deployment) -> None:
-    deployed, built = deployed_and_built(deployment)
+    deployed, built = deployed_and_built(deployment.aws, deployment.outputs)
     assert deployed == built
 
 
@@ -51,7 +51,7 @@ def test_every_message_ends_where_it_belongs(
     attributes = ["RedrivePolicy"]
     queue = sqs.get_queue_attributes(QueueUrl=outputs["queue_url"], AttributeNames=attributes)
     receives = int(json.loads(queue["Attributes"]["RedrivePolicy"])["maxReceiveCount"])
-    lines = drain()
+    lines = log_lines(drain())
 
     seen = tries(lines)
     assert set(seen) == {*good, "poison"}, (
@@ -65,7 +65,7 @@ def test_every_message_ends_where_it_belongs(
     assert metric(lines, "MessagesProcessed") == len(good)
     assert metric(lines, "MessagesFailed") == receives
     assert dead_letters(sqs, outputs["dead_letter_queue_url"]) == ["poison"]
-    assert depth(sqs, outputs["undelivered_queue_url"]) == 0
+    assert deployment.aws.depth(outputs["undelivered_queue_url"]) == 0
     say(f"{len(good)} processed; the poison message is dead-lettered after {receives} receives")
 
     line = next(line for line in lines if line.get("correlation_id") in good)
@@ -74,6 +74,11 @@ def test_every_message_ends_where_it_belongs(
     say(f"  SQS     {outputs['queue_arn']}, message {line['message_id']}")
     say(f"  {NAME:<7} {outputs['service_arn']}, which logged")
     say(f"          {json.dumps(line)}")
+
+
+def log_lines(text: str) -> list[Json]:
+    """Return the structured lines of a log."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def sample_body() -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import json
 
-from tests.e2e.deployment import Deployment, Drain, Say
-from tests.e2e.test_chain import publish, sample_body
+from tests.e2e.conftest import Deployment, Drain, Say
+from tests.e2e.test_chain import log_lines, publish, sample_body
 
 
 def test_an_event_that_comes_again_is_processed_once(
@@ -26,7 +26,7 @@ def test_an_event_that_comes_again_is_processed_once(
                 for key, value in attributes.items()
             },
         )
-        lines += drain()
+        lines += log_lines(drain())
     assert not [line for line in lines if line.get("message") == "Message failed"], lines
     skipped = [line for line in lines if "processed before" in line.get("message", "")]
     assert len(skipped) == 2 * 3 - 1

@@ -37,6 +37,17 @@ class LocalAws:
         # A session of its own: the default one may know another AWS from before.
         return boto3.session.Session().client(service)
 
+    def depth(self, queue_url: str) -> int:
+        """Return how many messages a queue holds, including those in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        sqs = self.client("sqs")
+        # Three times: what becomes visible between two counts is in neither.
+        counted = [
+            sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+            for _ in range(3)
+        ]
+        return max(sum(int(count[name]) for name in names) for count in counted)
+
 
 @contextlib.contextmanager
 def local_aws(region: str) -> Iterator[LocalAws]:
