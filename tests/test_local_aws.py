@@ -343,6 +343,14 @@ def queue(aws: LocalAws) -> Queue:
     return Queue(sqs, url, dead)
 
 
+def test_the_depth_of_a_queue_includes_messages_in_flight(aws: LocalAws, queue: Queue) -> None:
+    queue.send("a", "b", "c")
+    queue.sqs.receive_message(QueueUrl=queue.url)
+    assert (queue.visible, queue.hidden) == (2, 1)
+    assert aws.depth(queue.url) == 3
+    assert aws.depth(queue.dead) == 0
+
+
 def test_records_have_lambdas_shape(queue: Queue) -> None:
     sent = queue.sqs.send_message(
         QueueUrl=queue.url,
