@@ -22,7 +22,7 @@ from soak.messages import TOPIC, Message
 from tools.local.event_source import EventSource
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws, local_aws
-from worker_process import one_at_a_time, until, worker
+from worker_process import SHORT, one_at_a_time, until, worker
 
 pytestmark = pytest.mark.slow
 
@@ -184,7 +184,7 @@ def test_a_service_moves_to_fargate_and_back_and_no_message_is_lost(moving: Movi
     assert [moved[name] for name in same] == [outputs[name] for name in same]
     assert depth(queues.sqs, queues.url) == waiting
 
-    environment = moving.environment_of_the_task(moved)
+    environment = {**moving.environment_of_the_task(moved), "STOP_TIMEOUT": SHORT}
     app = moving.folder / "app"
     with worker(app, moving.folder / "first.log", **environment) as process:
         until(lambda: queues.depth() == 0, "the queue is not empty", DEADLINE)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tools.local.server import LocalAws, local_aws
-from worker_process import one_at_a_time, put_together, until, worker
+from worker_process import SHORT, one_at_a_time, put_together, until, worker
 
 pytestmark = pytest.mark.slow
 
@@ -145,7 +145,8 @@ def test_a_handler_may_exit_or_block_without_harm_to_other_messages(
     bad = ["exit", "kill", "nonsense", "raise"]
     for do in ("block", *bad, "good"):
         queue.send(do, do)
-    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="6", POLLERS="6") as process:
+    settings = {"VISIBILITY_TIMEOUT": "6", "POLLERS": "6", "STOP_TIMEOUT": SHORT}
+    with worker(folder, log, **queue.environment, **settings) as process:
         queue.until_empty()
         assert process.health() == 0
         assert process.stop() == 0

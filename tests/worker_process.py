@@ -21,6 +21,10 @@ from tools.local.patches import replaces
 # Generous: only a failure takes that long.
 DEADLINE = 120
 
+# A STOP_TIMEOUT in seconds for workers that have nothing in flight when they are stopped: they wait
+# for the end of a long poll, which depends on it.
+SHORT = "6"
+
 SETTINGS = {
     "AWS_DEFAULT_REGION": "eu-central-1",
     "BATCH_SIZE": "1",

@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from tools.local.server import LocalAws
-from worker_process import Process, until, worker
+from worker_process import SHORT, Process, until, worker
 
 from .chain import TOO_LARGE, depth, name_of
 from .ledger import Ledger
@@ -134,6 +134,8 @@ def carry(
     for number, share in enumerate(shares):
         seconds = SHORT_VISIBILITY_TIMEOUT if number == 2 else VISIBILITY_TIMEOUT
         environment = {**environment, "VISIBILITY_TIMEOUT": str(seconds)}
+        if number == 2:
+            environment["STOP_TIMEOUT"] = SHORT
         with worker(app, folder / f"worker-{number}.log", **environment) as process:
             if number == 0:
                 # Alone in its batch: nothing else can take it away from the handler.
