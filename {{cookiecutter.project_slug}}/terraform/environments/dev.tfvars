@@ -2,16 +2,9 @@
 
 log_retention_in_days = 14
 
-{% if cookiecutter.compute == "fargate" %}
-# Required: the subnets that the tasks run in.
-# subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
-
-{% endif %}
 # allowed_account_ids = ["123456789012"]
 # sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-dev"
 # alarm_actions       = ["arn:aws:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]
-{% if cookiecutter.compute == "lambda" %}
 # subnet_ids          = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
 # security_group_ids  = ["sg-0123456789abcdef0"]
-{% endif %}
 # log_level           = "INFO"

@@ -5,21 +5,9 @@ log_retention_in_days = 90
 # The queues hold messages that exist nowhere else. ../variables.tf says how to end the protection.
 deletion_protection = true
 
-{% if cookiecutter.compute == "lambda" %}
-# A gradual release: a tenth of the batches go to the newest version, the others to version 7.
-# live_version  = "7"
-# canary_weight = 0.1
-
-{% else %}
-# Required: the subnets that the tasks run in.
-# subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
-
-{% endif %}
 # allowed_account_ids = ["123456789012"]
 # sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-prod"
 # alarm_actions       = ["arn:aws:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]
-{% if cookiecutter.compute == "lambda" %}
 # subnet_ids          = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
 # security_group_ids  = ["sg-0123456789abcdef0"]
-{% endif %}
 # log_level           = "INFO"
