@@ -491,7 +491,7 @@ def test_publish_sends_a_message_that_the_service_takes(deployed: Deployed) -> N
     event = json.loads(message["Body"])
     assert set(event) == {"id", "occurred_at", "data"}
     assert datetime.fromisoformat(event["occurred_at"]).tzinfo is not None
-    assert "message id " in said
+    assert "message id: " in said
 
 
 def test_publish_takes_type_and_body(
@@ -543,7 +543,7 @@ def test_peek_shows_messages_and_leaves_them(deployed: Deployed) -> None:
     [message_id] = deployed.send("dlq", json.dumps(EVENT))
     said = deployed.done("dlq-peek")
     assert "1 of about 1 messages in order-events-dev-dlq" in said
-    assert f"message id   {message_id}" in said
+    assert f"message id:  {message_id}" in said
     assert "received:    1 times" in said
     assert "correlation_id=c-1  event_type=order.created" in said
     assert "{id: text, occurred_at: text, data: {card: text}}" in said

@@ -53,7 +53,7 @@ NEVER, FOREVER = float("-inf"), float("inf")
 # Task scale-in protection. AWS doesn't say how soon ECS stops a task that has given it up.
 PROTECTED_FOR = 3600  # it expires then, unless it is renewed
 RELEASE_WHEN_IDLE_FOR = 10  # so that short batches don't switch it on and off
-RELEASE_AFTER = 900  # under constant load: a deployment can't wait for ever
+RELEASE_AFTER = 900  # under constant load: a deployment can't wait forever
 REST = 30  # without protection, for ECS to stop the task
 
 # Touched as long as one poller makes progress.
@@ -144,7 +144,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda gives the handler beside the event, as far as it exists here."""
+    """What Lambda gives the handler besides the event, as far as it exists here."""
 
     aws_request_id: str
     deadline: float  # of time.time()

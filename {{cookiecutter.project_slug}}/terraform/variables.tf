@@ -125,7 +125,6 @@ variable "event_types" {
 # Code
 
 # No default: make sets it (TF_VAR_architecture) to what the code is built for.
-
 variable "architecture" {
   description = "CPU architecture that the code is built for."
   type        = string
@@ -173,7 +172,6 @@ variable "permissions_boundary" {
 # Package
 
 # No default: make sets it (TF_VAR_python_version) to what the package is built for.
-
 variable "python_version" {
   description = "Python version that the package is built for."
   type        = string

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# What the AWS services call the same things.
+# Error codes: AWS services have different ones for the same thing.
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 NOT_ACCEPTED = {
     "AuthFailure",

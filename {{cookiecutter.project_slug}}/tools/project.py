@@ -19,11 +19,10 @@ ENVIRONMENTS = ("dev", "prod")
 
 @dataclass(frozen=True)
 class Project:
-    """The service: its name, package and folder in the repository, and what it is built for."""
+    """The service: its name, its package, and what it is built for."""
 
     name: str
     package: str
-    service_path: str
     architecture: str
     python_version: str
 
@@ -39,7 +38,6 @@ def project() -> Project:
     return Project(
         name=pyproject["project"]["name"],
         package=answers["package"],
-        service_path=answers["service_path"],
         architecture=answers["architecture"],
         python_version=Path(".python-version").read_text(encoding="utf-8").strip(),
     )

@@ -8,8 +8,8 @@ mock_provider "aws" {
 variables {
   aws_region   = "us-east-1"
   architecture = "arm64"
-{% if cookiecutter.compute == "lambda" %}
 
+{% if cookiecutter.compute == "lambda" %}
   python_version = "3.13"
   package_file   = "tests/service.tftest.hcl" # any file will do
 {% else %}

@@ -132,7 +132,7 @@ def _own_code(sources: list[str]) -> dict[str, bytes]:
 
 
 def _limits() -> dict[str, int]:
-    """Return Lambda's limits for the zip and for what is in it. On Fargate there are none."""
+    """Return Lambda's limits, if the package itself is what is deployed."""
     if compute.ARTIFACT.suffix != ".zip":
         return {}
     tfvars = [Environment(name).tfvars.read_text(encoding="utf-8") for name in ENVIRONMENTS]

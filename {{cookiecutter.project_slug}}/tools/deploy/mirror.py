@@ -23,14 +23,18 @@ PROVIDER = "registry.terraform.io/hashicorp/aws"
 # Where Terraform itself looks, then what all users of a machine share. In the home by name: macOS
 # asks the user before it lets a program look into some of the folders there.
 PLACES = (
-    *(
-        "terraform/terraform.d/plugins",
-        "~/.terraform.d/plugins",
-        "~/.local/share/terraform/plugins",
-    ),
+    "terraform/terraform.d/plugins",
+    "~/.terraform.d/plugins",
+    "~/.local/share/terraform/plugins",
     "~/Library/Application Support/io.terraform/plugins",
-    *("/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins"),
-    *("/opt/*", "/srv/*", "/mnt/*", "~/*terraform*", "~/*mirror*", "~/*plugins*"),
+    "/usr/local/share/terraform/plugins",
+    "/usr/share/terraform/plugins",
+    "/opt/*",
+    "/srv/*",
+    "/mnt/*",
+    "~/*terraform*",
+    "~/*mirror*",
+    "~/*plugins*",
 )
 
 

@@ -56,7 +56,8 @@ def make_plan(
     """
     plan.parent.mkdir(parents=True, exist_ok=True)
     remove(plan)
-    place, unlocked = str(plan.absolute()), ["-lock=false"] if os.environ.get("READ_ONLY") else []
+    place = str(plan.absolute())
+    unlocked = ["-lock=false"] if os.environ.get("READ_ONLY") else []
     given = [f"-var-file={tfvars.absolute()}", *(f"-var={n}={v}" for n, v in variables.items())]
     run(environment, "plan", "-input=false", *unlocked, *given, f"-out={place}")
     text = run(environment, "show", "-no-color", place, capture=True)
@@ -66,7 +67,7 @@ def make_plan(
     others = [item["address"] for item in changed_resources(shown) if item["address"] != only]
     if only and others:
         raise ToolError(
-            f"Nothing was changed: beside {only} this would also change {', '.join(others)}. Run "
+            f"Nothing was changed: besides {only} this would also change {', '.join(others)}. Run "
             "it from the commit that is deployed, or add ALL=1 to change all of that, too."
         )
     note = Note(environment.name, sha256(plan), sha256(compute.ARTIFACT), has_changes(shown))

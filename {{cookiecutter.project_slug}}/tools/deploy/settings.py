@@ -56,10 +56,8 @@ def change(
     new.parent.mkdir(parents=True, exist_ok=True)
     new.write_text(text, encoding="utf-8")
     terraform.run(environment, "fmt", str(new.absolute()), capture=True)
-    plan, variables = (
-        new.with_suffix(".tfplan"),
-        {compute.DEPLOYED: getattr(service, compute.DEPLOYED)},
-    )
+    plan = new.with_suffix(".tfplan")
+    variables = {compute.DEPLOYED: getattr(service, compute.DEPLOYED)}
     plans.make_plan(environment, plan, new, variables, "" if everything else only)
     plans.apply_plan(environment, plan)
     new.replace(environment.tfvars)

@@ -1,6 +1,6 @@
 """What moto's SQS lacks, as far as this service's Terraform needs it; patches_*.py have more.
 
-Without these patches Terraform waits until it times out, or plans the same change for ever. Each
+Without these patches Terraform waits until it times out, or plans the same change forever. Each
 patch is a function whose docstring says what AWS does. `apply` runs before moto's server starts.
 """
 

@@ -15,7 +15,7 @@ from tools.errors import ToolError
 from tools.operate.service import Service, deployed
 from tools.project import Environment, environment_option
 
-# What is built and deployed, and what it is built from beside the service's package.
+# What is built and deployed, and what it is built from besides the service's package.
 ARTIFACT = Path("dist/lambda.zip")
 CODE = ["handler.py"]
 # Commands that only this compute has.
@@ -46,7 +46,7 @@ def release_variables() -> dict[str, str]:
 
 
 def checks() -> dict[str, Callable[[], str]]:
-    """Return what `make doctor` looks for on a machine beside what every service needs: nothing."""
+    """Return what `make doctor` checks besides what every service needs: nothing."""
     return {}
 
 

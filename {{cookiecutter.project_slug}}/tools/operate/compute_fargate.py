@@ -15,7 +15,7 @@ from tools.operate import logs
 from tools.operate.service import Service, deployed
 from tools.project import Environment, environment_option
 
-# What is built and deployed, and what it is built from beside the service's package.
+# What is built and deployed, and what it is built from besides the service's package.
 ARTIFACT = Path("dist/image.tar")
 CODE = ["handler.py", "worker.py"]
 # Commands that only this compute has.
@@ -57,7 +57,7 @@ def release_variables() -> dict[str, str]:
 
 
 def checks() -> dict[str, Callable[[], str]]:
-    """Return what `make doctor` looks for on a machine beside what every service needs."""
+    """Return what `make doctor` checks besides what every service needs."""
     from tools.build.image import docker, skopeo
 
     return {"Docker": docker, "skopeo": skopeo}

@@ -59,7 +59,7 @@ def _describe(message: Message) -> str:
     )
     sent, body = queues.sent(message), message["Body"]
     rows = [
-        f"message id   {message['MessageId']}",
+        f"message id:  {message['MessageId']}",
         f"sent:        {logs.clock(sent * 1000)}, {queues.duration(time.time() - sent)} ago",
         f"received:    {message['Attributes']['ApproximateReceiveCount']} times",
         f"attributes:  {named or 'none'}",
