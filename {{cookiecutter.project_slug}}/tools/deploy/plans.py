@@ -20,6 +20,7 @@ import click
 from tools.deploy.summary import changed_resources, counts, has_changes, summarise
 from tools.deploy.terraform import ensure_initialised, read, run
 from tools.errors import ToolError
+from tools.github.runner import run_url
 from tools.operate import compute
 from tools.project import Environment, environment_option, project
 
@@ -62,7 +63,8 @@ def make_plan(
     run(environment, "plan", "-input=false", *unlocked, *given, f"-out={place}")
     text = run(environment, "show", "-no-color", place, capture=True)
     shown = json.loads(run(environment, "show", "-json", place, capture=True))
-    summary = summarise(shown, text, project().name, environment.name, _run_url())
+    link = run_url() if "GITHUB_RUN_ID" in os.environ else ""
+    summary = summarise(shown, text, project().name, environment.name, link)
     Path(f"dist/plan-{environment.name}.md").write_text(summary, encoding="utf-8")
     others = [item["address"] for item in changed_resources(shown) if item["address"] != only]
     if only and others:
@@ -73,13 +75,6 @@ def make_plan(
     note = Note(environment.name, sha256(plan), sha256(compute.ARTIFACT), has_changes(shown))
     note_of(plan).write_text(json.dumps(asdict(note), indent=2), encoding="utf-8")
     print(f"\n{environment.name}: {counts(shown)}")
-
-
-def _run_url() -> str:
-    """Return the address of this run of the workflow; nothing outside of GitHub."""
-    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
-    server, repository, number = (os.environ.get(name) for name in names)
-    return f"{server}/{repository}/actions/runs/{number}" if number else ""
 
 
 def apply_plan(environment: Environment, plan: Path) -> None:
