@@ -1,7 +1,5 @@
 """The command line: ``python -m tools COMMAND``. make passes its variables on as options."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """What the service's own files say of it. Paths start at the service's folder, where make runs."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import tomllib

@@ -5,8 +5,6 @@ hashes of requirements.txt, as wheels for Lambda's Linux, whatever this machine 
 and s3transfer are left out, since Lambda has them; a service that lists boto3 gets all three.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import stat

@@ -3,8 +3,6 @@
 Its digest stays the same wherever it is copied to, so dev and prod run the very same image.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

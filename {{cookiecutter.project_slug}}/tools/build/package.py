@@ -12,8 +12,6 @@ none for its dependencies.
 The package appears whole or not at all: whatever goes wrong, the previous one stays as it was.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -4,8 +4,6 @@ It lists what is in the zip, by the metadata that every installed distribution h
 differ from what is deployed. The same package gives the same bill.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

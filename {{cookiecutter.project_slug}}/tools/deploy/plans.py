@@ -6,8 +6,6 @@ state, under ``plans/``: a plan holds values of the state, and the role of pull 
 read nor write there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 The deployed code stays: what changes is planned with its hash, and only one resource may change.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -4,8 +4,6 @@ First how many resources are added, changed and destroyed, then which ones and w
 then what to watch out for, and last the whole plan, folded.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -15,8 +15,6 @@ later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, si
 Exit code: 0 for done, 1 for refused or failed.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

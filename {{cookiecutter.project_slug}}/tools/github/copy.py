@@ -1,7 +1,5 @@
 """The workflow's copy: in a monorepo, GitHub reads workflows only at the repository's root."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import tomllib

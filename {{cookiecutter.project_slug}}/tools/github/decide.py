@@ -1,7 +1,5 @@
 """What may happen in a run of the workflow: is there anything to do, and may it be deployed?"""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path

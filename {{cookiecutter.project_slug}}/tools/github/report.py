@@ -1,7 +1,5 @@
 """What the workflow leaves on GitHub: a comment with the plans, a pull request with a setting."""
 
-from __future__ import annotations
-
 import base64
 import subprocess
 import tempfile

@@ -1,7 +1,5 @@
 """The runner that a job of the workflow has: its variables, Git and gh."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

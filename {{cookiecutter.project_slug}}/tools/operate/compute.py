@@ -1,7 +1,5 @@
 """A Lambda function: what is deployed, how it is doing, and which versions it has."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """An ECS service on Fargate: what is deployed, how it is doing, and which versions it has."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The log: follow it, find messages in it, list the latest errors."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

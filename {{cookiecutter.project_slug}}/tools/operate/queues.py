@@ -1,7 +1,5 @@
 """The queues: count messages, receive, send and show them again."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Send messages back to the service's queue: dead letters, and what SNS could not deliver."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

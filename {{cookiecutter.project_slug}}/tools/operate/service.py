@@ -1,7 +1,5 @@
 """Which service is meant, by Terraform's outputs, and the way to AWS."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The service's health, on one screen."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import click
