@@ -667,7 +667,7 @@ class Worker:
         logger.info("Worker stopping")
         self.grace_ends_at = monotonic() + self.settings.grace_period
         self.stopping.set()
-        # Then messages are returned; half of the time that is left must do for that.
+        # Half of the time that is left then is for returning messages.
         last = self.grace_ends_at + (self.settings.stop_timeout - self.settings.grace_period) / 2
         self.monitor(lambda: not any(poller.is_alive() for poller in self.pollers), last)
         for poller in self.pollers:

@@ -65,7 +65,7 @@ resource "aws_ecs_task_definition" "this" {
       readonlyRootFilesystem = true
       mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
 
-      # The worker reaps its pollers, but a library may leave orphaned processes.
+      # The worker waits for its own child processes, but a library may leave orphans.
       linuxParameters = { initProcessEnabled = true }
 
       healthCheck = {

@@ -1,5 +1,5 @@
 # Tasks call AWS's services, and whatever the business logic calls, by HTTPS; nothing calls them. Their
-# route out is a matter of the subnets: a NAT gateway or VPC endpoints (AWS charges for both by the hour;
+# route out depends on the subnets: a NAT gateway or VPC endpoints (AWS charges for both by the hour;
 # they are not created here), or assign_public_ip in public subnets.
 
 locals {

@@ -6,7 +6,7 @@
 # pip installs uv, and uv the rest, ten times as fast as pip alone.
 set -eu
 
-# What runs ends with this script, however the script ends: nothing goes on in .venv unseen.
+# If this script is stopped, so is the program that it runs: nothing carries on in .venv unseen.
 running=
 step() {
 	"$@" &

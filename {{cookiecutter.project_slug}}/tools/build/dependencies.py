@@ -88,7 +88,7 @@ def install(architecture: str, into: Path) -> None:
         shutil.rmtree(into, ignore_errors=True)
         done = subprocess.run([*command, *network], capture_output=True, text=True)
         if done.returncode == 0:
-            into.mkdir(exist_ok=True)  # uv makes none where there are no dependencies
+            into.mkdir(exist_ok=True)  # uv creates none if there are no dependencies
             return
     raise ToolError(explain(done.stderr, target_name(architecture)))
 

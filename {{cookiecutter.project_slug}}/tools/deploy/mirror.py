@@ -4,8 +4,8 @@
 
 The user's own configuration, TF_CLI_CONFIG_FILE or ~/.terraformrc, is used as it is. Next comes the
 folder that TERRAFORM_PROVIDER_MIRROR names, then the first of PLACES that has the provider for this
-machine. In which version is Terraform's to judge: reading its constraints is not worth the code,
-and the variables name a better mirror. Without one Terraform asks the registry.
+machine. Whether its version will do is left to Terraform: a parser of version constraints is not
+worth its code. Without a mirror, Terraform asks the registry.
 
 It imports only the standard library, so that any Python can run it as a file.
 """

@@ -36,7 +36,7 @@ ADVICE = {
     "ExpiredToken|InvalidClientTokenId|SSOTokenProvider|token has expired": (
         "Your AWS sign-in has expired or is not accepted: sign in again."
     ),
-    # S3's own error above the lock's ID names a RequestID and a HostID.
+    # S3's own error, above the lock's ID, has a RequestID and a HostID.
     r"(?s)Error acquiring the state lock(?:.*?(?<![A-Za-z])ID: *([A-Za-z0-9-]+))?": (
         'The state of {name} is locked. "Lock Info" above says who locked it (Who), when (Created) '
         "and for what (Operation).\nWait until they have finished, or ask them. Only if you are "
@@ -95,7 +95,7 @@ def _interruptible(
     asked: list[int] = []
 
     def stop(number: int, _: object) -> None:
-        # Who stops all processes stops make, too, which passes it on: only Ctrl-C is meant twice.
+        # A signal to all processes comes twice, since make passes it on: only Ctrl-C is meant twice.
         if not asked or number == signal.SIGINT:
             process.send_signal(signal.SIGINT)
         asked.append(number)

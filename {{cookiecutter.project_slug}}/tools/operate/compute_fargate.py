@@ -99,7 +99,7 @@ def _service(service: Service) -> Answer:
 
 
 def _primary(service: Service) -> Any:
-    """Return the deployment that is to be in place."""
+    """Return the deployment that ECS is to bring about."""
     return next(one for one in _service(service)["deployments"] if one["status"] == "PRIMARY")
 
 

@@ -15,7 +15,7 @@ from tools.project import Environment, between, environment_option
 
 # Seconds between two looks. CloudWatch Logs allows five look-ups a second per account and region.
 POLL_SECONDS = 2.0
-# A line can show up this much later than the time it bears; longer is rare.
+# A line can arrive this much later than its timestamp; more is rare.
 LATE_SECONDS = 60
 # A filter pattern has at most 1,024 characters; a comparison with a message id has 60.
 IDS_PER_PATTERN = 10
@@ -153,5 +153,5 @@ def latest_errors(service: Service, minutes: float, most: int) -> list[str]:
 @click.option("--once", is_flag=True, help="print what is there, and stop")
 def command(environment: Environment, since: float, once: bool) -> None:
     """Follow the log."""
-    with contextlib.suppress(KeyboardInterrupt):  # the way out
+    with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
         follow(deployed(environment), since, once)

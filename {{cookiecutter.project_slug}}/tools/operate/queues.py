@@ -15,7 +15,7 @@ HOLD_SECONDS = 120
 # Seconds that SQS looks for messages before it says that there are none. With 0 it asks only some
 # of its servers and may miss messages that are there.
 WAIT_SECONDS = 2
-# What sending takes of a message's attribute.
+# The parts of a message attribute that SQS accepts when it is sent.
 OF_ATTRIBUTE = ("DataType", "StringValue", "BinaryValue")
 
 Message = dict[str, Any]
@@ -76,7 +76,7 @@ def receive(service: Service, queue_url: str) -> list[Message]:
     )
     messages: list[Message] = answer.get("Messages", [])
     for message in messages:
-        # Without what receiving adds, and sending does not take.
+        # Receiving adds parts that sending does not accept.
         message["MessageAttributes"] = {
             name: {key: value for key, value in attribute.items() if key in OF_ATTRIBUTE}
             for name, attribute in message.get("MessageAttributes", {}).items()

@@ -14,7 +14,7 @@ def client(name: str, region: str) -> Any:
     import boto3
     from botocore.config import Config
 
-    # Seconds. A laptop without a network is told so soon, not after boto3's minute per try.
+    # Seconds. Without a network, this fails soon, not after boto3's minute per attempt.
     config = Config(
         connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4}
     )

@@ -9,10 +9,9 @@ from tools.operate import compute, logs, queues
 from tools.operate.service import Service, deployed
 from tools.project import Environment, environment_option
 
-# Minutes and lines.
-ERRORS_SINCE = 60
+ERRORS_SINCE = 60  # minutes
 ERRORS_SHOWN = 5
-AGE_SINCE = 15
+AGE_SINCE = 15  # minutes
 
 
 def status(service: Service) -> bool:
