@@ -95,7 +95,7 @@ def _interruptible(
     asked: list[int] = []
 
     def stop(number: int, _: object) -> None:
-        # A signal to all processes comes twice, since make passes it on: only Ctrl-C is meant twice.
+        # A signal to all processes comes twice, since make passes it on; only Ctrl-C is meant so.
         if not asked or number == signal.SIGINT:
             process.send_signal(signal.SIGINT)
         asked.append(number)
