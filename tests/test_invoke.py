@@ -108,7 +108,7 @@ def test_a_handler_that_raises_is_an_error_after_the_report(folder: Path) -> Non
 
 def test_an_event_file_that_is_missing(folder: Path) -> None:
     assert refused("events/three.json") == (
-        "There is no event file events/three.json. events has: events/one.json, events/two.json."
+        "There is no event file events/three.json. EVENT can be events/one.json, events/two.json."
     )
 
 
@@ -198,7 +198,7 @@ def test_make_invoke_runs_each_sample_event(fresh: Render) -> None:
         ["make", "invoke", "EVENT=events/none.json"], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode != 0
-    assert done.stderr.startswith("There is no event file events/none.json. events has: events/")
+    assert done.stderr.startswith("There is no event file events/none.json. EVENT can be events/")
 
 
 @pytest.mark.slow

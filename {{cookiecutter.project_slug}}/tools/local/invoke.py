@@ -34,9 +34,8 @@ def read_event(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        others = ", ".join(sorted(str(other) for other in path.parent.glob("*.json")))
-        known = f" {path.parent} has: {others}." if others else ""
-        raise ToolError(f"There is no event file {path}.{known}") from None
+        samples = ", ".join(sorted(str(sample) for sample in Path("events").glob("*.json")))
+        raise ToolError(f"There is no event file {path}. EVENT can be {samples}.") from None
     except (ValueError, RecursionError) as problem:
         raise ToolError(f"{path} must be JSON: {problem}.") from None
 
