@@ -4,6 +4,7 @@ These tests look for what only GNU's tools have, because they don't run on a Mac
 """
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,8 @@ def test_portable_features_are_not_reported(tmp_path: Path, line: str) -> None:
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"all:\n{line}\n", encoding="utf-8")
     assert problems(makefile) == []
+
+
+def test_shellcheck_finds_nothing_in_the_shell_scripts() -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    run(shellcheck, *(path for path in scripts() if path.suffix == ".sh"), cwd=TEMPLATE)

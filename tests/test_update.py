@@ -192,9 +192,7 @@ def edit(service: Path) -> None:
         '{ Sid = "Read", Effect = "Allow", Action = "s3:GetObject", Resource = "arn:aws:s3:::x/*" }'
     )
     replace(terraform / "service.tf", r"(added_permissions = )\[\]$", rf"\1[{statement}]")
-    replace(
-        terraform / "iam.tf", r'^resource "aws_iam_role_policy" "code"', r"# Reviewed.\n\g<0>"
-    )
+    replace(terraform / "iam.tf", r'^resource "aws_iam_role_policy" "code"', r"# Reviewed.\n\g<0>")
     replace(
         terraform / "variables.tf",
         r'(variable "log_level" \{(?:.*\n)*? *default += )"INFO"',
