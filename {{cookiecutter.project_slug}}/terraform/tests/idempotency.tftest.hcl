@@ -9,11 +9,11 @@ variables {
   service      = "a234567890-234567890-234567890-234567890" # the longest
   aws_region   = "us-east-1"
   architecture = "arm64"
+
 {% if cookiecutter.compute == "fargate" %}
   subnet_ids   = ["subnet-1"]
   image_digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 {% else %}
-
   python_version = "3.13"
   package_file   = "tests/idempotency.tftest.hcl" # any file will do
 {% endif %}
