@@ -37,6 +37,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 # All times are in seconds; points in time are monotonic()'s.
 LONG_POLL = 20  # SQS's maximum
@@ -73,7 +74,7 @@ logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(","
 CHANGE_VISIBILITY = "change_message_visibility_batch"
 
 Message = dict[str, Any]
-AwsError = (BotoCoreError, ClientError)
+AwsError = (BotoCoreError, ClientError, ResponseParserError)
 
 
 class SettingsError(Exception):
@@ -620,6 +621,12 @@ def message_attribute(attribute: dict[str, Any]) -> dict[str, Any]:
     return {**value, "dataType": attribute["DataType"]}
 
 
+def refuse_pages(response_dict: dict[str, Any], **_: object) -> None:
+    """Refuse a proxy's page, which boto3 takes for success without content. Raises AwsError."""
+    if response_dict["status_code"] < 500 and response_dict["body"].lstrip()[:1] not in (b"", b"{"):
+        raise ResponseParserError("Something other than AWS answered, such as a proxy")
+
+
 # ---- the worker --------------------------------------------------------------------------------
 
 
@@ -641,6 +648,7 @@ class Worker:
             tcp_keepalive=True,
         )
         self.sqs = boto3.client("sqs", config=config)
+        self.sqs.meta.events.register("before-parse", refuse_pages)
         self.queue_arn = ""  # set by find_queue
         self.stopping = threading.Event()  # no more messages are received
         self.grace_ends_at = FOREVER  # batches that aren't finished then are returned

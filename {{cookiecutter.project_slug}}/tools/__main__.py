@@ -1,5 +1,6 @@
 """The command line: ``python -m tools COMMAND``. make passes its variables on as options."""
 
+import io
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ from importlib import import_module
 
 import click
 
+from tools.display import shown
 from tools.errors import ToolError, explain
 
 # Each command's module and function. Only what is asked for is imported: boto3 alone takes longer
@@ -71,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     0: done; 1: not done, and one sentence on stderr says why; 130: Ctrl-C; 143: SIGTERM.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
         return int(tools.main(arguments, prog_name="tools", standalone_mode=False) or 0)
     except ToolError as error:
@@ -83,15 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader has seen enough, as with `| head`; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        place = error.filename2 or error.filename or "a file"
-        message = f"Cannot read or write {place}: {error.strerror}."
     except Exception as error:
-        explained = explain(error)
+        explained = explain(error)  # first: a timeout of boto3 is an OSError, too
+        if explained is None and isinstance(error, OSError):
+            place = error.filename2 or error.filename or "a file"
+            explained = f"Cannot read or write {place}: {error.strerror}."
         if explained is None:
             raise
         message = explained
-    print(message, file=sys.stderr)
+    print("\n".join(map(shown, message.split("\n"))), file=sys.stderr)
     return 1
 
 

@@ -34,7 +34,7 @@ def show(title: str, checks: dict[str, Callable[[], str]]) -> int:
         except ImportError:
             state, text = "unknown", "could not be checked: run `make install` first"
         except Exception as error:
-            state, text = "unknown", f"could not be checked: {error}"
+            state, text = "unknown", f"could not be checked: {explain(error) or error}"
         text = text.replace("\n", f"\n{'':25}")
         print(f"  {state:<7}  {name:<12}  {text}", flush=True)
     return missing

@@ -27,6 +27,11 @@ GONE = {
     "ResourceNotFoundException",
 }
 
+NOT_AWS = (
+    "Something other than AWS answered, such as a proxy or a network's sign-in page: check the "
+    "network, VPN and proxy."
+)
+
 
 class ToolError(Exception):
     """What is wrong, and what to do about it: the text is all that is shown."""
@@ -35,7 +40,10 @@ class ToolError(Exception):
 def explain(error: BaseException) -> str | None:
     """Say in one sentence what an error of boto3 means, and what to do; None for other errors."""
     from botocore import exceptions as of
+    from botocore.parsers import ResponseParserError
 
+    if isinstance(error, ResponseParserError):
+        return NOT_AWS
     if not isinstance(error, of.BotoCoreError | of.ClientError):
         return None
     if isinstance(error, of.NoCredentialsError | of.PartialCredentialsError):
@@ -50,7 +58,9 @@ def explain(error: BaseException) -> str | None:
         return f"The call to AWS failed: {error}"
 
     code = error.response.get("Error", {}).get("Code", "")
-    reason = error.response.get("Error", {}).get("Message", "") or code
+    reason = " ".join(error.response.get("Error", {}).get("Message", "").split()) or code
+    if reason.startswith("<"):
+        return NOT_AWS
     if code in EXPIRED:
         return "Your AWS sign-in has expired: sign in again."
     if code in NOT_ACCEPTED:

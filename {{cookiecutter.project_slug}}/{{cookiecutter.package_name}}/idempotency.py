@@ -27,6 +27,7 @@ from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import D
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from {{ cookiecutter.package_name }}.events import Event, MessageError
 from {{ cookiecutter.package_name }}.service import process as process_always
@@ -47,6 +48,9 @@ LEASE = timedelta(seconds=30)
 CLIENT = Config(
     connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3}
 )
+
+# What boto3 raises; the last where another than AWS answers, such as a proxy.
+AwsError = (BotoCoreError, ClientError, ResponseParserError)
 
 Process = Callable[[str, Event], None]
 
@@ -88,7 +92,7 @@ class Table(DynamoDBPersistenceLayer):
         # Otherwise this error would hide why processing failed.
         try:
             super()._delete_record(data_record)
-        except (BotoCoreError, ClientError) as error:
+        except AwsError as error:
             logger.warning("The event stays in progress until its lease ends: %s", error)
 
     @contextmanager
@@ -121,7 +125,7 @@ class Table(DynamoDBPersistenceLayer):
                         ":in_progress": {"S": "INPROGRESS"},
                     },
                 )
-            except (BotoCoreError, ClientError) as error:
+            except AwsError as error:
                 logger.warning("Could not renew the lease: %s", error)
 
 

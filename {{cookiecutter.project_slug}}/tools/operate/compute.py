@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tools.display import shown
 from tools.errors import ToolError
 from tools.operate.service import Service, deployed
 from tools.project import Environment, environment_option
@@ -93,7 +94,7 @@ def versions(service: Service) -> set[str]:
         mark = "" if not share else LIVE if share == 1 else f"{LIVE} {share:.0%}"
         digest = _hex(version["CodeSha256"])[:12]
         row = f"  {number:>5}  {_date(version['LastModified'])}  {digest}  {mark:<8}"
-        print(f"{row}  {version.get('Description', '')}".rstrip())
+        print(f"{row}  {shown(version.get('Description', ''))}".rstrip())
     return set(published)
 
 

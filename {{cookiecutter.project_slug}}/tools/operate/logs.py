@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tools.display import shown
 from tools.operate.service import Service, deployed
 from tools.project import Environment, between, environment_option
 
@@ -37,20 +38,21 @@ def parse(text: str) -> Line:
     """Return a line's fields; none for what only machines read, a ``message`` for plain text."""
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         line = text
     if not isinstance(line, dict):
         return {"message": text.rstrip()}
     kind = str(line.get("type"))
-    if kind == "platform.report":
-        record = line.get("record", {})
-        status = record.get("status", "success")
+    record = line.get("record")
+    if kind == "platform.report" and isinstance(record, dict):
+        status, metrics = record.get("status", "success"), record.get("metrics")
         return {
             "level": "INFO" if status == "success" else "ERROR",
             "message": f"Invocation ended: {status} {record.get('errorType', '')}".rstrip(),
-            **record.get("metrics", {}),
+            **(metrics if isinstance(metrics, dict) else {}),
         }
-    return {} if "_aws" in line or kind.startswith("platform.") else line
+    machines_only = "_aws" in line or (kind.startswith("platform.") and isinstance(record, dict))
+    return {} if machines_only else line
 
 
 def is_error(line: Line) -> bool:
@@ -59,17 +61,28 @@ def is_error(line: Line) -> bool:
 
 
 def describe(line: Line) -> str:
-    """Make a line readable, without its time; empty for one without fields."""
-    text = f"{line['level']:<8}  " if line.get("level") else ""
-    text += str(line.get("message") or ": ".join(str(line[key]) for key in ERROR if key in line))
+    """Make a line readable, without its time; empty for one without fields.
+
+    Whatever is in it, only the first row begins at the margin.
+    """
+    text = f"{shown(line['level']):<8}  " if line.get("level") else ""
+    message = line.get("message") or ": ".join(str(line[key]) for key in ERROR if key in line)
+    first, *rows = str(message).split("\n")
+    text += shown(first.rstrip())
     for key, value in line.items():
         if key not in PLACED | NO_HELP and not key.startswith("function_"):
-            text += f"  {key}={value if isinstance(value, str) else json.dumps(value)}"
+            text += f"  {shown(key)}={quoted(value)}"
     for key in STACKS:
-        rows = line.get(key, [])
-        rows = rows if isinstance(rows, list) else str(rows).splitlines()
-        text += "".join(f"\n    {str(row).rstrip()}" for row in rows)
-    return text
+        more = line.get(key, [])
+        rows += more if isinstance(more, list) else [more]
+    rows = [part for row in rows for part in str(row).rstrip().split("\n")]
+    return text + "".join(f"\n    {shown(row.rstrip())}" for row in rows)
+
+
+def quoted(value: Any) -> str:
+    """Print a field's value; in quotes where it could be taken for several fields."""
+    plain = isinstance(value, str) and "  " not in value
+    return shown(value if plain else json.dumps(value))
 
 
 def clock(milliseconds: float) -> str:
@@ -130,8 +143,9 @@ def about_messages(service: Service, ids: list[str], since: float) -> dict[str, 
         comparisons = " || ".join(f'($.message_id = "{message_id}")' for message_id in some)
         for event in events(service, since - LATE_SECONDS, f"{{ {comparisons} }}"):
             line = parse(event["message"])
-            if line.get("message_id") in some:
-                found[line["message_id"]].append({**line, "at": event["timestamp"]})
+            message_id = str(line.get("message_id"))
+            if message_id in some:
+                found[message_id].append({**line, "at": event["timestamp"]})
     return found
 
 

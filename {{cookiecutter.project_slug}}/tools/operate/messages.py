@@ -3,12 +3,14 @@
 import base64
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tools.display import shown
 from tools.errors import ToolError, explain
 from tools.operate import logs, queues
 from tools.operate.queues import Message
@@ -17,6 +19,8 @@ from tools.project import Environment, between, environment_option
 
 # The two kinds of attribute that a message may have.
 KINDS = ({"DataType", "StringValue"}, {"DataType", "BinaryValue"})
+# What the handler logs of a message that it is done with.
+PROCESSED = "Message processed"
 
 
 def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why: bool) -> None:
@@ -25,23 +29,27 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
     What a body says is not printed, only its shape: it may hold what a screen should not show.
 
     :param most: how many to show at most.
-    :param save: a new file for the messages with their bodies, one JSON object a line.
+    :param save: a new file for all messages with their bodies, one JSON object a line.
     :param why: look in the log for why each one failed.
-    :raises ToolError: the queue is empty, or the file is there already.
+    :raises ToolError: the queue is empty, the file is there already, or not all were saved.
     """
     if save is not None and save.exists():
         raise ToolError(f"{save} exists already, and is not overwritten: give another name.")
-    held: list[Message] = []
+    held: dict[str, Message] = {}
     try:
-        while len(held) < most and (received := queues.receive(service, queue_url)):
-            held += received
+        while save is not None or len(held) < most:
+            new = {one["MessageId"]: one for one in queues.receive(service, queue_url)}
+            if new.keys() <= held.keys():  # none, or so many that the first are visible again
+                break
+            held.update(new)
     finally:
         # Also after Ctrl-C: nothing is taken away, and nobody has to wait to see them again.
-        queues.show_again(service, queue_url, held)
+        queues.show_again(service, queue_url, list(held.values()))
     if not held:
         raise queues.empty(service, queue_url)
-    messages = sorted({one["MessageId"]: one for one in held}.values(), key=queues.sent)[:most]
-    total = max(len(messages), queues.total(service, queue_url))
+    found = sorted(held.values(), key=queues.sent)
+    messages = found[:most]
+    total = max(len(found), queues.total(service, queue_url))
     print(f"{len(messages)} of about {total} messages in {queues.name_of(queue_url)}:", flush=True)
     reasons = _reasons(service, messages) if why else {}
     for number, message in enumerate(messages, start=1):
@@ -50,14 +58,20 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
             print(f"   why:         {reasons[message['MessageId']]}")
     print("\nThey stay in the queue. Peeking counts as a receive.")
     if save is not None:
-        _write(save, messages)
-        print(f"Saved {len(messages)} messages with their bodies to {save}.")
+        _write(save, found)
         print("The file holds whole messages: keep it out of Git, and delete it after use.")
+        if len(found) < total:
+            raise ToolError(
+                f"Saved {len(found)} of about {total} messages to {save}: do not delete the others "
+                "yet. Someone else is looking at them or moving them, or SQS's count is a minute "
+                f"old: save again, to another file, in {queues.HOLD_SECONDS} s."
+            )
+        print(f"Saved all {total} messages with their bodies to {save}.")
 
 
 def _describe(message: Message) -> str:
     named = "  ".join(
-        f"{name}={attribute.get('StringValue', '<binary>')}"
+        f"{shown(name)}={logs.quoted(attribute.get('StringValue', '<binary>'))}"
         for name, attribute in sorted(message["MessageAttributes"].items())
     )
     sent, body = queues.sent(message), message["Body"]
@@ -88,10 +102,14 @@ def _shape(value: Any, deep: int) -> str:
     if isinstance(value, dict):
         if not deep:
             return f"{{… {len(value)} fields}}"
-        shown = [f"{key[:40]}: {_shape(item, deep - 1)}" for key, item in value.items()]
-        return "{" + ", ".join(shown[:20] + ["…"] * (len(shown) > 20)) + "}"
+        fields = [f"{_key(key[:40])}: {_shape(item, deep - 1)}" for key, item in value.items()]
+        return "{" + ", ".join(fields[:20] + ["…"] * (len(fields) > 20)) + "}"
     kinds = {str: "text", bool: "true/false", int: "number", float: "number"}
     return kinds.get(type(value), "null")
+
+
+def _key(key: str) -> str:
+    return shown(key if re.fullmatch(r"[\w.@$-]+", key) else json.dumps(key))
 
 
 def _reasons(service: Service, messages: list[Message]) -> dict[str, str]:
@@ -109,15 +127,27 @@ def _reasons(service: Service, messages: list[Message]) -> dict[str, str]:
 
 def _reason(lines: list[logs.Line]) -> str:
     errors = [line for line in lines if logs.is_error(line)]
-    if not errors:
-        return (
+    done = [line["at"] for line in lines if line.get("message") == PROCESSED]
+    if errors:
+        shown_already = {"at", "message_id", "event_type", "correlation_id"}
+        last = {key: value for key, value in errors[-1].items() if key not in shown_already}
+        count = f"errors in the log: {len(errors)}, the last at {logs.clock(errors[-1]['at'])}"
+        rows = [*logs.describe(last).splitlines(), count]
+    elif done:
+        rows = ["the log has no error for this message."]
+    else:
+        rows = [
             "the log has no error for this message. Its processing may have run out of time or "
             "memory, or not have begun: see `make logs` around the time it was sent."
+        ]
+    if done:
+        times = "once, at" if len(done) == 1 else f"{len(done)} times, the last at"
+        rows.append(
+            f"It was processed {times} {logs.clock(done[-1])}, but not deleted, as when the batch "
+            "is cut off afterwards: a redrive repeats its effect, unless the service deduplicates "
+            "events (idempotency)."
         )
-    shown_already = {"at", "message_id", "event_type", "correlation_id"}
-    last = {key: value for key, value in errors[-1].items() if key not in shown_already}
-    count = f"errors in the log: {len(errors)}, the last at {logs.clock(errors[-1]['at'])}"
-    return "\n                ".join([*logs.describe(last).splitlines(), count])
+    return "\n                ".join(rows)
 
 
 def _write(path: Path, messages: list[Message]) -> None:
@@ -153,11 +183,11 @@ def _read(path: Path) -> list[Message]:
             continue
         try:
             messages.append({**_message(json.loads(line)), "MessageId": f"line {number}"})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ToolError(
-                f"{path}, line {number} is not a saved message ({reason}). Nothing was sent. "
-                "Each line must be as `make dlq-peek` saves it."
+                f"{path}, line {number} is not a saved message ({shown(reason)}). Nothing was "
+                "sent. Each line must be as `make dlq-peek` saves it."
             ) from None
     if not messages:
         raise ToolError(f"{path} holds no messages. Nothing was sent.")
@@ -206,7 +236,7 @@ def replay(service: Service, path: Path) -> None:
 
 
 max_option = click.option(
-    "--max", "most", envvar="MAX", callback=between(1, 10000), default="20", help="how many; 20"
+    "--max", "most", envvar="MAX", callback=between(1, 10000), default="20", help="shown; 20"
 )
 save_option = click.option("--save", envvar="SAVE", type=Path, help="a new file, for replay")
 

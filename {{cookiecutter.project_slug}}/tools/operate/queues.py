@@ -43,9 +43,8 @@ def name_of(queue_url: str) -> str:
 
 
 def total(service: Service, queue_url: str) -> int:
-    """Count the messages of a queue that are visible or in flight."""
-    count = depth(service, queue_url)
-    return count["waiting"] + count["in_flight"]
+    """Count all messages of a queue."""
+    return sum(depth(service, queue_url).values())
 
 
 def sent(message: Message) -> float:

@@ -13,6 +13,8 @@ from tools.project import Environment, between, environment_option
 
 # Seconds between two looks at how far a redrive is.
 POLL_SECONDS = 2.0
+# Seconds until SQS's counts are right: they may be a minute old.
+COUNT_SECONDS = 60.0
 
 
 def _latest_move(service: Service) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def redrive(service: Service, max_rate: int | None) -> None:
     """Let SQS move the dead-letter queue's messages back to the queue, and show how far it is.
 
     :param max_rate: messages a second, 1 to 500; SQS's choice without.
-    :raises ToolError: the queue is empty, or SQS gave up.
+    :raises ToolError: the queue is empty, SQS gave up, or messages are left.
     """
     queue = service.dead_letter_queue_url
     before = _latest_move(service)
@@ -45,17 +47,37 @@ def redrive(service: Service, max_rate: int | None) -> None:
         print(f"Moving {queues.name_of(queue)}'s messages to {service.queue_name}, {speed}.")
     try:
         move = _follow(service, before.get("StartedTimestamp"))
-    except KeyboardInterrupt:
+    except BaseException:  # Ctrl-C, or AWS can't be reached any more
         print("\nSQS goes on. `make dlq-redrive` shows how far it is; with CANCEL=1 it stops.")
         raise
     moved = move.get("ApproximateNumberOfMessagesMoved", 0)
     if move["Status"] != "COMPLETED":
         reason = move.get("FailureReason", "it was cancelled")
         raise ToolError(
-            f"The redrive ended as {move['Status']} after about {moved} messages: {reason}. The "
-            "others are still in the dead-letter queue."
+            f"The redrive ended as {move['Status']} after about {moved} messages: {reason}. About "
+            f"{queues.total(service, queue)} are still in the dead-letter queue."
         )
+    if left := _left(service, queue):
+        raise ToolError(left)
     print(f"Done: about {moved} messages are back in {service.queue_name}.")
+
+
+def _left(service: Service, queue_url: str) -> str:
+    """Say what is left in a queue that should be empty, and why; "" if nothing is."""
+    deadline = time.monotonic() + COUNT_SECONDS
+    while sum((count := queues.depth(service, queue_url)).values()):
+        if time.monotonic() > deadline:
+            total, in_flight = sum(count.values()), count["in_flight"]
+            why = "they arrived in the meantime. Run this again"
+            if in_flight:
+                why = (
+                    f"{in_flight} of them in flight: someone else is looking at them or moving "
+                    "them, or an answer of SQS was lost. Run this again in "
+                    f"{queues.HOLD_SECONDS} s"
+                )
+            return f"{queues.name_of(queue_url)} still has about {total} messages, {why}."
+        time.sleep(POLL_SECONDS)
+    return ""
 
 
 def _follow(service: Service, before: int | None) -> dict[str, Any]:
@@ -98,7 +120,8 @@ def redrive_undelivered(service: Service) -> None:
     SQS's own redrive refuses queues that SNS feeds. A message is deleted only once SQS has
     confirmed that the queue has it; whatever goes wrong, it is in one of the queues, or in both.
 
-    :raises ToolError: the queue is empty, or messages could not be sent or deleted: it stops there.
+    :raises ToolError: the queue is empty, messages are left, or some could not be sent or deleted:
+        it stops there.
     """
     source, sqs = service.undelivered_queue_url, service.client("sqs")
     left: list[Message] = []
@@ -128,6 +151,8 @@ def redrive_undelivered(service: Service) -> None:
         raise ToolError("\n".join(problems))
     if not sent:
         raise queues.empty(service, source)
+    if still := _left(service, source):
+        raise ToolError(still)
 
 
 @click.command

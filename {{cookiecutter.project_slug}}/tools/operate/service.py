@@ -13,12 +13,28 @@ def client(name: str, region: str) -> Any:
     # Imported only here: it takes longer than most commands.
     import boto3
     from botocore.config import Config
+    from botocore.parsers import ResponseParserError
 
     # Seconds. Without a network, this fails soon, not after boto3's minute per attempt.
     config = Config(
         connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4}
     )
-    return boto3.client(name, region_name=region, config=config)
+    made = boto3.client(name, region_name=region, config=config)
+
+    def refuse_pages(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:
+        # boto3 takes a proxy's page for an answer without content, such as "no messages". It
+        # retries after a status from 500 on, which AWS also gives with a page.
+        if response_dict["status_code"] >= 500 or not isinstance(response_dict["body"], bytes):
+            return
+        begin = response_dict["body"].lstrip()[:15].lower()
+        is_json = "json" in operation_model.service_model.resolved_protocol
+        if begin.startswith((b"<html", b"<!doctype html")) or (
+            is_json and begin and not begin.startswith((b"{", b"["))
+        ):
+            raise ResponseParserError("not an answer of AWS")
+
+    made.meta.events.register("before-parse", refuse_pages)
+    return made
 
 
 class Service:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from tools.display import shown
 from tools.errors import ToolError, explain
 from tools.operate import compute, logs, queues
 from tools.operate.service import Service, deployed
@@ -29,7 +30,7 @@ def status(service: Service) -> bool:
             if reason is None:
                 raise
             rows, complete = [f"unknown: {reason}"], False
-        print(f"{title + ':':<14}" + f"\n{'':14}".join(rows), flush=True)
+        print(f"{title + ':':<14}" + f"\n{'':14}".join(map(shown, rows)), flush=True)
     return complete
 
 
