@@ -20,6 +20,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.parsers import ResponseParserError
 from conftest import Render, importable
 from moto import mock_aws
 
@@ -218,6 +219,35 @@ def test_a_renewal_makes_no_record_of_what_is_gone(
     with pytest.raises(KeyError):
         service.once(effects)("order.created", service.event())
     assert items(table) == []
+
+
+def test_an_answer_that_is_not_aws_s_hides_no_failure(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.idempotency, "LEASE", timedelta(seconds=0.03))
+    renewals = threading.Semaphore(0)
+
+    def answer(operation_model: Any, **_: object) -> None:
+        if operation_model.name == "UpdateItem":
+            renewals.release()
+        if operation_model.name != "PutItem":
+            raise ResponseParserError("<html>")
+
+    session = boto3.session.Session()
+    session.events.register("before-parse", answer)
+    monkeypatch.setattr(boto3.session, "Session", lambda: session)
+    ended: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+
+    def until_renewed_twice() -> None:
+        for _ in range(2):
+            assert renewals.acquire(timeout=60)
+
+    with pytest.raises(KeyError):
+        service.once(Effects(failure=KeyError(), meanwhile=until_renewed_twice))(
+            "order.created", service.event()
+        )
+    assert ended == []
 
 
 def test_without_the_table_nothing_is_processed(service: Service, table: Any) -> None:

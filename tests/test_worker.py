@@ -21,8 +21,10 @@ import pytest
 
 # It has no Jinja in it, and runs as it is.
 import worker
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.core.botocore_stubber import MockRawResponse
 from worker import (
     HandlerError,
     HandlerProcess,
@@ -330,6 +332,20 @@ def test_what_sqs_refuses_for_good_is_not_retried(poller: Poller, logged: Log) -
     poller.delete([MESSAGE], float("inf"))
     assert sqs.asked == [["0"]]
     assert logged()[0]["reason"] == "ReceiptHandleIsInvalid"
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_page_of_a_proxy_is_no_success(poller: Poller, logged: Log, status: int) -> None:
+    def page(request: Any, **_: object) -> AWSResponse:
+        body = MockRawResponse(b"<!DOCTYPE html><br>Blocked")
+        return AWSResponse(request.url, status, {"Content-Type": "text/html"}, body)
+
+    poller.worker.sqs.meta.events.register_first("before-send", page)
+    with pytest.raises(worker.AwsError, match="Something other than AWS answered"):
+        poller.receive()
+    poller.delete([MESSAGE], time.monotonic() + 0.05)
+    (line,) = logged()
+    assert line["message"].startswith("Can't delete messages that succeeded")
 
 
 # Errors that may last
