@@ -39,8 +39,11 @@ class ToolError(Exception):
 
 def explain(error: BaseException) -> str | None:
     """Say in one sentence what an error of boto3 means, and what to do; None for other errors."""
-    from botocore import exceptions as of
-    from botocore.parsers import ResponseParserError
+    try:
+        from botocore import exceptions as of
+        from botocore.parsers import ResponseParserError
+    except ImportError:  # before `make install`
+        return None
 
     if isinstance(error, ResponseParserError):
         return NOT_AWS
