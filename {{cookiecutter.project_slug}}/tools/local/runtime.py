@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -25,6 +26,7 @@ import uuid
 import zipfile
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +203,8 @@ class Runtime:
 
     def _head(self, request_id: str, deadline: float) -> dict[str, Any]:
         """Return what comes with an event; deadline is of time.monotonic."""
-        arn = f"arn:aws:lambda:{self.region}:123456789012:function:{self.function_name}"
+        place = f"{partition(self.region)}:lambda:{self.region}"
+        arn = f"arn:{place}:123456789012:function:{self.function_name}"
         root = f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
         return {
             "invoke_id": request_id,
@@ -250,6 +253,13 @@ class Runtime:
             "_HANDLER": self.handler,
         }
         return {**defaults, **self.environment, **reserved}
+
+
+def partition(region: str) -> str:
+    """Return the AWS partition of a region, from botocore's data: importing botocore takes long."""
+    file = distribution("botocore").locate_file("botocore/data/partitions.json")
+    found = json.loads(Path(str(file)).read_text(encoding="utf-8"))["partitions"]
+    return next((str(p["id"]) for p in found if re.match(p["regionRegex"], region)), "aws")
 
 
 def unpack(package: Path, folder: Path) -> None:
