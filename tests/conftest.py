@@ -23,8 +23,10 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 
-# Make's own variables would make the service's make print more than it does for a developer.
-for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+# Make's own variables would make the service's make print more than it does for a developer. Git's,
+# which it sets for a hook, would let tests change the repository that the hook is of.
+GIT_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", *GIT_HOOK, "GIT_OBJECT_DIRECTORY"):
     os.environ.pop(variable, None)
 
 # A shell without job control starts `make test &` with SIGINT ignored, and every child inherits
