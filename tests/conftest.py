@@ -87,14 +87,14 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     tempfile.tempdir = before
 
 
-def lend_environment(folder: Path) -> None:
-    """Give a folder with a Makefile this process's virtual environment; make sees it as installed.
+def lend_environment(folder: Path, environment: Path = Path(sys.prefix)) -> None:
+    """Give a folder with a Makefile a virtual environment, which make takes for installed.
 
     Only links lie there, so that nothing the folder's make does can harm the environment itself.
     """
     (folder / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
-        (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
+        (folder / ".venv" / name).symlink_to(environment / name)
     (folder / ".venv" / "installed").touch()
 
 
