@@ -23,13 +23,13 @@ import tempfile
 import threading
 import time
 import uuid
-import zipfile
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+from tools.build.package import unpack
 from tools.errors import ToolError
 from tools.local.runtime_process import End, Process, exit_reason, link_runtime
 
@@ -101,6 +101,8 @@ class Runtime:
             (self._folder / "tmp").mkdir()
             link_runtime(self._folder / "runtime")
             unpack(self.package, self._folder / "task")
+            for folder in self._folder.glob("task/**/"):
+                folder.chmod(0o555)
         except BaseException:
             self.close()
             raise
@@ -260,16 +262,3 @@ def partition(region: str) -> str:
     file = distribution("botocore").locate_file("botocore/data/partitions.json")
     found = json.loads(Path(str(file)).read_text(encoding="utf-8"))["partitions"]
     return next((str(p["id"]) for p in found if re.match(p["regionRegex"], region)), "aws")
-
-
-def unpack(package: Path, folder: Path) -> None:
-    """Unpack a deployment package, read-only. Raises ToolError if that fails."""
-    try:
-        with zipfile.ZipFile(package) as archive:
-            archive.extractall(folder)
-    except FileNotFoundError:
-        raise ToolError(f"There is no {package}. Run `make package`.") from None
-    except zipfile.BadZipFile:
-        raise ToolError(f"{package} is not a zip. Run `make package`.") from None
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o555)
