@@ -148,7 +148,11 @@ def apply(environment: Environment) -> None:
     apply_plan(environment, environment.plan)
 
 
-check_plan = click.command(help="Check the plan as apply does.")(environment_option(check))
+@click.command()
+@environment_option
+def check_plan(environment: Environment) -> None:
+    """Check the plan as apply does."""
+    check(environment)
 
 
 def _kept(environment: Environment) -> tuple[Any, str, str, list[Path]]:
