@@ -34,7 +34,7 @@ from moto.sqs.responses import SQSResponse
 from tools.__main__ import main
 from tools.deploy import terraform
 from tools.errors import ToolError, explain
-from tools.operate import compute, compute_fargate, logs, queues, redrive, saved, service, smoke
+from tools.operate import compute, compute_fargate, logs, messages, queues, redrive, send, service
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
@@ -239,7 +239,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
-    for module in (redrive, logs, smoke, compute_fargate):
+    for module in (redrive, logs, send, compute_fargate):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     yield
@@ -491,7 +491,7 @@ def test_publish_sends_a_message_that_the_service_takes(deployed: Deployed) -> N
     event = json.loads(message["Body"])
     assert set(event) == {"id", "occurred_at", "data"}
     assert datetime.fromisoformat(event["occurred_at"]).tzinfo is not None
-    assert "message id: " in said
+    assert "message id " in said
 
 
 def test_publish_takes_type_and_body(
@@ -679,7 +679,7 @@ def test_a_file_with_a_bad_line_is_refused(tmp_path: Path, line: str, said: str)
     file = save(tmp_path, "{}")
     file.write_text(f"{file.read_text()}\n{line}\n")
     with pytest.raises(ToolError, match=re.escape(said)):
-        saved._read(file)
+        messages._read(file)
 
 
 def test_replay_sends_nothing_of_a_file_with_a_bad_line(deployed: Deployed, tmp_path: Path) -> None:
@@ -1057,7 +1057,7 @@ def worker(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Callable[[dic
                 assert isinstance(envelope["Message"], str)
                 deployed.log({"message_id": message["MessageId"], **line}, ago=0)
 
-        monkeypatch.setattr("tools.operate.smoke.time.sleep", sleep)
+        monkeypatch.setattr("tools.operate.send.time.sleep", sleep)
 
     return work
 
@@ -1087,7 +1087,7 @@ def test_smoke_fails_when_nothing_comes_through(
     deployed.log({"level": "INFO", "message": "Smoke test received", "message_id": "another"})
     now = time.time
     clock = iter(range(0, 1000, 80))
-    monkeypatch.setattr("tools.operate.smoke.time.time", lambda: now() + next(clock))
+    monkeypatch.setattr("tools.operate.send.time.time", lambda: now() + next(clock))
     said = deployed.refused("smoke")
     assert f"The log /aws/lambda/{NAME} does not show the smoke test" in said
     assert "1 messages waiting and 0 in flight" in said

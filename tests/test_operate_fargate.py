@@ -33,8 +33,8 @@ from tools.build.image import image_digest
 from tools.deploy import terraform
 from tools.errors import ToolError
 from tools.operate import compute_fargate as compute
+from tools.operate import send, status
 from tools.operate import service as services
-from tools.operate import smoke, status
 
 CLUSTER = "shared"
 LOG_GROUP = f"/ecs/{NAME}"
@@ -129,7 +129,7 @@ def register(digest: str) -> int:
 def _on_fargate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this compute's module be `compute`, as it is in a service on Fargate."""
     monkeypatch.setitem(sys.modules, "tools.operate.compute", compute)
-    for module in (tools.operate, smoke, status):
+    for module in (tools.operate, send, status):
         monkeypatch.setattr(module, "compute", compute)
 
 
@@ -339,7 +339,7 @@ def worker(deployed: OnFargate, monkeypatch: pytest.MonkeyPatch) -> None:
             line = {"level": "INFO", "message": "Smoke test received"}
             deployed.log({**line, "message_id": message["MessageId"]}, ago=0)
 
-    monkeypatch.setattr("tools.operate.smoke.time.sleep", sleep)
+    monkeypatch.setattr("tools.operate.send.time.sleep", sleep)
 
 
 @pytest.mark.usefixtures("worker")
