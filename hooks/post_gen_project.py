@@ -102,6 +102,27 @@ def find_repository(folder: str) -> str | None:
     return folder
 
 
+def is_update(answers: Mapping[str, str], folder: str) -> bool:
+    """Tell whether cruft renders this only to compare it, for an update or a diff.
+
+    Cruft (2.16.0) adds the template's commit to the answers, and no output folder, which
+    cookiecutter always adds. To compare, it renders alone into a new folder that Python's tempfile
+    makes: named tmp and eight letters, digits or _, and closed to other users. A service that
+    `cruft create` puts into such a folder is taken for an update.
+    """
+    parent, name = os.path.split(folder)
+    place = os.path.basename(parent)
+    return (
+        "_commit" in answers
+        and "_output_dir" not in answers
+        and len(place) == 11
+        and place.startswith("tmp")
+        and place.replace("_", "a").isalnum()
+        and os.stat(parent).st_mode & 0o077 == 0
+        and os.listdir(parent) == [name]
+    )
+
+
 def copy_workflow(slug: str, project: str, repository: str) -> str:
     """Copy the workflow of a service in a monorepo to the root of `repository`.
 
@@ -117,8 +138,9 @@ def copy_workflow(slug: str, project: str, repository: str) -> str:
             with open(copy, "xb") as file:
                 file.write(text)
         except FileExistsError:
+            # Git may have checked it out with Windows' line endings.
             with open(copy, "rb") as file:
-                if file.read() == text:
+                if file.read().replace(b"\r\n", b"\n") == text:
                     return f"The workflow is already at {copy}."
             return (
                 f"{copy} was there before and is another workflow, so it was left as it is. "
@@ -194,10 +216,12 @@ def main() -> int:
     """Finish the service in the current folder; return the exit code, which is always 0."""
     answers = dict(json.loads(ANSWERS))
     project = os.getcwd()
-    repository = find_repository(project)
-
     choose_files(answers, project)
     remove_caches(project)
+    if is_update(answers, project):
+        return 0
+
+    repository = find_repository(project)
     lines = [f"\nRendered {project} with these answers:", *understood(answers), ""]
     if answers["service_path"] != "." and repository is not None:
         lines.append(copy_workflow(answers["project_slug"], project, repository))

@@ -291,6 +291,45 @@ def find_repository(folder: str) -> str | None:
     return folder
 
 
+def is_update(answers: Mapping[str, Any], folder: str) -> bool:
+    """Tell whether cruft renders this only to compare it, for an update or a diff.
+
+    Cruft (2.16.0) adds the template's commit to the answers, and no output folder, which
+    cookiecutter always adds. To compare, it renders alone into a new folder that Python's tempfile
+    makes: named tmp and eight letters, digits or _, and closed to other users. A service that
+    `cruft create` puts into such a folder is taken for an update.
+    """
+    parent, name = os.path.split(folder)
+    place = os.path.basename(parent)
+    return (
+        "_commit" in answers
+        and "_output_dir" not in answers
+        and len(place) == 11
+        and place.startswith("tmp")
+        and place.replace("_", "a").isalnum()
+        and os.stat(parent).st_mode & 0o077 == 0
+        and os.listdir(parent) == [name]
+    )
+
+
+def program(answers: Mapping[str, Any], folder: str) -> tuple[str, ...]:
+    """Return the command that renders into `folder`: cookiecutter, cruft create or cruft update."""
+    if is_update(answers, folder):
+        return ("cruft", "update")
+    if "_commit" in answers and "_output_dir" not in answers:
+        return ("cruft", "create")
+    return ("cookiecutter",)
+
+
+def output_for(service_path: str, slug: str, repository: str) -> str | None:
+    """Return the folder to render into so that a well-formed `service_path` is true.
+
+    None if there is none: the service's own folder is named by the slug.
+    """
+    parent, _, name = service_path.rpartition("/")
+    return os.path.join(repository, parent).rstrip("/") if name == slug else None
+
+
 def service_path_problem(service_path: str, folder: str, repository: str | None) -> Problem | None:
     """Compare a well-formed `service_path` with the place where the service really goes.
 
@@ -368,68 +407,107 @@ def report(found: Iterable[Problem]) -> str:
     return "\n".join(lines)
 
 
-def command(answers: Mapping[str, Any], found: Iterable[Problem], overwrite: bool) -> str:
-    """Return a shell command that runs cookiecutter again with every answer.
+def command(
+    answers: Mapping[str, Any],
+    found: Iterable[Problem],
+    overwrite: bool,
+    program: tuple[str, ...] = ("cookiecutter",),
+) -> str:
+    """Return a shell command that renders again with every answer, by the same program.
 
     The answers of `found` come last, to be corrected there: with their only right value if there is
-    one, otherwise as they were typed, without unusable characters. `overwrite` says that the
-    project folder was there before.
+    one, otherwise as they were typed, without unusable characters. An update has the others
+    already. `overwrite` says that the project folder was there before.
     """
     wrong = {problem.answer: problem for problem in found}
-    words = ["cookiecutter", str(answers.get("_template") or "TEMPLATE"), "--no-input"]
-    if overwrite:
-        words.append("--overwrite-if-exists")
-    if answers.get("_checkout"):
-        words += ["--checkout", str(answers["_checkout"])]
-    if answers.get("_output_dir"):
-        words += ["--output-dir", str(answers["_output_dir"])]
-    lines = [shlex.join(words)]
+    carried = {}
     for name in sorted(RULES, key=lambda name: name in wrong):
         value = str(answers.get(name, ""))
         if name in wrong:
             value = "".join(" " if unusable_characters(c) else c for c in value).strip()
             value = wrong[name].correction or value
-        value = re.sub(r"\{(?=[%#{])", JINJA_BRACE, value)
-        lines.append(f"{name}={shlex.quote(value)}")
-    return " \\\n  ".join(lines)
+        carried[name] = re.sub(r"\{(?=[%#{])", JINJA_BRACE, value)
+
+    words = [*program]
+    update = program == ("cruft", "update")
+    if not update:
+        words += [str(answers.get("_template") or "TEMPLATE"), "--no-input"]
+        if overwrite:
+            words.append("--overwrite-if-exists")
+    checkout = answers.get("_checkout" if program == ("cookiecutter",) else "_commit")
+    if checkout:
+        words += ["--checkout", str(checkout)]
+    if answers.get("_output_dir") and not update:
+        words += ["--output-dir", str(answers["_output_dir"])]
+
+    if program == ("cookiecutter",):
+        pairs = (f"{name}={shlex.quote(value)}" for name, value in carried.items())
+        return " \\\n  ".join([shlex.join(words), *pairs])
+    if update:
+        words.append("--variables-to-update")
+        carried = {name: value for name, value in carried.items() if name in wrong}
+    else:
+        words.append("--extra-context")
+    return f"{shlex.join(words)} {shlex.quote(json.dumps(carried, indent=2, ensure_ascii=False))}"
+
+
+def refusal(
+    answers: dict[str, Any], found: list[Problem], misplaced: Problem | None, folder: str
+) -> str:
+    """Return all that the user reads when answers can't be used.
+
+    `misplaced` is the problem of a service_path that isn't the real one of `folder`.
+    """
+    wrong = {problem.answer for problem in found}
+    slug = str(answers.get("project_slug"))
+    renderer = program(answers, folder)
+    # Cruft doesn't say where it renders.
+    if folder.endswith(f"/{slug}"):
+        answers.setdefault("_output_dir", folder.removesuffix(slug).rstrip("/") or "/")
+    overwrite = "project_slug" not in wrong and bool(os.listdir(folder))
+    all_found = [*found, misplaced] if misplaced else found
+    commands = command(answers, all_found, overwrite, renderer)
+    repository = find_repository(folder)
+    if misplaced and repository:
+        output = output_for(answers["service_path"], slug, repository)
+        if output:
+            elsewhere = command({**answers, "_output_dir": output}, found, False, renderer)
+            commands += f"\n\nOr, to put it into {answers['service_path']}:\n\n{elsewhere}"
+    left = ""
+    if "/" in slug:
+        parent = os.path.dirname(folder)
+        left = f"Cookiecutter removes only {folder}: {parent} stays, even if it is new.\n"
+    count = "1 answer" if len(all_found) == 1 else f"{len(all_found)} answers"
+    return (
+        f"\n{count} can't be used.\n\n{report(all_found)}\n"
+        "Nothing was rendered. To try again, correct the last lines of this command and run it:\n\n"
+        f"{commands}\n\n{left}"
+        "(Cookiecutter's own messages below only say that it stopped.)\n"
+    )
 
 
 def main() -> int:
     """Check the answers; return the exit code, 0 if they can be used."""
     answers = json.loads(ANSWERS)
     folder = os.getcwd()
-    repository = find_repository(folder)
+    # A repository around the temporary folder of an update is not the service's.
+    repository = None if is_update(answers, folder) else find_repository(folder)
 
     found = problems(answers)
-    wrong = {problem.answer for problem in found}
+    misplaced = None
     # With a wrong slug the folder isn't where the service would go.
-    if not wrong & {"service_path", "project_slug"}:
+    if not {problem.answer for problem in found} & {"service_path", "project_slug"}:
         misplaced = service_path_problem(answers["service_path"], folder, repository)
-        if misplaced:
-            found.append(misplaced)
 
-    if not found:
-        for warning in (
-            *warnings(answers),
-            *service_path_warnings(answers["service_path"], folder, repository),
-        ):
-            print(f"Warning: {warning}", file=sys.stderr)
-        return 0
-
-    count = "1 answer" if len(found) == 1 else f"{len(found)} answers"
-    overwrite = "project_slug" not in wrong and bool(os.listdir(folder))
-    left = ""
-    if "/" in str(answers.get("project_slug")):
-        parent = os.path.dirname(folder)
-        left = f"Cookiecutter removes only {folder}: {parent} stays, even if it is new.\n"
-    print(
-        f"\n{count} can't be used.\n\n{report(found)}\n"
-        "Nothing was rendered. To try again, correct the last lines of this command and run it:\n\n"
-        f"{command(answers, found, overwrite)}\n\n{left}"
-        "(Cookiecutter's own messages below only say that it stopped.)\n",
-        file=sys.stderr,
-    )
-    return 1
+    if found or misplaced:
+        print(refusal(answers, found, misplaced, folder), file=sys.stderr)
+        return 1
+    for warning in (
+        *warnings(answers),
+        *service_path_warnings(answers["service_path"], folder, repository),
+    ):
+        print(f"Warning: {warning}", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":

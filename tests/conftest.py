@@ -23,8 +23,10 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 
-# Make's own variables would make the service's make print more than it does for a developer.
-for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+# Make's own variables would make the service's make print more than it does for a developer. Git's,
+# which it sets for a hook, would let tests change the repository that the hook is of.
+GIT_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", *GIT_HOOK, "GIT_OBJECT_DIRECTORY"):
     os.environ.pop(variable, None)
 
 # A shell without job control starts `make test &` with SIGINT ignored, and every child inherits
@@ -85,14 +87,14 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     tempfile.tempdir = before
 
 
-def lend_environment(folder: Path) -> None:
-    """Give a folder with a Makefile this process's virtual environment; make sees it as installed.
+def lend_environment(folder: Path, environment: Path = Path(sys.prefix)) -> None:
+    """Give a folder with a Makefile a virtual environment, which make takes for installed.
 
     Only links lie there, so that nothing the folder's make does can harm the environment itself.
     """
     (folder / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
-        (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
+        (folder / ".venv" / name).symlink_to(environment / name)
     (folder / ".venv" / "installed").touch()
 
 

@@ -4,6 +4,7 @@ messages, where the workflow ends up, and what is left behind.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -191,6 +192,17 @@ def test_the_owners_files_in_tools_stay_when_the_template_renders_over_a_service
     assert (own.parent / "status.py").is_file()
 
 
+def run_again(command: str, home: Path) -> Done:
+    """Run a command that the hook printed, as a shell does, in another folder than before."""
+    return subprocess.run(
+        ["/bin/sh", "-c", command.replace("cookiecutter", shlex.join(COOKIECUTTER), 1)],
+        cwd=home,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_the_printed_command_renders_the_same_answers(work: Path, home: Path) -> None:
     (work / ".git").mkdir()
     typed = {
@@ -206,13 +218,7 @@ def test_the_printed_command_renders_the_same_answers(work: Path, home: Path) ->
 
     _, _, rest = refused.stderr.partition("this command and run it:\n\n")
     command, _, _ = rest.partition("\n\n")
-    done = subprocess.run(
-        ["/bin/sh", "-c", command.replace("cookiecutter", shlex.join(COOKIECUTTER), 1)],
-        cwd=home,
-        env=environment(home),
-        capture_output=True,
-        text=True,
-    )
+    done = run_again(command, home)
     assert done.returncode == 0, done.stderr
     replay = json.loads((home / ".cookiecutter_replay" / f"{TEMPLATE.name}.json").read_text())
     answers = {**typed, "description": "{{ x }} ${x} %{y} # <b> \\", "service_path": "orders"}
@@ -292,6 +298,33 @@ def test_wrong_service_path(work: Path, home: Path) -> None:
     assert tree(work) == {"work": None, "work/.git": None, "work/services": None}
 
 
+@pytest.mark.parametrize(
+    ("output", "service_path"),
+    [(".", "services/payments"), ("elsewhere", "services/payments"), ("services", "payments")],
+)
+def test_a_misplaced_service_can_be_corrected_either_way(
+    work: Path, home: Path, output: str, service_path: str
+) -> None:
+    (work / ".git").mkdir()
+    done = cookiecutter(
+        work, home, "--output-dir", output, service_path=service_path, project_slug="payments"
+    )
+    assert done.returncode == 1
+    commands = [part for part in done.stderr.split("\n\n") if part.startswith("cookiecutter ")]
+    assert len(commands) == 2
+    real = (Path(output) / "payments").as_posix()
+    for command, place in zip(commands, (real, service_path), strict=True):
+        assert run_again(command, home).returncode == 0
+        assert (work / place / "handler.py").is_file()
+        assert f'service_path = "{place}"' in (work / place / "pyproject.toml").read_text()
+
+
+def test_a_misplaced_service_of_another_name_is_offered_one_way(work: Path, home: Path) -> None:
+    (work / ".git").mkdir()
+    done = cookiecutter(work, home, service_path="services/payments")
+    assert done.stderr.count("cookiecutter /") == 1
+
+
 def test_warning_of_a_repository_of_its_own_in_another(work: Path, home: Path) -> None:
     (work / ".git").mkdir()
     done = cookiecutter(work, home)
@@ -361,6 +394,23 @@ def test_the_replay_file_renders_the_same_service_again(work: Path, home: Path) 
         assert done.returncode == 0, done.stderr
         assert ("Deduplicate" in done.stdout) is (file is older)
         assert files_of(again / "sizes") == first
+
+
+@pytest.mark.parametrize("quote", ['"', ""], ids=["quoted", "unquoted"])
+def test_default_answers_from_the_users_configuration(work: Path, home: Path, quote: str) -> None:
+    """Without quotes, cookiecutter ignores an entry and what follows, as docs/questions.md says."""
+    text = (TEMPLATE / "docs" / "questions.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(default_context:\n.*?)```", text, re.DOTALL)
+    (home / "config").write_text(example.replace('"', quote))
+    line = (sys.executable, "-m", "cookiecutter", "--config-file", home / "config", "--no-input")
+    done = subprocess.run(
+        [*line, TEMPLATE], cwd=work, env=environment(home), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("Invalid default received" in done.stderr) is (quote == "")
+    version = (work / "order-events" / ".python-version").read_text()
+    assert version == ("3.12\n" if quote else "3.13\n")
+    assert (work / "order-events/tests/e2e/test_idempotency.py").exists() is (quote == '"')
 
 
 def files_of(service: Path) -> dict[Path, bytes]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from conftest import SERVICE, TEMPLATE, Render, run
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -452,6 +453,20 @@ def test_every_question_is_documented_with_its_rule_and_default() -> None:
             assert f"It {rule}." in section, f"the rule for {name} is {rule!r}"
         if default and "{{" not in default:
             assert f"Default: `{default}`" in section, f"the default of {name} is {default!r}"
+
+
+def test_examples_of_default_answers_are_quoted_and_valid(pages: list[Page]) -> None:
+    """Cookiecutter drops a value that YAML doesn't read as text, with all after it."""
+    examples = [
+        yaml.safe_load(token.content)["default_context"]
+        for page in pages
+        for token in page.tokens
+        if token.type == "fence" and "default_context:" in token.content
+    ]
+    assert bool(examples) is (pages[0].path.is_relative_to(TEMPLATE))
+    for name, value in (pair for example in examples for pair in example.items()):
+        assert isinstance(value, str), f"{name}: {value} needs quotes"
+        assert hook.RULES[name].is_right(value), f"{name}: {value}"
 
 
 def test_no_page_is_too_long_to_read() -> None:

@@ -38,6 +38,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.__main__ import main  # noqa: E402
 from tools.build import dependencies, package, sbom  # noqa: E402
+from tools.errors import ToolError  # noqa: E402
+from tools.local.runtime import Runtime  # noqa: E402
 from tools.project import project  # noqa: E402
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -75,8 +77,23 @@ WHEELS: dict[str, list[tuple[str, dict[str, str]]]] = {
         for name in ("boto3", "botocore", "s3transfer")
     },
     "usesboto3": [("py3-none-any", {"usesboto3.py": "import boto3\n"})],
+    "pinsboto3": [("py3-none-any", {"pinsboto3.py": "import boto3\n"})],
+    "limitsbotocore": [("py3-none-any", {"limitsbotocore.py": "import botocore\n"})],
+    "extraboto3": [("py3-none-any", {"extraboto3.py": ""})],
+    "oldboto3": [("py3-none-any", {"oldboto3.py": "import boto3\n"})],
+    **{
+        name: [("py3-none-any", {f"{name}.py": "", "shared/__init__.py": f"OF = '{name}'\n"})]
+        for name in ("alpha", "beta", "gamma")
+    },
 }
-NEEDS = {"boto3": ["botocore", "s3transfer"], "usesboto3": ["boto3"]}
+NEEDS = {
+    "boto3": ["botocore", "s3transfer"],
+    "usesboto3": ["boto3"],
+    "pinsboto3": ["boto3==1.0"],
+    "limitsbotocore": ["botocore<1.40"],
+    "extraboto3": ["boto3>=0.9,<1.5; extra == 'aws'"],
+    "oldboto3": ["boto3>=0.9,<2"],
+}
 
 HANDLER = "import own.part\n\ndef handler(event, context):\n    return own.part.VALUE\n"
 
@@ -148,13 +165,13 @@ class Service:
         todo, lines = list(names), []
         while todo:
             name = re.split(r"\W", todo.pop())[0]
-            todo += NEEDS.get(name, [])
+            todo += [re.split(r"\W", need)[0] for need in NEEDS.get(name, [])]
             hashes = [
                 f" --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
-                for wheel in sorted(self.wheels.glob(f"{name}-*"))
+                for wheel in sorted(self.wheels.glob(f"{name.lower()}-*"))
             ]
             lines.append(f"{name}==1.0{''.join(hashes)}\n")
-        self.write("requirements.txt", locked or "".join(sorted(lines)))
+        self.write("requirements.txt", locked or "".join(sorted(set(lines))))
 
     def environment(self, **more: str | None) -> dict[str, str]:
         """Return the environment variables of a build; one that is None is left out."""
@@ -334,11 +351,28 @@ def test_the_packaged_handler_runs_from_its_bytecode(built: Service, tmp_path: P
     ("dependencies", "packed"),
     [
         (["usesboto3"], set()),
+        (["oldboto3"], set()),
+        (["extraboto3"], set()),
         (["usesboto3", "boto3>=1"], {"boto3", "botocore", "s3transfer"}),
+        (["Botocore"], {"botocore"}),
+        (["S3Transfer==1.0"], {"s3transfer"}),
+        (["pinsboto3"], {"boto3", "botocore", "s3transfer"}),
+        (["limitsbotocore"], {"botocore"}),
+        (["extraboto3[aws]"], {"boto3", "botocore", "s3transfer"}),
     ],
-    ids=["not the runtime's boto3", "boto3 where the service names it"],
+    ids=[
+        "any will do",
+        "any of today will do",
+        "an extra that is not asked for",
+        "listed",
+        "botocore is listed",
+        "s3transfer is listed",
+        "a dependency wants one version",
+        "a dependency wants no newer one",
+        "an extra",
+    ],
 )
-def test_boto3_is_packed_only_where_the_service_asks(
+def test_boto3_is_packed_where_that_of_the_runtime_may_not_do(
     service: Service, dependencies: list[str], packed: set[str]
 ) -> None:
     service.depend_on(*dependencies)
@@ -396,6 +430,192 @@ def test_a_machine_of_lambdas_kind_runs_lambdas_package(
     assert str(package.runnable()) == runnable
 
 
+# ---- the service's own files ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "order mail.txt",
+        *(f"a{character}b.txt" for character in ";|:#$%&'\"\\*?[]()<>=~!,ü\t\n"),
+        "-rf",
+        "$(touch x)",
+        "a mail.py",
+    ],
+)
+def test_any_name_of_a_file_is_packed(service: Service, name: str) -> None:
+    (service.folder / "own" / "my templates;").mkdir()
+    service.write(f"own/my templates;/{name}", "1")
+    service.write(f"own/{name}", "2")
+    service.build()
+    files = service.files()
+    assert (files[f"own/my templates;/{name}"], files[f"own/{name}"]) == (b"1", b"2")
+
+
+def test_what_an_editor_leaves_is_no_obstacle(service: Service) -> None:
+    (service.folder / "own" / ".#part.py").symlink_to("me@machine.123:456")
+    service.write("own/.part.py.swp", "")
+    assert service.build() == "dist/lambda.zip is up to date.\n"
+
+
+@pytest.mark.parametrize("git", ["folder", "file", "none"])
+def test_what_is_linked_to_in_the_repository_is_packed(service: Service, git: str) -> None:
+    root = service.folder
+    if git != "none":  # the service is in a monorepo, or in a worktree of one
+        root = service.folder.parent
+        (root / ".git").mkdir() if git == "folder" else (root / ".git").write_text("gitdir: x")
+    (root / "shared" / "common" / "deep").mkdir(parents=True)
+    (root / "shared" / "common" / "__init__.py").write_text("")
+    (root / "shared" / "common" / "deep" / "data.json").write_text("{}")
+    up = os.path.relpath(root, service.folder / "own")
+    (service.folder / "own" / "common").symlink_to(f"{up}/shared/common")
+    (service.folder / "own" / "data.json").symlink_to(root / "shared/common/deep/data.json")
+    # Twice the same is no loop.
+    (service.folder / "own" / "again").symlink_to("common")
+    service.build()
+    packed = {name for name in without_bytecode(service.files()) if name.startswith("own/")}
+    assert packed - {"own/__init__.py", "own/part.py"} == {
+        "own/common/__init__.py",
+        "own/common/deep/data.json",
+        "own/again/__init__.py",
+        "own/again/deep/data.json",
+        "own/data.json",
+    }
+    (root / "shared" / "common" / "__init__.py").write_text("VALUE = 1\n")
+    service.build()
+    assert service.files()["own/common/__init__.py"] == b"VALUE = 1\n"
+
+
+def test_the_package_itself_may_be_a_link(service: Service) -> None:
+    before = service.files()
+    (service.folder / "own").rename(service.folder / "src")
+    (service.folder / "own").symlink_to("src")
+    service.build()
+    assert service.files() == before
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("../../outside", "a link to {parent}/outside, which is not in this repository"),
+        ("../../outside/file", "a link to {parent}/outside/file, which is not in this repository"),
+        ("/nowhere", "a link to what is not there"),
+        ("odd", "a link to what is not there"),
+        (".", "a link to {service}/own, which it is in itself"),
+        ("..", "a link to {service}, which is not in this repository"),
+    ],
+    ids=["a folder outside", "a file outside", "broken", "to itself", "a loop", "a wider loop"],
+)
+def test_a_link_that_cannot_be_packed_is_named(service: Service, target: str, why: str) -> None:
+    (service.folder.parent / "outside").mkdir()
+    (service.folder.parent / "outside" / "file").write_text("")
+    (service.folder / "own" / "odd").symlink_to(target)
+    if target == "..":  # it goes through the package again
+        why = "'own/odd/own' cannot be packed: it is a link to {service}/own, which it is in itself"
+    said = why.format(parent=service.folder.parent, service=service.folder)
+    assert said in service.refuse()
+
+
+def test_what_is_no_file_is_named(service: Service) -> None:
+    os.mkfifo(service.folder / "own" / "pipe")
+    assert service.refuse() == "'own/pipe' cannot be packed: it is neither a file nor a folder."
+
+
+def test_a_name_that_is_no_text_is_named(service: Service) -> None:
+    (Path(os.fsdecode(os.fsencode(service.folder / "own") + b"/\xff.txt"))).write_text("")
+    assert service.refuse() == r"'own/\udcff.txt' cannot be packed: its name must be UTF-8."
+
+
+@pytest.mark.parametrize("what", ["own/secret", "own/secret/file.txt"])
+def test_what_may_not_be_read_is_named(service: Service, what: str) -> None:
+    (service.folder / "own" / "secret").mkdir()
+    service.write("own/secret/file.txt", "")
+
+    def refuse(call: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def called(path: Path) -> Any:  # root may read everything
+            if path.as_posix() == what:
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path)
+
+        return called
+
+    with (
+        mock.patch.object(Path, "iterdir", refuse(Path.iterdir)),
+        mock.patch.object(Path, "read_bytes", refuse(Path.read_bytes)),
+    ):
+        assert service.refuse() == f"{what} cannot be packed: you may not read it."
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o007, 0o177])
+def test_what_is_executable_stays_so_whatever_the_umask(
+    service: Service, tmp_path: Path, umask: int
+) -> None:
+    service.write("own/run.sh", "#!/bin/sh\necho it runs\n")
+    (service.folder / "own" / "run.sh").chmod(0o700)
+    (service.folder / "own" / "part.py").chmod(0o654)  # others' bits don't count
+    before = os.umask(umask & 0o077)
+    try:
+        service.build()
+    finally:
+        os.umask(before)
+    with zipfile.ZipFile(service.output) as archive:
+        modes = {entry.filename: oct(entry.external_attr >> 16) for entry in archive.infolist()}
+    assert modes.pop("own/run.sh") == "0o100755"
+    assert set(modes.values()) == {"0o100644"}
+    package.unpack(service.output, tmp_path / "task")
+    done = subprocess.run([tmp_path / "task/own/run.sh"], capture_output=True, text=True)
+    assert done.stdout == "it runs\n"
+    modes = {path.name: oct(path.stat().st_mode) for path in (tmp_path / "task/own").glob("*.*")}
+    assert modes == {"run.sh": "0o100555", "part.py": "0o100444", "__init__.py": "0o100444"}
+
+
+RUNS_A_SCRIPT = """
+import os, subprocess
+
+def handler(event, context):
+    said = subprocess.check_output(["own/run.sh"], text=True)
+    return [said, os.access("own/run.sh", os.X_OK), os.access("own/data.sh", os.X_OK)]
+"""
+
+
+def test_the_packaged_code_may_execute_what_is_executable(service: Service) -> None:
+    for name in ("run", "data"):
+        service.write(f"own/{name}.sh", "#!/bin/sh\necho it runs\n")
+    (service.folder / "own" / "run.sh").chmod(0o755)
+    service.write("handler.py", RUNS_A_SCRIPT)
+    service.build()
+    with Runtime(service.output, environment={}) as runtime:
+        invocation = runtime.invoke({})
+    assert invocation.response == ["it runs\n", True, False], invocation
+
+
+def test_the_image_has_the_packages_modes(service: Service, tmp_path: Path) -> None:
+    service.write("own/run.sh", "#!/bin/sh\n")
+    (service.folder / "own" / "run.sh").chmod(0o755)
+    service.build()
+    dockerfile = (SERVICE / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (command,) = re.findall(r"(?m)^RUN (.*)$", dockerfile)
+    for path in ("/tmp/lambda.zip", "/app"):
+        assert path in command
+    (tmp_path / "app").mkdir()
+    command = command.replace("/tmp/lambda.zip", str(service.output))
+    command = command.replace("/app", f"{tmp_path}/app")
+    python = f'python() {{ "{sys.executable}" "$@"; }}; '
+    subprocess.run(["sh", "-c", python + command], check=True)
+    modes = {
+        path.relative_to(tmp_path / "app").as_posix(): oct(path.stat().st_mode)
+        for path in (tmp_path / "app").rglob("*")
+    }
+    assert modes["own"] == "0o40555"
+    assert modes["own/run.sh"] == "0o100555"
+    assert modes["own/part.py"] == modes["tiny/py.typed"] == "0o100444"
+
+
+def test_a_change_of_the_x_bit_is_a_change(service: Service) -> None:
+    (service.folder / "own" / "part.py").chmod(0o755)
+    assert "SHA-256" in service.build()
+
+
 # ---- the same bytes, and no work done twice -------------------------------------------------
 
 
@@ -411,13 +631,85 @@ def test_the_bytes_are_the_same_wherever_and_whoever_builds(
         "LANG": "de_DE.UTF-8",
         "PYTHONHASHSEED": "7",
         "PYTHONOPTIMIZE": "2",
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode"),
         "SOURCE_DATE_EPOCH": "1700000000",
         "TZ": "Pacific/Auckland",
+        "UV_COMPILE_BYTECODE": "1",
+        "UV_LINK_MODE": "symlink",
+        "UV_PYTHON": "/nowhere",
+        "UV_SYSTEM_PYTHON": "1",
     }
     for temperature in ("cold", "warm"):
         shutil.rmtree(other.folder / "dist", ignore_errors=True)
         said = other.start(umask=0o077, environment=environment).communicate()
         assert other.output.read_bytes() == built.output.read_bytes(), (temperature, said)
+
+
+def test_what_is_in_uv_toml_changes_no_byte(built: Service, wheels: Path, tmp_path: Path) -> None:
+    other = Service(tmp_path / "service", wheels, tmp_path / "cache")
+    (tmp_path / "uv.toml").write_text(
+        f'find-links = ["{wheels}"]\nno-index = true\n'  # where packages come from is heeded
+        '[pip]\nsystem = true\npython = "/nowhere"\ntarget = "elsewhere"\nlink-mode = "symlink"\n'
+        'compile-bytecode = true\npython-version = "3.8"\npython-platform = "windows"\n'
+    )
+    for _ in range(2):  # what the first leaves in uv's cache is as good as what it found
+        shutil.rmtree(other.folder / "dist", ignore_errors=True)
+        other.build(
+            UV_NO_CONFIG=None,
+            UV_CONFIG_FILE=str(tmp_path / "uv.toml"),
+            UV_FIND_LINKS=None,
+            UV_DEFAULT_INDEX=None,
+        )
+        assert other.output.read_bytes() == built.output.read_bytes()
+    assert not (other.folder / "elsewhere").exists()
+
+
+def test_of_files_that_differ_the_last_by_name_wins_and_all_are_named(
+    service: Service, tmp_path: Path
+) -> None:
+    service.depend_on("gamma", "alpha", "tiny", "beta")
+    found = set()
+    for number in range(3):
+        shutil.rmtree(service.folder / "dist")
+        said = service.build(UV_CACHE_DIR=str(tmp_path / str(number)))
+        assert (
+            "shared/__init__.py differs in alpha and beta and gamma: the package has that of gamma."
+        ) in said
+        files = service.files()
+        assert files["shared/__init__.py"] == b"OF = 'gamma'\n"
+        assert {"alpha.py", "beta.py", "gamma.py", "tiny/part.py"} <= files.keys()
+        found.add(service.output.read_bytes())
+    assert len(found) == 1
+
+
+def test_what_was_killed_while_it_compiled_is_no_package(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = service.output.read_bytes()
+    shutil.rmtree(service.output.parent / ".cache")
+    killed = ["sh", "-c", "kill -9 $$"]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            dependencies,
+            "compile_all",
+            lambda _: subprocess.Popen(killed, stdout=subprocess.PIPE, text=True),
+        )
+        assert service.refuse() == "The dependencies cannot be compiled: Python ended with -9."
+        with pytest.raises(ToolError, match="code cannot be compiled: Python ended with -9"):
+            dependencies.compile_own({}, service.folder)
+    service.build()
+    assert service.output.read_bytes() == before
+
+
+def test_a_damaged_layer_is_made_again(service: Service) -> None:
+    before = service.output.read_bytes()
+    service.output.unlink()
+    (layer,) = (service.output.parent / ".cache").glob(f"lambda.zip.{'?' * 64}.*")
+    data = bytearray(layer.read_bytes())
+    data[100] ^= 1
+    layer.write_bytes(data)
+    service.build()
+    assert service.output.read_bytes() == before
 
 
 def test_nothing_is_done_where_nothing_changed(service: Service) -> None:

@@ -1,6 +1,7 @@
 """The post-generation hook as plain Python. What it does in place is in test_command_line.py."""
 
 import ast
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,11 @@ def test_find_repository_is_the_same_in_both_hooks(project: Path, tmp_path: Path
     for folder in (project, tmp_path, tmp_path.parent):
         assert hook.find_repository(str(folder)) == pre_hook.find_repository(str(folder))
     assert hook.find_repository(str(project)) == str(tmp_path)
+
+
+def test_both_hooks_tell_an_update_alike() -> None:
+    pre, post = (inspect.getsource(each.is_update) for each in (pre_hook, hook))
+    assert pre.replace("[str, Any]", "[str, str]") == post
 
 
 PLACE = "/code/order events"

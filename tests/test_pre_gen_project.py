@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import botocore.session
 import pytest
 from conftest import SERVICE, TEMPLATE
 from cookiecutter.generate import generate_context
@@ -373,6 +374,12 @@ def test_known_regions_have_the_shape_of_a_region() -> None:
         assert wrong(aws_region=region) == []
 
 
+def test_the_partition_follows_from_the_region() -> None:
+    expected = botocore.session.Session().get_partition_for_region
+    for region in (*hook.KNOWN_REGIONS.split(), "us-gov-north-9", "us-southwest-9"):
+        assert answers(aws_region=region)["__partition"] == expected(region), region
+
+
 # Where the service sits in its repository
 
 
@@ -401,6 +408,22 @@ def test_service_path_in_a_repository(
 ) -> None:
     problem = hook.service_path_problem(path, folder, repository)
     assert (problem.correction if problem else None) == correction
+
+
+@pytest.mark.parametrize(
+    ("path", "slug", "folder"),
+    [
+        ("services/payments", "payments", "/repo/services"),
+        ("a/b/payments", "payments", "/repo/a/b"),
+        ("payments", "payments", "/repo"),
+        ("services", "payments", None),
+        ("services/payments", "order-events", None),
+    ],
+)
+def test_the_folder_to_render_into_so_that_service_path_is_true(
+    path: str, slug: str, folder: str | None
+) -> None:
+    assert hook.output_for(path, slug, "/repo") == folder
 
 
 def test_a_real_path_that_cannot_be_an_answer_is_not_proposed() -> None:
@@ -466,6 +489,58 @@ def test_command_puts_wrong_answers_last_and_cleans_them() -> None:
     assert carried["project_name"] == "Order Events"
     assert carried["aws_region"] == "us-east"
     assert carried["service_path"] == "services/x"
+
+
+def test_with_cruft_the_command_is_crufts() -> None:
+    given = {**DEFAULTS, "project_name": HOSTILE, "_template": "https://example.com/my template"}
+    given |= {"_output_dir": "/tmp/a b", "_commit": "0123abc", "aws_region": "us-east"}
+    found = hook.problems({**DEFAULTS, "aws_region": "us-east"})
+    line = hook.command(given, found, overwrite=True, program=("cruft", "create"))
+    *words, text = shlex.split(line.replace("\\\n", ""))
+    assert words == [
+        *("cruft", "create", "https://example.com/my template", "--no-input"),
+        *("--overwrite-if-exists", "--checkout", "0123abc", "--output-dir", "/tmp/a b"),
+        "--extra-context",
+    ]
+    context = generate_context(str(TEMPLATE / "cookiecutter.json"), extra_context=json.loads(text))
+    carried = prompt_for_config(context, no_input=True)
+    assert [carried[name] for name in hook.RULES] == [given[name] for name in hook.RULES]
+    assert list(json.loads(text))[-1] == "aws_region"
+
+    line = hook.command(given, found, overwrite=True, program=("cruft", "update"))
+    assert shlex.split(line) == [
+        *("cruft", "update", "--checkout", "0123abc", "--variables-to-update"),
+        '{\n  "aws_region": "us-east"\n}',
+    ]
+
+
+# A folder as Python's tempfile makes it, with what cruft puts there.
+TEMPORARY = "tmpa1_b2c3d"
+CRUFT = {"_template": "x", "_commit": "0123abc"}
+
+
+@pytest.mark.parametrize(
+    ("given", "folder", "mode", "beside", "program"),
+    [
+        ({"_template": "x", "_output_dir": "x", "_repo_dir": "x"}, TEMPORARY, 0o700, [], None),
+        ({**CRUFT, "_output_dir": "x"}, TEMPORARY, 0o700, [], None),
+        (CRUFT, TEMPORARY, 0o700, [], "update"),
+        (CRUFT, "services", 0o755, [], "create"),
+        (CRUFT, "tmpservices", 0o755, [], "create"),
+        (CRUFT, "tmp-service", 0o700, [], "create"),
+        (CRUFT, TEMPORARY, 0o700, ["README.md"], "create"),
+    ],
+)
+def test_which_program_renders(
+    tmp_path: Path, given: dict[str, str], folder: str, mode: int, beside: list[str], program: str
+) -> None:
+    project = tmp_path / folder / "order-events"
+    project.mkdir(parents=True)
+    project.parent.chmod(mode)
+    for name in beside:
+        (project.parent / name).touch()
+    expected = ("cruft", program) if program else ("cookiecutter",)
+    assert hook.program({**DEFAULTS, **given}, str(project)) == expected
 
 
 # Slugs for which cookiecutter would remove another folder than the one it has made

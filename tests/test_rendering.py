@@ -73,6 +73,24 @@ def test_the_list_of_files_is_the_templates() -> None:
     assert tracked == set(listed_files())
 
 
+@pytest.mark.parametrize("compute", ["lambda", "fargate"])
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "eusc-de-east-1"])
+def test_examples_are_of_the_regions_partition(render: Render, region: str, compute: str) -> None:
+    service = render(aws_region=region, compute=compute, idempotency="yes")
+    found = [
+        f"{path.relative_to(service)}: {arn}"
+        for path in service.rglob("*")
+        if path.is_file()
+        # These tests have a region of their own.
+        and not path.is_relative_to(service / "terraform" / "tests")
+        for arn in re.findall(r"arn:[\w-]+:[\w-]+:[\w-]*", path.read_text(encoding="utf-8"))
+    ]
+    partition = {"cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}.get(region, "aws-eusc")
+    assert len(found) >= 12
+    wrong = rf"arn:(?!{partition}:)|(sns|sqs|lambda):(?!{region})"
+    assert [line for line in found if re.search(wrong, line)] == []
+
+
 def test_what_is_only_copied_has_no_answer_in_it() -> None:
     patterns = json.loads((TEMPLATE / "cookiecutter.json").read_text())["_copy_without_render"]
     copied = [

@@ -23,7 +23,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.errors import ToolError  # noqa: E402
 from tools.local import runtime as runtime_module  # noqa: E402
-from tools.local.runtime import Invocation, Runtime  # noqa: E402
+from tools.local.runtime import Invocation, Runtime, partition  # noqa: E402
 
 # The event names what the handler does.
 HANDLER = """
@@ -200,6 +200,21 @@ def test_the_context_is_lambdas(start: Start) -> None:
     assert int(about["memory"]) == 192
     assert 8_000 < about["remaining"] <= 9_000
     assert about["spent"] >= 49
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("sa-west-1", "aws"),
+        ("xx-new-1", "aws"),
+    ],
+)
+def test_the_functions_arn_is_of_the_regions_partition(region: str, expected: str) -> None:
+    assert partition(region) == expected
 
 
 # ---- isolation ------------------------------------------------------------------------------

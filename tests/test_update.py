@@ -8,6 +8,7 @@ is a made-up next version.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tools.deploy.mirror import cli_config
 
 pytestmark = pytest.mark.slow
 
+CRUFT_SAYS = "Good work! Project's cruft has been updated and is as clean as possible!"
 MONOREPO = {"service_path": "services/order-events"}
 GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -290,6 +292,63 @@ def test_a_planted_conflict_is_seen(made: Make, in_git: bool) -> None:
     if not in_git:
         git("init", "--quiet", cwd=service.repository)
     assert conflicts(service.repository) == {"handler.py" if in_git else "handler.py.rej"}
+
+
+def test_a_refused_service_is_made_by_the_printed_command(template: Path, tmp_path: Path) -> None:
+    """By cruft again, so that it can be updated."""
+    answers = {"project_name": "O'Brien's Größe", "description": "a\n b", "project_slug": "orders"}
+    given = ("--no-input", "--default-config", "--extra-context", json.dumps(answers))
+    place = ("--checkout", "now", "--output-dir", tmp_path / "a b")
+    said = refused("create", template, *given, *place, cwd=tmp_path)
+    command = re.search(r"^cruft create [^\n]*(?:\n.*?)*?\n\}'$", said, re.MULTILINE)
+    assert command, said
+    python = shlex.join([sys.executable, "-m", "cruft"])
+    run("sh", "-c", command[0].replace("cruft", python, 1), cwd=TEMPLATE.parent, **GIT)
+    service = tmp_path / "a b" / "orders"
+    state = json.loads((service / ".cruft.json").read_text(encoding="utf-8"))
+    made = {name: state["context"]["cookiecutter"][name] for name in answers}
+    assert made == answers | {"description": "a  b"}
+    assert state["commit"] == git("rev-parse", "now", cwd=template)
+    git("init", "--quiet", cwd=service)
+    commit(service, "As the template made it")
+    cruft("update", "-y", "--checkout", "later", cwd=service)
+    assert (service / "GREETING").exists()
+
+
+def test_an_update_is_quiet(made: Make) -> None:
+    """It renders both versions in temporary folders, where there is nothing to do next."""
+    service = made("now")
+    said = service.update("later")
+    assert said.split() == CRUFT_SAYS.split(), said
+    commit(service.repository, "Updated")
+    assert cruft("diff", cwd=service.path) == ""
+
+
+def test_an_update_is_not_misled_by_the_repository_around_its_temporary_folder(
+    made: Make, tmp_path: Path
+) -> None:
+    service = made("now", **MONOREPO)
+    around = tmp_path / "around"
+    (around / "temporary").mkdir(parents=True)
+    git("init", "--quiet", cwd=around)
+    options = ("--skip-apply-ask", "--checkout", "later")
+    line = (sys.executable, "-m", "cruft", "update", *options)
+    run(*line, cwd=service.path, TMPDIR=str(around / "temporary"), **GIT)
+    assert (service.path / "GREETING").exists()
+    assert not (around / ".github").exists()
+
+
+def test_a_refused_update_is_made_by_the_printed_command(made: Make) -> None:
+    service = made("now")
+    wrong = ("--variables-to-update", '{"owner": "a,b"}')
+    said = refused("update", "-y", "--checkout", "later", *wrong, cwd=service.path)
+    command = re.search(r"^cruft update [^\n]*\n(?:.*\n)*?\}'$", said, re.MULTILINE)
+    assert command, said
+    python = shlex.join([sys.executable, "-m", "cruft"])
+    line = command[0].replace("cruft", python, 1).replace("a,b", "shop")
+    run("sh", "-c", line.replace(" update ", " update -y ", 1), cwd=service.path, **GIT)
+    assert (service.path / "GREETING").exists()
+    assert 'default     = "shop"' in (service.path / "terraform/variables.tf").read_text("utf-8")
 
 
 def test_a_new_question_takes_its_default_until_it_is_answered(made: Make) -> None:

@@ -88,7 +88,7 @@ variable "sns_topic_arn" {
 
   validation {
     condition     = var.sns_topic_arn == null || can(regex("^arn:[^:]+:sns:[^:]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.sns_topic_arn))
-    error_message = "sns_topic_arn must be the ARN of a standard SNS topic, such as arn:aws:sns:eu-central-1:123456789012:orders-prod, not ${jsonencode(var.sns_topic_arn)}."
+    error_message = "sns_topic_arn must be the ARN of a standard SNS topic, such as arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:orders-prod, not ${jsonencode(var.sns_topic_arn)}."
   }
 
   validation {
@@ -164,7 +164,7 @@ variable "permissions_boundary" {
 
   validation {
     condition     = var.permissions_boundary == null || can(regex("^arn:[^:]+:iam::[^:]+:policy/.+$", var.permissions_boundary))
-    error_message = "permissions_boundary must be the ARN of an IAM policy, such as arn:aws:iam::123456789012:policy/services, not ${jsonencode(var.permissions_boundary)}."
+    error_message = "permissions_boundary must be the ARN of an IAM policy, such as arn:{{ cookiecutter.__partition }}:iam::123456789012:policy/services, not ${jsonencode(var.permissions_boundary)}."
   }
 }
 
@@ -285,7 +285,7 @@ variable "layers" {
 
   validation {
     condition     = length(var.layers) <= 5 && alltrue([for arn in var.layers : can(regex("^arn:[^:]+:lambda:[^:]+:[0-9]+:layer:[^:]+:[0-9]+$", arn))])
-    error_message = "layers must be at most 5 ARNs of layer versions, such as arn:aws:lambda:eu-central-1:123456789012:layer:otel:1, not ${jsonencode(var.layers)}."
+    error_message = "layers must be at most 5 ARNs of layer versions, such as arn:{{ cookiecutter.__partition }}:lambda:{{ cookiecutter.aws_region }}:123456789012:layer:otel:1, not ${jsonencode(var.layers)}."
   }
 }
 
@@ -433,7 +433,7 @@ variable "cluster_arn" {
 
   validation {
     condition     = var.cluster_arn == null || can(regex("^arn:[^:]+:ecs:${var.aws_region}:[0-9]{12}:cluster/[A-Za-z0-9_-]{1,255}$", var.cluster_arn))
-    error_message = "cluster_arn must be the ARN of an ECS cluster in ${var.aws_region}, such as arn:aws:ecs:${var.aws_region}:123456789012:cluster/shared, not ${jsonencode(var.cluster_arn)}."
+    error_message = "cluster_arn must be the ARN of an ECS cluster in ${var.aws_region}, such as arn:{{ cookiecutter.__partition }}:ecs:${var.aws_region}:123456789012:cluster/shared, not ${jsonencode(var.cluster_arn)}."
   }
 }
 
@@ -619,7 +619,7 @@ variable "alarm_actions" {
 
   validation {
     condition     = length(var.alarm_actions) <= 5 && alltrue([for arn in var.alarm_actions : startswith(arn, "arn:")])
-    error_message = "alarm_actions must be at most 5 ARNs, such as arn:aws:sns:eu-central-1:123456789012:on-call, not ${jsonencode(var.alarm_actions)}."
+    error_message = "alarm_actions must be at most 5 ARNs, such as arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:on-call, not ${jsonencode(var.alarm_actions)}."
   }
 }
 

@@ -20,7 +20,21 @@ shift
 python=$(sh "$(dirname "$0")/find_python.sh" "$@")
 echo "Making .venv from $requirements with $python"
 step "$python" -m venv --clear .venv
+bin=$PWD/.venv/bin
 awk '/^[^ #]/ { wanted = /^uv==/ } wanted' "$requirements" > .venv/uv.txt
-step .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
-step env VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet --require-hashes --requirement "$requirements"
+# Into .venv, whatever pip.conf and uv.toml say (the Makefile takes such environment variables away);
+# where packages come from is theirs to say.
+step "$bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	--no-user --target "" --prefix "$PWD/.venv" --root / --requirement .venv/uv.txt
+step "$bin/python" -m uv pip install --quiet --require-hashes --python "$bin/python" \
+	--prefix "$PWD/.venv" --requirement "$requirements"
+# A target in uv.toml comes before a prefix.
+"$bin/python" -c '
+import importlib.metadata, re, sys
+for name in re.findall(r"(?m)^([\w.-]+)==[^;\n]+$", open(sys.argv[1], encoding="utf-8").read()):
+    importlib.metadata.version(name)
+' "$requirements" 2>/dev/null || {
+	echo "uv did not install all of $requirements into .venv: look for a target in your uv.toml, and remove it." >&2
+	exit 1
+}
 touch .venv/installed

@@ -2,9 +2,12 @@
 
 Dependencies are those of ``[project].dependencies`` in pyproject.toml, in the versions and with the
 hashes of requirements.txt, as wheels for Lambda's Linux, whatever this machine is. boto3, botocore
-and s3transfer are left out, since Lambda has them; a service that lists boto3 gets all three.
+and s3transfer are left out where Lambda's own are enough: see runtime_is_enough.
 """
 
+import contextlib
+import csv
+import os
 import re
 import shutil
 import stat
@@ -12,13 +15,24 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable
+from email.parser import HeaderParser
 from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from tools.errors import ToolError
 from tools.project import project
 
-IN_THE_RUNTIME = "boto3\nbotocore\ns3transfer\n"
+# What Lambda's runtimes have: at least what Python 3.12 started with in 2023, and at most whatever
+# comes. AWS updates them, so nobody knows which version a function will run with.
+IN_THE_RUNTIME = {
+    "boto3": ("1.28.72", "1.9999"),
+    "botocore": ("1.31.72", "1.9999"),
+    "s3transfer": ("0.7.0", "0.9999"),
+}
 # Python 3.11 runs on Amazon Linux 2 (glibc 2.26; uv's nearest level below is 2.17), later ones on
 # Amazon Linux 2023 (glibc 2.34). uv takes wheels of the level it is given and of all older ones.
 MANYLINUX = {"3.11": "manylinux_2_17"}
@@ -58,20 +72,75 @@ def install(architecture: str, into: Path) -> None:
     :param architecture: of the wheels; empty for this machine's.
     :raises ToolError: not all of them can be installed.
     """
+    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    asked = pyproject["project"].get("dependencies", [])
+    excluded = list(IN_THE_RUNTIME)
+    _uv(architecture, into, excluded)
+    if not runtime_is_enough(into, asked):
+        excluded = []
+        _uv(architecture, into, excluded)
+    into.mkdir(exist_ok=True)  # uv makes none where there are no dependencies
+    # uv installs several at once: of those that share a file, any may come last.
+    sharing = set()
+    for file, names in sorted(shared_files(into).items()):
+        print(f"{file} differs in {' and '.join(names)}: the package has that of {names[-1]}.")
+        sharing.update(names)
+    for name in sorted(sharing):
+        _uv(architecture, into, excluded, "--reinstall-package", name)
+
+
+def runtime_is_enough(site: Path, asked: Iterable[str]) -> bool:
+    """Say whether the boto3, botocore and s3transfer of Lambda's runtime do for what is installed.
+
+    Not if the service lists one of them, or if a dependency limits the version of one so that a
+    runtime's may not do.
+    """
+    listed = [Requirement(text) for text in asked]
+    if any(canonicalize_name(one.name) in IN_THE_RUNTIME for one in listed):
+        return False
+    for file in site.glob("*.dist-info/METADATA"):
+        metadata = HeaderParser().parsestr(file.read_text(encoding="utf-8"))
+        for text in metadata.get_all("Requires-Dist", []):
+            with contextlib.suppress(InvalidRequirement):  # uv is more lenient
+                listed.append(Requirement(text))
+    # An extra counts for all that have one of that name: at worst more is packed than is needed.
+    extras = {"", *(extra for one in listed for extra in one.extras)}
+    for one in listed:
+        versions = IN_THE_RUNTIME.get(canonicalize_name(one.name), ())
+        linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+        if one.marker and not any(one.marker.evaluate({**linux, "extra": e}) for e in extras):
+            continue
+        if not all(one.specifier.contains(version) for version in versions):
+            return False
+    return True
+
+
+def shared_files(site: Path) -> dict[str, list[str]]:
+    """Return file -> the distributions, by name, that have it with different contents."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for record in site.glob("*.dist-info/RECORD"):
+        name = canonicalize_name(record.parent.name.partition("-")[0])
+        with record.open(encoding="utf-8", newline="") as lines:
+            for file, hash_, _ in csv.reader(lines):
+                if not file.startswith("bin/"):  # not packed
+                    found[file][name] = hash_
+    return {file: sorted(hashes) for file, hashes in found.items() if len(set(hashes.values())) > 1}
+
+
+def _uv(architecture: str, into: Path, excluded: list[str], *again: str) -> None:
+    """Have uv install all dependencies, or some again. Raises ToolError."""
     from uv import find_uv_bin
 
-    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    dependencies = pyproject["project"].get("dependencies", [])
-    chosen = {re.split(r"[^\w.-]", text, maxsplit=1)[0].lower() for text in dependencies}
     excludes = into.with_suffix(".excludes")
-    excludes.write_text("" if "boto3" in chosen else IN_THE_RUNTIME, encoding="utf-8")
+    excludes.write_text("\n".join(excluded), encoding="utf-8")
     # Direct dependencies come from pyproject.toml, versions and hashes from the lock as
     # constraints: so uv itself finds a lock that no longer fits, and leftovers aren't installed.
+    # Whatever uv.toml says: a link to uv's cache would let what is changed here change the cache.
     command: list[str | Path] = [
-        *(find_uv_bin(), "pip", "install", "--requirements", "pyproject.toml"),
+        *(find_uv_bin(), "pip", "install", "--requirements", "pyproject.toml", *again),
         *("--constraints", "requirements.txt", "--excludes", excludes, "--require-hashes"),
         *("--only-binary", ":all:", "--no-installer-metadata", "--target", into),
-        *("--python", sys.executable, "--no-progress", "--color", "never"),
+        *("--python", sys.executable, "--link-mode", "copy", "--no-progress", "--color", "never"),
     ]
     if architecture:
         if architecture not in PROCESSORS:
@@ -85,10 +154,10 @@ def install(architecture: str, into: Path) -> None:
     # The cache alone first: everything is pinned by hash, so the index can't know better, and a
     # warm cache needs no network.
     for network in (["--offline"], []):
-        shutil.rmtree(into, ignore_errors=True)
+        if not again:
+            shutil.rmtree(into, ignore_errors=True)
         done = subprocess.run([*command, *network], capture_output=True, text=True)
         if done.returncode == 0:
-            into.mkdir(exist_ok=True)  # uv creates none if there are no dependencies
             return
     raise ToolError(explain(done.stderr, target_name(architecture)))
 
@@ -123,21 +192,27 @@ def write_layer(architecture: str, folder: Path) -> Path:
         add(archive, site, files)
         # Libraries have modules for other Python versions: what can't be compiled isn't used.
         compiling.communicate()
+        if compiling.returncode not in (0, 1):
+            code = compiling.returncode
+            raise ToolError(f"The dependencies cannot be compiled: Python ended with {code}.")
         add(archive, site, site.rglob("__pycache__/*"))
     return output
 
 
-def compile_own(own: dict[str, bytes], folder: Path) -> None:
+def compile_own(own: dict[str, tuple[bytes, bool]], folder: Path) -> None:
     """Write the service's own code into a folder, with its bytecode.
 
+    :param own: name -> content, and whether it may be executed.
     :raises ToolError: it cannot be compiled.
     """
-    for name, data in own.items():
+    for name, (data, executable) in own.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
+        (folder / name).chmod(0o755 if executable else 0o644)
     with compile_all(folder) as compiling:
         problems = " ".join(compiling.communicate()[0].split()).replace(f"{folder}/", "")
     if compiling.returncode:
+        problems = problems or f"Python ended with {compiling.returncode}."
         raise ToolError(f"The service's code cannot be compiled: {problems}")
 
 
@@ -176,7 +251,8 @@ def compile_all(folder: Path) -> subprocess.Popen[str]:
             # Lambda unpacks the zip in /var/task: the path in tracebacks.
             *("--invalidation-mode", "unchecked-hash", "-s", folder, "-p", "/var/task", folder),
         ],
-        env={},
+        # Some builds of Python find their own library by it; nothing else changes the bytes.
+        env={n: v for n, v in os.environ.items() if n in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

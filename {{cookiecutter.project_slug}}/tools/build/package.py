@@ -17,9 +17,13 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -76,11 +80,13 @@ def runnable() -> Path:
 
 def _build(output: Path, architecture: str) -> None:
     """Build a package unless it is up to date; without an architecture, for this machine."""
-    own, limits = _own_code([*compute.CODE, project().package]), _limits()
+    own, limits = own_code([*compute.CODE, project().package]), _limits()
     tool = Path(__file__), Path(__file__).with_name("dependencies.py")
     hashes = [_sha256(path.read_bytes()) for path in (*tool, Path("pyproject.toml"), LOCK)]
-    layer_key = _hash(hashes, sys.version, architecture or os.uname().machine)
-    key = _hash(layer_key, limits, {name: _sha256(data) for name, data in own.items()})
+    layer_key = _hash(
+        hashes, sys.version, zlib.ZLIB_RUNTIME_VERSION, architecture or os.uname().machine
+    )
+    key = _hash(layer_key, limits, {name: (_sha256(data), x) for name, (data, x) in own.items()})
     state = CACHE / f"{output.name}.state"
     known = state.read_text(encoding="utf-8") if state.exists() and output.exists() else ""
     if known and known == f"{key} {_sha256(output.read_bytes())}":
@@ -93,11 +99,14 @@ def _build(output: Path, architecture: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=CACHE) as folder:
         own_folder, built, new_state = (Path(folder, name) for name in ("own", "zip", "state"))
-        layer = CACHE / f"{output.name}.{layer_key}"
-        if not layer.exists():
+        # Its name has its own hash too: what a full disk or a crash has damaged is made again.
+        layers = list(CACHE.glob(f"{output.name}.{layer_key}.*"))
+        layer = layers[0] if layers else Path()
+        if not layers or layer.suffix != f".{_sha256(layer.read_bytes())}":
             new_layer = dependencies.write_layer(architecture, Path(folder))
             for old in CACHE.glob(f"{output.name}.*"):
                 old.unlink()
+            layer = CACHE / f"{output.name}.{layer_key}.{_sha256(new_layer.read_bytes())}"
             new_layer.replace(layer)
         dependencies.compile_own(own, own_folder)
         for bytecode in (True, False):
@@ -116,17 +125,69 @@ def _build(output: Path, architecture: str) -> None:
         print("  Dependencies have no bytecode: with it the package is too large.")
 
 
-def _own_code(sources: list[str]) -> dict[str, bytes]:
-    """Return name in the zip -> content of the service's own files."""
-    found: dict[str, bytes] = {}
-    for source in map(Path, sources):
-        if not source.exists():
+def own_code(sources: list[str]) -> dict[str, tuple[bytes, bool]]:
+    """Return name in the zip -> content of the service's own files, and whether it is executable.
+
+    What is linked to is packed, if it is in this repository; hidden files and bytecode are not.
+
+    :raises ToolError: a file cannot be packed.
+    """
+    for source in sources:
+        if not Path(source).exists():
             raise ToolError(f"There is no {source} in {Path.cwd()}, and the package needs it.")
-        for path in [source] if source.is_file() else source.rglob("*"):
-            hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-            if path.is_file() and not hidden and path.suffix != ".pyc":
-                found[path.as_posix()] = path.read_bytes()
-    return dict(sorted(found.items()))
+    try:
+        files = [file for source in sources for file in _files(Path(source), ())]
+        return {
+            file.as_posix(): (file.read_bytes(), bool(file.stat().st_mode & stat.S_IXUSR))
+            for file in sorted(files)
+        }
+    except PermissionError as error:
+        raise ToolError(f"{error.filename} cannot be packed: you may not read it.") from None
+
+
+def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Return a file, or a folder's files; above are the real paths of the folders that it is in."""
+    if path.name.startswith(".") or path.name == "__pycache__" or path.suffix == ".pyc":
+        return
+    real = Path(os.path.realpath(path))
+    if path.is_symlink() and not path.exists():
+        problem = "it is a link to what is not there"
+    elif path.is_symlink() and not real.is_relative_to(_repository()):
+        problem = f"it is a link to {real}, which is not in this repository"
+    elif real in above:
+        problem = f"it is a link to {real}, which it is in itself"
+    elif path.is_dir():
+        for inner in path.iterdir():
+            yield from _files(inner, (*above, real))
+        return
+    elif not path.is_file():
+        problem = "it is neither a file nor a folder"
+    elif any("\ud800" <= character <= "\udfff" for character in path.name):
+        problem = "its name must be UTF-8"
+    else:
+        yield path
+        return
+    raise ToolError(f"{str(path)!r} cannot be packed: {problem}.")
+
+
+def _repository() -> Path:
+    """Return the folder of the Git repository, or of the service where there is none."""
+    here = Path.cwd().resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+
+
+def unpack(package: Path, folder: Path) -> None:
+    """Unpack a package with its files' modes, as Lambda does. Raises ToolError if that fails."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            for entry in archive.infolist():
+                path = Path(archive.extract(entry, folder))
+                if not entry.is_dir():
+                    path.chmod((entry.external_attr >> 16) & 0o555 | 0o444)
+    except FileNotFoundError:
+        raise ToolError(f"There is no {package}. Run `make package`.") from None
+    except zipfile.BadZipFile:
+        raise ToolError(f"{package} is not a zip. Run `make package`.") from None
 
 
 def _limits() -> dict[str, int]:

@@ -15,6 +15,7 @@ later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, si
 Exit code: 0 for done, 1 for refused or failed.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -32,12 +33,20 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check-workflow": copy.check_workflow,
 }
 
+# Git sets these for its hooks, and would answer for the repository that they name.
+HOOK_VARIABLES = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"),
+    "GIT_OBJECT_DIRECTORY",
+)
+
 
 def main(arguments: list[str]) -> int:
     """Run one command; return its exit code."""
     if not arguments or arguments[0] not in COMMANDS:
         print(__doc__, file=sys.stderr)
         return 1
+    for name in HOOK_VARIABLES:
+        os.environ.pop(name, None)
     try:
         COMMANDS[arguments[0]](*arguments[1:])
     except GitHubError as error:

@@ -1,7 +1,6 @@
 """The workflow's copy: in a monorepo, GitHub reads workflows only at the repository's root."""
 
 import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -32,10 +31,15 @@ def check_workflow() -> None:
     :raises GitHubError: it is missing or differs.
     """
     source, copy = _places()
-    if copy and not (copy.is_file() and copy.read_bytes() == source.read_bytes()):
+    if copy and not (copy.is_file() and _text(copy) == _text(source)):
         raise GitHubError(
             f"{copy} is missing or differs from {source}: run `make workflow` and commit it."
         )
+
+
+def _text(file: Path) -> bytes:
+    # The service's .gitattributes doesn't reach the copy: Git may give it Windows' line endings.
+    return file.read_bytes().replace(b"\r\n", b"\n")
 
 
 def _places() -> tuple[Path, Path | None]:
@@ -44,6 +48,8 @@ def _places() -> tuple[Path, Path | None]:
     source = Path(f".github/workflows/{pyproject['project']['name']}.yml")
     if pyproject["tool"]["cookiecutter-lambda-python"]["service_path"] == ".":
         return source, source
-    git = ["git", "rev-parse", "--show-toplevel"]
-    root = subprocess.run(git, capture_output=True, text=True)
-    return source, None if root.returncode else Path(root.stdout.rstrip("\n")) / source
+    # Not by asking Git: in a hook it answers by its variables, and it refuses other people's files.
+    here = Path.cwd()
+    roots = (folder for folder in (here, *here.parents) if (folder / ".git").exists())
+    root = next(roots, None)
+    return source, root / source if root else None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,12 +23,13 @@ import tempfile
 import threading
 import time
 import uuid
-import zipfile
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+from tools.build.package import unpack
 from tools.errors import ToolError
 from tools.local.runtime_process import End, Process, exit_reason, link_runtime
 
@@ -99,6 +101,8 @@ class Runtime:
             (self._folder / "tmp").mkdir()
             link_runtime(self._folder / "runtime")
             unpack(self.package, self._folder / "task")
+            for folder in self._folder.glob("task/**/"):
+                folder.chmod(0o555)
         except BaseException:
             self.close()
             raise
@@ -201,7 +205,8 @@ class Runtime:
 
     def _head(self, request_id: str, deadline: float) -> dict[str, Any]:
         """Return what comes with an event; deadline is of time.monotonic."""
-        arn = f"arn:aws:lambda:{self.region}:123456789012:function:{self.function_name}"
+        place = f"{partition(self.region)}:lambda:{self.region}"
+        arn = f"arn:{place}:123456789012:function:{self.function_name}"
         root = f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
         return {
             "invoke_id": request_id,
@@ -252,14 +257,8 @@ class Runtime:
         return {**defaults, **self.environment, **reserved}
 
 
-def unpack(package: Path, folder: Path) -> None:
-    """Unpack a deployment package, read-only. Raises ToolError if that fails."""
-    try:
-        with zipfile.ZipFile(package) as archive:
-            archive.extractall(folder)
-    except FileNotFoundError:
-        raise ToolError(f"There is no {package}. Run `make package`.") from None
-    except zipfile.BadZipFile:
-        raise ToolError(f"{package} is not a zip. Run `make package`.") from None
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o555)
+def partition(region: str) -> str:
+    """Return the AWS partition of a region, from botocore's data: importing botocore takes long."""
+    file = distribution("botocore").locate_file("botocore/data/partitions.json")
+    found = json.loads(Path(str(file)).read_text(encoding="utf-8"))["partitions"]
+    return next((str(p["id"]) for p in found if re.match(p["regionRegex"], region)), "aws")

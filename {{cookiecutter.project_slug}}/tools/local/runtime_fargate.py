@@ -16,14 +16,13 @@ import tempfile
 import time
 import uuid
 import venv
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from tools.errors import ToolError
+from tools.build.package import unpack
 
 TIMEOUT = 30  # seconds: what the handler is told; nothing ends it then
 
@@ -70,13 +69,7 @@ class Runtime:
 
     def __enter__(self) -> Runtime:
         """Unpack the package. Raises ToolError if that fails."""
-        try:
-            with zipfile.ZipFile(self.package) as archive:
-                archive.extractall(self.folder / "app")
-        except FileNotFoundError:
-            raise ToolError(f"There is no {self.package}. Run `make package`.") from None
-        except zipfile.BadZipFile:
-            raise ToolError(f"{self.package} is not a zip. Run `make package`.") from None
+        unpack(self.package, self.folder / "app")
         venv.create(self.folder / "venv", symlinks=True)
         (self.folder / "tmp").mkdir()
         return self
