@@ -52,7 +52,8 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for environment in ("dev", "prod"):
         (environments / f"{environment}.tfvars").write_text(f"# {environment}\n")
         (environments / f"{environment}.s3.tfbackend").write_text(BACKEND)
-    (folder / "terraform" / "terraform.tf").touch()
+    for name in ("versions.tf", "backend.tf"):
+        (folder / "terraform" / name).touch()
     (folder / ".python-version").write_text("3.13\n")
     (folder / ".terraform-version").write_text("1.11.4\n")
     (folder / "pyproject.toml").write_text(
@@ -257,7 +258,7 @@ def test_an_environment_is_initialised_when_it_has_to_be(stand_in: Path) -> None
     terraform.ensure_initialised(PROD)
     assert calls(stand_in) == []
     later = time.time() + 10
-    for file in ("terraform/terraform.tf", str(PROD.backend)):
+    for file in ("terraform/versions.tf", "terraform/backend.tf", str(PROD.backend)):
         os.utime(file, (later, later))
         terraform.ensure_initialised(PROD)
         assert len(calls(stand_in)) == 2

@@ -87,7 +87,7 @@ def virtual_environment() -> str:
 
 def terraform() -> str:
     wanted = read(".terraform-version")
-    needed = quoted(read("terraform/terraform.tf"), r"^\s*required_version\s*=")
+    needed = quoted(read("terraform/versions.tf"), r"^\s*required_version\s*=")
     fix = f"Install version {wanted}: https://developer.hashicorp.com/terraform/install"
     if shutil.which("terraform") is None:
         raise ToolError(f"not on the PATH\n{fix}")

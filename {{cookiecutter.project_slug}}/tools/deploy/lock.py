@@ -30,7 +30,7 @@ def lock() -> None:
 
 
 def lock_providers() -> None:
-    """Lock the newest provider that terraform.tf allows, with its hashes for all PLATFORMS.
+    """Lock the newest provider that versions.tf allows, with its hashes for all PLATFORMS.
 
     Where Terraform's configuration names a mirror, the mirror must do. Terraform keeps to a version
     that is locked, so the lock file is put aside; a failure brings it back.

@@ -152,7 +152,7 @@ def read(file: Path) -> dict[str, str]:
 def ensure_initialised(environment: Environment) -> None:
     """Initialise the environment, unless nothing that decides on it has changed since."""
     marker, folder = environment.data_dir / "initialised", Path("terraform")
-    files = (folder / "terraform.tf", environment.backend, LOCK_FILE)
+    files = (folder / "versions.tf", folder / "backend.tf", environment.backend, LOCK_FILE)
     newest = max(file.stat().st_mtime for file in files if file.is_file())
     if not marker.is_file() or marker.stat().st_mtime < newest:
         initialise(environment)

@@ -1,7 +1,5 @@
 """make invoke: run the packaged handler on a sample event, and print its log and response."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -7,8 +7,6 @@ Here it uses a socket that it inherits, in the format of multiprocessing.connect
 take longer to import than all else here.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

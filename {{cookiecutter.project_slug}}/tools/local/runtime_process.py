@@ -1,7 +1,5 @@
 """One process of a function, as in Lambda's Python runtime."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
