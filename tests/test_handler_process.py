@@ -25,6 +25,10 @@ except KeyError:
     pass
 """
 THREAD = "thread = threading.Thread(target={}); thread.start(); thread.join()"
+FINALIZER = """
+    class Object:
+        def __del__(self): raise ValueError("card 4111")
+    Object()"""
 ASYNC = """
     async def work(): raise ValueError("card 4111")
     async def main():
@@ -40,7 +44,7 @@ ASYNC = """
         ('warnings.warn("an old way")', "an old way"),
         (THREAD.format("lambda: {}['card 4111']"), "KeyError"),
         (THREAD.format("lambda: (_ for _ in ()).throw(KeyboardInterrupt('card 4111'))"), "Interru"),
-        ("class A:\n        def __del__(self): raise ValueError('card 4111')\n    A()", "ValueError"),
+        (FINALIZER, "ValueError"),
         (ASYNC, "never retrieved"),
         ("signal.signal(15, lambda *_: sys.exit()); os.kill(os.getpid(), 15)", "No application"),
     ],
