@@ -24,6 +24,7 @@ sys.path.insert(0, str(SERVICE))
 from tools.errors import ToolError  # noqa: E402
 from tools.local import runtime as runtime_module  # noqa: E402
 from tools.local.runtime import Invocation, Runtime, partition  # noqa: E402
+from tools.local.runtime_process import RESPONSE_LIMIT  # noqa: E402
 
 # The event names what the handler does.
 HANDLER = """
@@ -99,6 +100,28 @@ def about(event, context):
         "remaining": first,
         "spent": first - context.get_remaining_time_in_millis(),
     }
+
+def go_on(event, context):
+    def work():
+        for _ in range(100):
+            time.sleep(0.01)
+            with open(event["path"], "a") as file:
+                file.write("x")
+    threading.Thread(target=work, daemon=True, name="worker").start()
+
+def go_on_in_a_process(event, context):
+    code = "import time; time.sleep(0.3); open({!r}, 'w').write('x')".format(event["path"])
+    subprocess.Popen([sys.executable, "-S", "-c", code])
+
+def keep_idle_threads(event, context):
+    from concurrent.futures import ThreadPoolExecutor
+    global pool
+    pool = ThreadPoolExecutor(1)
+    pool.submit(int).result()
+    time.sleep(0.05)
+
+def large(event, context):
+    return "x" * event["size"]
 
 def write(event, context):
     with open(event["path"], "w") as file:
@@ -268,6 +291,33 @@ def test_the_package_is_read_only_and_the_temporary_folder_is_not(start: Start) 
     assert written.error is None
 
 
+# ---- between invocations --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["go_on", "go_on_in_a_process"])
+def test_between_invocations_everything_is_frozen(start: Start, tmp_path: Path, how: str) -> None:
+    runtime, path = start(), tmp_path / "effects"
+    first = runtime.invoke({"do": how, "path": str(path)})
+    assert first.error is None
+    what = "the thread worker" if how == "go_on" else "a process"
+    assert what in first.warning
+    assert "frozen" in first.warning
+    before = path.exists() and path.read_text()
+    time.sleep(0.6)
+    assert (path.exists() and path.read_text()) == before
+    runtime.invoke({"do": "about"})  # then it goes on
+    end = time.monotonic() + 60
+    while not path.exists() or path.read_text() == before:
+        runtime.invoke({"do": "about"})
+        assert time.monotonic() < end
+
+
+def test_nothing_that_only_waits_for_work_is_warned_about(start: Start) -> None:
+    runtime = start()
+    assert runtime.invoke({"do": "keep_idle_threads"}).warning == ""
+    assert runtime.invoke({"do": "echo"}).warning == ""
+
+
 # ---- failures -------------------------------------------------------------------------------
 
 
@@ -398,6 +448,32 @@ def test_an_event_that_is_not_json_is_refused(start: Start) -> None:
     assert runtime.invoke({"do": "echo"}).error is None
 
 
+def test_a_response_above_lambdas_limit_is_an_error(start: Start) -> None:
+    runtime = start()
+    limit = RESPONSE_LIMIT
+    within = runtime.invoke({"do": "large", "size": limit - 2})  # without the quotes
+    assert within.error is None
+    assert len(within.response) == limit - 2
+    above = runtime.invoke({"do": "large", "size": limit - 1})
+    assert above.response is None
+    assert above.error == {
+        "errorType": "Function.ResponseSizeTooLarge",
+        "errorMessage": "Response payload size exceeded maximum allowed payload size"
+        " (6291556 bytes).",
+    }
+    # AWS's runtime client doesn't survive that.
+    assert runtime.invoke({"do": "echo"}).response["count"] == 1
+
+
+def test_an_event_above_lambdas_limit_is_refused(start: Start) -> None:
+    runtime = start()
+    limit = runtime_module.EVENT_LIMIT
+    rest = len('{"do": "echo", "text": ""}')
+    assert runtime.invoke({"do": "echo", "text": "x" * (limit - rest)}).error is None
+    with pytest.raises(ToolError, match=r"The event has 6291457 bytes, .* at most 6291456"):
+        runtime.invoke({"do": "echo", "text": "x" * (limit - rest + 1)})
+
+
 def test_a_package_that_is_missing_or_no_zip_says_so(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"environment": {}, "timeout": 1, "memory_size": 128}
     with (
@@ -449,6 +525,21 @@ def test_the_process_ends_with_the_one_that_started_it(
     assert all(has_gone(one) for one in (int(pid), *children))
     # kill -9 leaves the files: nobody is there to remove them.
     assert Path(folder).exists() == (sent == signal.SIGKILL)
+
+
+def test_a_frozen_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "lambda.zip")
+    code = PARENT.format(scripts=str(SERVICE), package=str(package), do="echo")
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{code}\n    sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline().split()[0])
+        parent.kill()
+    assert has_gone(pid)
 
 
 def test_leaving_the_with_statement_ends_the_process_and_removes_its_files(start: Start) -> None:

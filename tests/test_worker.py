@@ -7,10 +7,12 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -348,6 +350,83 @@ def test_a_page_of_a_proxy_is_no_success(poller: Poller, logged: Log, status: in
     assert line["message"].startswith("Can't delete messages that succeeded")
 
 
+def refuse(poller: Poller, monkeypatch: pytest.MonkeyPatch, refused: list[Any]) -> list[float]:
+    """Let SQS refuse to delete while there is an answer in the list; return the waits."""
+    waits: list[float] = []
+    delete = poller.worker.sqs.delete_message_batch
+
+    def answer(**request: Any) -> Any:
+        if not refused:
+            return delete(**request)
+        failure = {"Code": "AccessDenied", "SenderFault": True}
+        return {"Failed": [{"Id": entry["Id"], **failure} for entry in request["Entries"]]}
+
+    monkeypatch.setattr(poller.worker.sqs, "delete_message_batch", answer)
+    monkeypatch.setattr(poller.worker.stopping, "wait", waits.append)
+    return waits
+
+
+def come_back(poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next messages be visible again at once."""
+    monkeypatch.setattr(poller, "settings", replace(poller.settings, visibility_timeout=0))
+
+
+def test_what_was_processed_and_not_deleted_is_not_processed_again(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, logged: Log
+) -> None:
+    handled: list[str] = []
+    refused = [True]
+
+    def handler(event: Any) -> Any:
+        bodies = [record["body"] for record in event["Records"]]
+        handled.extend(bodies)
+        ids = [record["messageId"] for record in event["Records"] if record["body"] == "bad"]
+        return {"batchItemFailures": [{"itemIdentifier": name} for name in ids]}
+
+    poller.handler = Here(handler)
+    come_back(poller, monkeypatch)
+    waits = refuse(poller, monkeypatch, refused)
+    send(poller, "good", "bad")
+    for _ in range(3):
+        poller.poll_once()
+    assert sorted(handled) == ["bad", "bad", "bad", "good"]
+    assert waits == [1, 2, 4]
+    refused.clear()
+    poller.poll_once()
+    assert handled.count("good") == 1
+    assert depth(poller) == (1, 0)
+    assert waits == [1, 2, 4]
+    assert poller.worker.processed == {}
+    texts = [line["message"] for line in logged()]
+    assert "Deleting messages that were processed before" in texts
+    assert "Can't delete messages that succeeded; they will be delivered again" in texts
+
+
+def test_a_batch_that_fails_does_not_keep_what_is_done(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come_back(poller, monkeypatch)
+    refused = [True]
+    waits = refuse(poller, monkeypatch, refused)
+    send(poller, "done")
+    poller.poll_once()
+    refused.clear()
+    send(poller, "new")
+    poller.handler = Here(lambda _: "nonsense")
+    poller.poll_once()
+    assert depth(poller) == (1, 0)
+    assert waits == [1, 2]
+
+
+def test_what_is_remembered_has_a_limit(poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "MAX_REMEMBERED", 2)
+    poller.worker.sqs = Deletions({"0"})
+    poller.worker.sqs.failure["SenderFault"] = True
+    for number in range(3):
+        poller.delete([{**MESSAGE, "MessageId": str(number)}], float("inf"))
+    assert list(poller.worker.processed) == ["1", "2"]
+
+
 # Errors that may last
 
 
@@ -650,6 +729,31 @@ def test_what_can_t_be_imported_is_reported_with_its_text(monkeypatch: pytest.Mo
     answer = serve(monkeypatch, None)
     assert answer["error"] == "ModuleNotFoundError"
     assert "handler" in answer["text"]
+
+
+@pytest.mark.parametrize("error", [SystemExit("no table"), KeyboardInterrupt("no table")])
+def test_whatever_an_import_raises_is_reported(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    answer = serve(monkeypatch, None)
+    assert (answer["error"], answer["text"]) == (type(error).__name__, "no table")
+
+
+def test_warnings_and_what_libraries_log_are_json(tmp_path: Path) -> None:
+    folder = put_together(tmp_path / "app", "")
+    code = "import logging, warnings, worker; warnings.warn('old'); logging.getLogger().error('y')"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], cwd=folder, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    lines = [json.loads(line)["message"] for line in done.stdout.splitlines()]
+    assert len(lines) == 2
+    assert "UserWarning: old" in lines[0]
+    assert lines[1] == "y"
 
 
 def test_nobody_waits_for_a_start_when_the_worker_stops(poller: Poller) -> None:

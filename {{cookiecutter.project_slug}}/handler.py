@@ -8,8 +8,12 @@ response): they become visible in the queue again, and end up in the dead-letter
 import json
 import logging
 import os
+import signal
+import sys
+import threading
 import traceback
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -37,11 +41,43 @@ logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(","
 metrics = Metrics()
 metrics.set_default_dimensions(environment=os.environ["ENVIRONMENT"])
 
-# The package uses Python's own logging; its lines get the same JSON format.
+# The package uses Python's own logging; its lines get the same JSON format. So does what others
+# log: warnings, asyncio, and, where nothing else handles them, all libraries.
 package_logger = logging.getLogger({{ cookiecutter.package_name }}.__name__)
-package_logger.handlers = [logger.registered_handler]
 package_logger.setLevel(logger.log_level)
-package_logger.propagate = False
+asyncio_logger = logging.getLogger("asyncio")
+for other in (package_logger, asyncio_logger, logging.getLogger("py.warnings")):
+    other.handlers = [logger.registered_handler]
+    other.propagate = False
+logging.captureWarnings(True)
+logging.lastResort = logger.registered_handler
+
+
+def _describe(kind: type[BaseException], place: TracebackType | None) -> dict[str, Any]:
+    """Return an exception's type and stack for the log: its text may quote the payload."""
+    stack = traceback.extract_tb(place)
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
+    return {"error": kind.__name__, "stack": places}
+
+
+def _log_lost(what: str, lost: Any) -> None:
+    """Log an exception that nobody catches; Python would print its text."""
+    if lost.exc_type is not SystemExit:  # a thread may end itself like this
+        logger.error(what, **_describe(lost.exc_type, lost.exc_traceback))
+
+
+def _hide_text(line: logging.LogRecord) -> bool:
+    """Leave of what asyncio logs on an exception its first line, which quotes none."""
+    if line.exc_info and line.exc_info[0]:
+        line.msg, line.args = line.getMessage().partition("\n")[0], ()
+        line.__dict__.update(_describe(line.exc_info[0], line.exc_info[2]))
+        line.exc_info = None
+    return True
+
+
+threading.excepthook = partial(_log_lost, "A thread failed")
+sys.unraisablehook = partial(_log_lost, "An exception was ignored")
+asyncio_logger.addFilter(_hide_text)
 
 
 class EnvelopeAttribute(msgspec.Struct, rename="pascal"):
@@ -80,7 +116,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dic
 
 
 def _succeeds(record: dict[str, Any]) -> bool:
-    """Process one message and log the outcome; never raises, so other messages aren't affected."""
+    """Process one message and log the outcome; what it raises doesn't affect other messages."""
     keys = {"message_id": record["messageId"]}
     try:
         body, attributes = _open(record)
@@ -97,15 +133,20 @@ def _succeeds(record: dict[str, Any]) -> bool:
             logger.info("Message processed")
     except MessageError as error:
         logger.error("Message failed", error=str(error), **keys)
-    except Exception as error:
-        # The text of any other exception may quote the payload, which must not be logged: its type
-        # and its stack must do.
-        stack = traceback.extract_tb(error.__traceback__)
-        places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
-        logger.error("Message failed", error=type(error).__name__, stack=places, **keys)
+    except BaseException as error:  # also a cancelled task, sys.exit() and the like
+        if _ends_process(error):
+            raise
+        logger.error("Message failed", **_describe(type(error), error.__traceback__), **keys)
     else:
         return True
     return False
+
+
+def _ends_process(error: BaseException) -> bool:
+    """Tell whether a signal's handler raised this: then the process, not the message, ends."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    codes = [getattr(handler, "__code__", None) for handler in handlers]
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _open(record: dict[str, Any]) -> tuple[str, dict[str, str]]:

@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ import time
 import traceback
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
@@ -47,6 +48,7 @@ MAX_BACKOFF = 60  # between retries while the handler can't start or the queue c
 MAX_BACKOFF_AFTER_BATCH = 10  # after a batch that failed as a whole: others have to go on
 START_TIMEOUT = 120  # for importing the handler
 STUCK_AFTER = 180  # without progress; three attempts of a request on a dead network take 110
+MAX_REMEMBERED = 100_000  # ids of messages that succeeded and could not be deleted
 HEALTHY_FOR = 60  # after HEALTH_FILE was last touched
 TICK = 1  # between looks at everything that is waited for
 NEVER, FOREVER = float("-inf"), float("inf")
@@ -70,6 +72,11 @@ NUMBERS = {
 }
 
 logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
+
+# Warnings, and what libraries log, get the same format.
+logging.captureWarnings(True)
+logging.getLogger("py.warnings").handlers = [logger.registered_handler]
+logging.lastResort = logger.registered_handler
 
 CHANGE_VISIBILITY = "change_message_visibility_batch"
 
@@ -166,7 +173,7 @@ def serve(connection: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         try:
             handler = importlib.import_module("handler").handler
-        except Exception as error:  # no message is in flight yet, so its text holds no payload
+        except BaseException as error:  # no message is in flight yet: its text holds no payload
             connection.send_bytes(json.dumps({**describe(error), "text": str(error)}).encode())
             return
         connection.send_bytes(b'{"response":null}')
@@ -175,7 +182,7 @@ def serve(connection: Connection) -> None:
             context = Context(request["id"], request["deadline"], os.environ.get("SERVICE", ""))
             try:
                 answer = json.dumps({"response": handler(request["event"], context)})
-            except SystemExit:  # ends the process, as it does on Lambda
+            except SystemExit:  # not a message's: it ends the process, as it does on Lambda
                 raise
             except BaseException as error:
                 answer = json.dumps(describe(error))
@@ -429,9 +436,9 @@ class Poller(threading.Thread):
             self.return_to_queue(messages)
         elif messages:
             with self.worker.protection:
-                responded = self.process(messages)
-            if not responded:
-                self.back_off(MAX_BACKOFF_AFTER_BATCH)
+                longest_wait = self.process(messages)
+            if longest_wait:
+                self.back_off(longest_wait)
                 return
         self.failures = 0
 
@@ -470,31 +477,40 @@ class Poller(threading.Thread):
         )
         return list(received.get("Messages", []))
 
-    def process(self, messages: list[Message]) -> bool:
+    def process(self, messages: list[Message]) -> float:
         """Hand a batch to the handler, and delete what succeeded.
 
         What failed is left alone, as Lambda does: it comes back when its visibility timeout is
-        over, which is soon, since every extension is one timeout.
+        over, which is soon, since every extension is one timeout. What succeeded before but could
+        not be deleted then is only deleted.
 
-        :returns: False if the handler gave no valid response: all messages count as failed.
+        :returns: for how long to back off at most: 0 if all is well. Without a valid response of
+            the handler, all messages count as failed.
         """
-        event = {"Records": [record(message, self.worker.queue_arn) for message in messages]}
+        done = [message for message in messages if message["MessageId"] in self.worker.processed]
+        new = [message for message in messages if message not in done]
+        if done:
+            logger.info("Deleting messages that were processed before", message_ids=ids(done))
+        longest_wait, failed = 0, set[str]()
         started = monotonic()
         try:
-            heartbeat = partial(self.heartbeat, messages)
-            response = self.handler.invoke(event, self.settings.timeout, heartbeat)
-            failed = failed_ids(response, ids(messages))
+            if new:
+                event = {"Records": [record(message, self.worker.queue_arn) for message in new]}
+                heartbeat = partial(self.heartbeat, messages)
+                response = self.handler.invoke(event, self.settings.timeout, heartbeat)
+                failed = failed_ids(response, ids(new))
         except Stopping:
             self.return_to_queue(messages)
-            return True
+            return 0
         except HandlerError as error:
             seconds = round(monotonic() - started, 1)
-            logger.error(str(error), message_ids=ids(messages), seconds=seconds, **error.keys)
-            count_failed(len(messages))
-            return False
+            logger.error(str(error), message_ids=ids(new), seconds=seconds, **error.keys)
+            count_failed(len(new))
+            longest_wait, failed = MAX_BACKOFF_AFTER_BATCH, set(ids(new))
         succeeded = [message for message in messages if message["MessageId"] not in failed]
-        self.delete(succeeded, self.extended_at + self.settings.visibility_timeout)
-        return True
+        if not self.delete(succeeded, self.extended_at + self.settings.visibility_timeout):
+            longest_wait = MAX_BACKOFF
+        return longest_wait
 
     def heartbeat(self, messages: list[Message]) -> None:
         """Extend the messages' visibility timeout when a third of it is over.
@@ -515,22 +531,29 @@ class Poller(threading.Thread):
             text = "Can't extend the visibility timeout; messages may be delivered twice"
             logger.error(text, reason=codes(failed), message_ids=ids(messages))
 
-    def delete(self, messages: list[Message], deadline: float) -> None:
-        """Delete messages that succeeded; retry until the deadline, when they become visible."""
+    def delete(self, messages: list[Message], deadline: float) -> bool:
+        """Delete messages that succeeded; retry until the deadline, when they become visible.
+
+        :returns: False if some are left: they are remembered, and deleted when they come back.
+        """
+        self.worker.remember(messages)
         pause = 0.1
         while messages:
             failed = self.request("delete_message_batch", messages)
-            messages = [messages[int(entry["Id"])] for entry in failed]
+            left = [messages[int(entry["Id"])] for entry in failed]
+            self.worker.forget(message for message in messages if message not in left)
+            messages = left
             self.progress_at = now = monotonic()
             too_late = now + pause > min(deadline, self.worker.grace_ends_at)
             # With only SenderFaults, SQS would refuse a retry, too.
             if messages and (too_late or all(entry["SenderFault"] for entry in failed)):
                 text = "Can't delete messages that succeeded; they will be delivered again"
                 logger.error(text, reason=codes(failed), message_ids=ids(messages))
-                return
+                return False
             if messages:
                 time.sleep(pause)
                 pause = min(5, pause * 2)
+        return True
 
     def return_to_queue(self, messages: list[Message]) -> None:
         """Make messages that were not processed visible again at once, for another task."""
@@ -650,6 +673,8 @@ class Worker:
         self.sqs = boto3.client("sqs", config=config)
         self.sqs.meta.events.register("before-parse", refuse_pages)
         self.queue_arn = ""  # set by find_queue
+        self.lock = threading.Lock()  # for the next line
+        self.processed: dict[str, None] = {}  # ids of messages that are still to be deleted
         self.stopping = threading.Event()  # no more messages are received
         self.grace_ends_at = FOREVER  # batches that aren't finished then are returned
         self.protection = TaskProtection(settings.ecs_agent_uri)
@@ -657,6 +682,19 @@ class Worker:
         self.start_error = ErrorState("Can't start the handler")
         self.health_error = ErrorState("Can't write the health check's file")
         self.pollers = [Poller(self) for _ in range(settings.pollers)]
+
+    def remember(self, messages: Iterable[Message]) -> None:
+        """Note that messages succeeded and are still to be deleted; forget the oldest of many."""
+        with self.lock:
+            self.processed.update((message["MessageId"], None) for message in messages)
+            while len(self.processed) > MAX_REMEMBERED:
+                del self.processed[next(iter(self.processed))]
+
+    def forget(self, messages: Iterable[Message]) -> None:
+        """Note that messages were deleted."""
+        with self.lock:
+            for message in messages:
+                self.processed.pop(message["MessageId"], None)
 
     def find_queue(self) -> None:
         """Look up the queue's ARN, once. Raises AwsError."""

@@ -54,6 +54,11 @@ AwsError = (BotoCoreError, ClientError, ResponseParserError)
 
 Process = Callable[[str, Event], None]
 
+
+class _NotProcessedError(Exception):
+    """Stands for what `process` raised, its argument, where that is no Exception."""
+
+
 logger = logging.getLogger(__name__)
 
 # At level DEBUG, botocore logs whole requests with their credentials.
@@ -147,10 +152,15 @@ def once(process: Process, table: str) -> Process:
         response_hook=_processed_before,
     )
 
-    # powertools sees only the key of the event.
+    # powertools sees only the key of the event. It deletes the record after an Exception only.
     def run(event_type: str, event: Event, *, key: list[str]) -> None:
-        with records.renewed():
-            process(event_type, event)
+        try:
+            with records.renewed():
+                process(event_type, event)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise _NotProcessedError(error) from None
 
     run_once = idempotent_function(
         run,
@@ -163,6 +173,8 @@ def once(process: Process, table: str) -> Process:
     def process_once(event_type: str, event: Event) -> None:
         try:
             run_once(event_type, event, key=[event_type, event.id])
+        except _NotProcessedError as error:
+            raise error.args[0] from None
         except IdempotencyAlreadyInProgressError:
             raise MessageError("the same event is in progress; this message comes back") from None
         except IdempotencyPersistenceLayerError as error:

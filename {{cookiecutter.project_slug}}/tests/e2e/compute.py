@@ -105,6 +105,8 @@ def running(
         def drain() -> str:
             batches = source.run(empty, timeout=120)
             say(f"the event source handed {len(batches)} batches to the function")
+            for warning in {batch.outcome.warning for batch in batches} - {""}:
+                say(warning)
             return "\n".join(batch.outcome.logs for batch in batches)
 
         yield drain

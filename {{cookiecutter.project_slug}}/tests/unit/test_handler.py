@@ -1,5 +1,8 @@
+import asyncio
 import io
 import json
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -80,6 +83,63 @@ def test_an_exception_in_the_business_logic_is_logged_without_its_text(
     assert line["error"] == "KeyError"
     assert Path(__file__).name in line["stack"][-1]
     assert "19.90" not in json.dumps(line)
+
+
+async def cancel() -> None:
+    """Be cancelled, as by a client that gives up."""
+    asyncio.current_task().cancel()  # type: ignore[union-attr]
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.CancelledError("card 4111"),
+        SystemExit("card 4111"),
+        KeyboardInterrupt("card 4111"),
+        GeneratorExit("card 4111"),
+        BaseExceptionGroup("card 4111", [KeyboardInterrupt("card 4111")]),
+        None,
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_message_raises_fails_it_alone(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, logged: Log, error: BaseException | None
+) -> None:
+    def process(_event_type: str, event: Event) -> None:
+        if event.id == "event-1":
+            if error is None:
+                asyncio.run(cancel())
+            raise error or AssertionError("asyncio.run has to raise")
+
+    monkeypatch.setattr(entry_point, "process", process)
+    batch = sample("mixed_batch")
+    ids = [record["messageId"] for record in batch["Records"]]
+    assert failed(batch) == ids[:4]
+    line = logged()[0]
+    assert line["error"] == (type(error).__name__ if error else "CancelledError")
+    assert f"{Path(__file__).name}:" in " ".join(line["stack"])
+    assert "4111" not in json.dumps(logged())
+
+
+@pytest.mark.filterwarnings("ignore:No application metrics")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_while_a_message_is_processed(
+    record: Record, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def leave(*_: object) -> None:
+        sys.exit(0)
+
+    def process(_event_type: str, _event: Event) -> None:
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(entry_point, "process", process)
+    before = signal.signal(number, leave)
+    try:
+        with pytest.raises(SystemExit):
+            entry_point.handler({"Records": [record()]}, CONTEXT)
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize(

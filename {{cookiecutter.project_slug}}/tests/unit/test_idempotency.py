@@ -1,6 +1,7 @@
 import io
 import json
 import os
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from {{ cookiecutter.package_name }} import idempotency
 from {{ cookiecutter.package_name }}.events import Event
 
 Sample = Callable[[str], dict[str, Any]]
+Log = Callable[[], list[dict[str, Any]]]
 
 TABLE = "processed"
 CONTEXT = cast(LambdaContext, SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000))
@@ -40,7 +42,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 class Effects(list[tuple[str, str]]):
     """Business logic that keeps (event type, event id), or raises if there is a failure."""
 
-    failure: Exception | None = None
+    failure: BaseException | None = None
 
     def __call__(self, event_type: str, event: Event) -> None:
         if self.failure:
@@ -56,6 +58,14 @@ def effects(table: Any, monkeypatch: pytest.MonkeyPatch) -> Effects:
     return effects
 
 
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Return a function that returns the lines of the log, parsed from JSON."""
+    stream = io.StringIO()
+    monkeypatch.setattr(entry_point.logger.registered_handler, "stream", stream)
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
 def failed(batch: dict[str, Any]) -> list[str]:
     """Run the handler; return the ids of the messages that it reports as failed."""
     response = entry_point.handler(batch, CONTEXT)
@@ -63,22 +73,24 @@ def failed(batch: dict[str, Any]) -> list[str]:
 
 
 def test_a_duplicate_is_not_processed_again_and_the_log_says_so(
-    sample: Sample, effects: Effects, monkeypatch: pytest.MonkeyPatch
+    sample: Sample, effects: Effects, logged: Log
 ) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(entry_point.logger.registered_handler, "stream", log)
     # A message of its own: SQS and SNS give it another id, the producer does not.
     again = sample("enveloped_message")
     assert failed(sample("one_message")) == failed(again) == []
     assert len(effects) == 1
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    (line,) = [line for line in lines if "processed before" in line["message"]]
+    (line,) = [line for line in logged() if "processed before" in line["message"]]
     assert line["message_id"] == again["Records"][0]["messageId"]
 
 
-def test_an_event_that_failed_is_retried(sample: Sample, effects: Effects) -> None:
-    effects.failure = KeyError()
+@pytest.mark.parametrize("error", [KeyError, SystemExit, KeyboardInterrupt, CancelledError])
+def test_an_event_that_failed_is_retried(
+    sample: Sample, effects: Effects, table: Any, logged: Log, error: type[BaseException]
+) -> None:
+    effects.failure = error()
     assert len(failed(sample("one_message"))) == 1
+    assert logged()[0]["error"] == error.__name__
+    assert table.scan(TableName=TABLE)["Items"] == []
     effects.failure = None
     assert failed(sample("one_message")) == []
     assert len(effects) == 1

@@ -20,6 +20,8 @@ def command(event: Path) -> None:
     with Runtime(runnable(), environment=environment) as runtime:
         invocation = runtime.invoke(content)
     click.echo(invocation.text())
+    if invocation.warning:
+        click.echo(invocation.warning, err=True)
     if invocation.error:
         kind, text = invocation.error.get("errorType"), invocation.error.get("errorMessage")
         raise ToolError(f"The handler failed: {kind}: {text}")

@@ -4,8 +4,9 @@
         invocation = runtime.invoke({"Records": []})
 
 As on Lambda: AWS's runtime client; the import path (the package, then the client and boto3 with
-their dependencies); the environment variables; the timeout; the memory limit; a new process after
-one that has failed. Not as on Lambda: CPU is not limited; the file system is this machine's, with
+their dependencies); the environment variables; the timeout; the memory limit; the limits of event
+and response; a new process after one that has failed; between invocations the process with all that
+it started is frozen. Not as on Lambda: CPU is not limited; the file system is this machine's, with
 the package read-only (though not for root); and memory is what the process has resident, since
 libraries reserve more address space than they use.
 """
@@ -37,6 +38,7 @@ from tools.local.runtime_process import End, Process, exit_reason, link_runtime
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 INIT_LIMIT = 10.0
 MIB = 1024 * 1024
+EVENT_LIMIT = 6 * MIB
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Invocation:
     """What the handler returned, or the error as Lambda reports it; logs is stdout and stderr.
 
     Durations are in milliseconds, memory in MiB. Only a process's first invocation has an
-    init_duration.
+    init_duration. warning says what went on after the handler returned.
     """
 
     request_id: str
@@ -55,6 +57,7 @@ class Invocation:
     duration: float
     memory_size: int
     max_memory_used: int
+    warning: str = ""
 
     def text(self) -> str:
         """Return what Lambda writes to the log."""
@@ -125,9 +128,12 @@ class Runtime:
         """Hand an event (a JSON value) to the function and wait for the result.
 
         A failure of the function is in the result. Raises TypeError or ValueError for an event that
-        isn't JSON.
+        isn't JSON, and ToolError for one that is too large.
         """
         body = json.dumps(event, allow_nan=False).encode()
+        if len(body) > EVENT_LIMIT:
+            limit = f"Lambda takes at most {EVENT_LIMIT} (6 MB)"
+            raise ToolError(f"The event has {len(body)} bytes, and {limit}.")
         with self._one_at_a_time:
             try:
                 return self._invoke(str(uuid.uuid4()), body)
@@ -145,8 +151,11 @@ class Runtime:
             end = process.wait(started + self.timeout)
         duration = self.timeout if end is End.TIMED_OUT else time.monotonic() - started
         response, error = self._outcome(end, process, request_id)
+        warning = ""
         if end is not End.DONE or process.popen.poll() is not None:
             self._end_process()
+        else:
+            warning = process.freeze()
         return Invocation(
             request_id=request_id,
             response=response,
@@ -156,6 +165,7 @@ class Runtime:
             duration=duration * 1000,
             memory_size=self.memory_size,
             max_memory_used=math.ceil(process.peak_memory / MIB),
+            warning=warning,
         )
 
     def _init(self) -> tuple[Process, End, float | None, float]:

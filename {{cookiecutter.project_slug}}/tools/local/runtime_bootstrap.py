@@ -13,17 +13,30 @@ import signal
 import site
 import sys
 import threading
-from queue import SimpleQueue
 
 channel, task, runtime, handler = int(sys.argv[1]), *sys.argv[2:]
-events: SimpleQueue[bytes] = SimpleQueue()
+
+# Where a thread that waits for work, and does none, is.
+WAITING = {("threading", "wait"), ("concurrent.futures.thread", "_worker"), ("selectors", "select")}
 
 
-def collect_events() -> None:
-    """Receive events until runtime.py has ended, even by kill -9; then end all that is here."""
-    while size := receive(4):
-        events.put(receive(int.from_bytes(size, "big")))
+def working_threads() -> list[str]:
+    """Return the names of the threads that are at work beside the handler's."""
+    frames = sys._current_frames()
+    places = {
+        thread.name: (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        for thread in threading.enumerate()
+        if (frame := frames.get(thread.ident or 0)) and thread is not threading.main_thread()
+    }
+    return [name for name, place in places.items() if place not in WAITING]
+
+
+def next_event() -> bytes:
+    """Wait for an event; where runtime.py has ended, end all that is here."""
+    if size := receive(4):
+        return receive(int.from_bytes(size, "big"))
     os.killpg(0, signal.SIGKILL)
+    raise AssertionError
 
 
 def receive(size: int) -> bytes:
@@ -45,7 +58,6 @@ def send(kind: str, body: str = "") -> None:
 def main() -> None:
     """Import the handler and pass events to it, as Lambda does."""
     os.set_inheritable(channel, False)
-    threading.Thread(target=collect_events, daemon=True).start()
     site.setquit()
     site.sethelper()
     sys.path[:0] = [task]
@@ -56,8 +68,8 @@ def main() -> None:
 
     class Client(LambdaRuntimeClient):  # type: ignore[misc]
         def wait_next_invocation(self) -> object:
-            send("next")
-            head, _, body = events.get().partition(b"\n")
+            send("next", json.dumps(working_threads()))
+            head, _, body = next_event().partition(b"\n")
             return InvocationRequest(event_body=body, **json.loads(head))
 
         def post_invocation_result(self, _: str, result: str, *__: object) -> None:

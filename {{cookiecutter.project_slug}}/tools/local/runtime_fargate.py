@@ -35,6 +35,7 @@ class Invocation:
     error: dict[str, Any] | None
     logs: str
     duration: float  # milliseconds
+    warning: str = ""  # none: nothing is frozen between batches, as on Lambda
 
     def text(self) -> str:
         """Return what was logged, and how long the handler took."""

@@ -25,13 +25,24 @@ RUNTIME_DISTRIBUTIONS = (
 BOOTSTRAP = Path(__file__).with_name("runtime_bootstrap.py")
 # Seconds between two looks at the process. On macOS a look takes a process of its own.
 LOOK_EVERY = 0.02 if sys.platform == "linux" else 0.5
+# Bytes of a response, as JSON: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+# says 6 MB, and Lambda's error names this number.
+RESPONSE_LIMIT = 6_291_556
+TOO_LARGE = {
+    "errorType": "Function.ResponseSizeTooLarge",
+    "errorMessage": "Response payload size exceeded maximum allowed payload size"
+    f" ({RESPONSE_LIMIT} bytes).",
+}
+# Kills a process group when its standard input ends: so nothing outlives make, even if it is
+# killed while the group is frozen.
+GUARD = 'read _; kill -s KILL -- "-$1"'
 
 
 class End(Enum):
     """How importing the handler, or processing an event, ended."""
 
     DONE = auto()
-    BROKEN = auto()  # the handler can't be imported; the outcome says why
+    BROKEN = auto()  # no import, or too large a response: the outcome says why
     EXITED = auto()  # the process has ended without an outcome
     OUT_OF_MEMORY = auto()
     TIMED_OUT = auto()
@@ -50,6 +61,7 @@ class Process:
         self.memory_limit = memory_limit
         self.peak_memory = 0
         self.outcome: tuple[Any, dict[str, Any] | None] | None = None
+        self.working: list[str] = []  # what went on when it asked for the next event
         self.connection, theirs = Pipe()
         log = folder / f"{uuid.uuid4()}.log"
         # -S, -s: nothing of this virtual environment or user. -P: nothing of the script's folder.
@@ -66,11 +78,17 @@ class Process:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a group of its own, so that its children end with it
             )
+        self.guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "guard", str(self.popen.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         self.logs = log.open("rb")
 
     def give(self, head: dict[str, Any], event: bytes) -> None:
         """Hand it an event; head is awslambdaric's InvocationRequest without the event."""
         self.outcome = None
+        self.signal(signal.SIGCONT)
         with contextlib.suppress(OSError):  # it has ended: wait says how
             self.connection.send_bytes(json.dumps(head).encode() + b"\n" + event)
 
@@ -94,7 +112,11 @@ class Process:
             kind, _, body = message.partition(b"\n")
             match kind:
                 case b"next":
+                    self.working = [f"the thread {name}" for name in json.loads(body)]
                     return End.DONE
+                case b"response" if len(body) > RESPONSE_LIMIT:
+                    self.outcome = None, TOO_LARGE
+                    return End.BROKEN
                 case b"response":
                     self.outcome = json.loads(body), None
                 case b"error":
@@ -111,10 +133,24 @@ class Process:
         """Return what it has written since the last call."""
         return self.logs.read().decode(errors="replace")
 
+    def freeze(self) -> str:
+        """Stop it with its children until the next event, as Lambda does; say what was at work."""
+        self.signal(signal.SIGSTOP)
+        children = group_size(self.popen.pid) - 1
+        working = self.working + ["a process that it started"] * (children > 0)
+        said = "Still running after the handler returned, and frozen until the next event: "
+        return said + ", ".join(working) if working else ""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it and its children."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.popen.pid, number)
+
     def end(self) -> None:
         """Kill it with its children."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.guard.kill()
+        self.guard.communicate()
+        self.signal(signal.SIGKILL)
         self.popen.wait()
         self.connection.close()
 
@@ -144,6 +180,16 @@ def resident_memory(pid: int) -> int:
     command = ["/bin/ps", "-o", "rss=", "-p", str(pid)]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return int(said) * 1024 if said.isdigit() else 0
+
+
+def group_size(group: int) -> int:
+    """Return how many processes of a group run; elsewhere than on Linux 1."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, number = path.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+            found += int(number) == group and state != "Z"
+    return max(1, found)
 
 
 def exit_reason(code: int) -> str:
