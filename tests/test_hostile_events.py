@@ -479,10 +479,13 @@ MUTANTS = {
         'logger.info("Message processed"',
         'logger.info("Message processed", body=body',
     ),
-    "the exception's text is logged": ("error=type(error).__name__", "error=repr(error)"),
+    "the exception's text is logged": (
+        "**_describe(type(error), error.__traceback__), **keys",
+        "error=repr(error), **keys",
+    ),
     "the exception is logged": (
-        "stack=places, **keys)",
-        "stack=places, exc_info=True, **keys)",
+        "error.__traceback__), **keys)",
+        "error.__traceback__), exc_info=True, **keys)",
     ),
     "a line is no JSON": (
         '            logger.info("Message processed"',
