@@ -9,6 +9,10 @@ CODE := benchmarks hooks scripts tests
 .NOTPARALLEL:
 .PHONY: help demo test test-fast soak bench pictures lint format lock clean
 
+# .venv is made and used whatever your Python, pip and uv are configured to do, as in a service.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PIP_CONSTRAINT PIP_PYTHON \
+	UV_PYTHON UV_SYSTEM_PYTHON UV_NO_BINARY UV_CONSTRAINT UV_OVERRIDE
+
 # What `make soak` mixes its messages by; one more seed is taken at random.
 SEEDS ?= 1
 

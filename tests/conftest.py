@@ -22,6 +22,10 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 # Tests import the service's tools from there; a cache beside them would be rendered too.
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
+from tools.local.isolation import isolate  # noqa: E402
+
+# Tests know nothing of the developer's AWS either.
+isolate()
 
 # Make's own variables would make the service's make print more than it does for a developer. Git's,
 # which it sets for a hook, would let tests change the repository that the hook is of.

@@ -455,8 +455,8 @@ def test_nothing_is_lost_and_nothing_leaks(service: Path) -> None:
 # A handler that is broken on purpose: what is done to it, and the text that is replaced.
 MUTANTS = {
     "an exception is swallowed": (
-        'logger.error("Message failed", error=type(error).__name__',
-        'return True\n        logger.error("Message failed", error=type(error).__name__',
+        'logger.error("Message failed", **_describe(',
+        'return True\n        logger.error("Message failed", **_describe(',
     ),
     "everything is acknowledged": ("for message_id in failed]", "for message_id in failed[:0]]"),
     "nothing is acknowledged": ("if not _succeeds(record)]", "if not _succeeds(record) or True]"),
@@ -474,15 +474,18 @@ MUTANTS = {
         "for message_id in failed]",
         "for message_id in [r['messageId'] for r in records if failed]]",
     ),
-    "an exception escapes": ("except Exception as error", "except ValueError as error"),
+    "an exception escapes": ("except BaseException as error", "except ValueError as error"),
     "the body is logged": (
         'logger.info("Message processed"',
         'logger.info("Message processed", body=body',
     ),
-    "the exception's text is logged": ("error=type(error).__name__", "error=repr(error)"),
+    "the exception's text is logged": (
+        "**_describe(type(error), error.__traceback__), **keys",
+        "error=repr(error), **keys",
+    ),
     "the exception is logged": (
-        "stack=places, **keys)",
-        "stack=places, exc_info=True, **keys)",
+        "error.__traceback__), **keys)",
+        "error.__traceback__), exc_info=True, **keys)",
     ),
     "a line is no JSON": (
         '            logger.info("Message processed"',

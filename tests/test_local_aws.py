@@ -455,6 +455,13 @@ def test_no_batch_is_larger_than_batch_size(
     assert [len(batch.records) for batch in batches] == sizes
 
 
+def test_no_batch_is_larger_than_an_event_may_be(queue: Queue) -> None:
+    queue.send(*["ü" * 500_000] * 8)
+    source = queue.source(Function(failing()))
+    batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=120)
+    assert [len(batch.records) for batch in batches] == [6, 2]
+
+
 def test_an_empty_queue_invokes_nothing(queue: Queue) -> None:
     function = Function(failing())
     assert queue.source(function).poll() is None

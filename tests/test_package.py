@@ -38,6 +38,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.__main__ import main  # noqa: E402
 from tools.build import dependencies, package, sbom  # noqa: E402
+from tools.deploy import lock  # noqa: E402
 from tools.errors import ToolError  # noqa: E402
 from tools.local.runtime import Runtime  # noqa: E402
 from tools.project import project  # noqa: E402
@@ -522,7 +523,10 @@ def test_what_is_no_file_is_named(service: Service) -> None:
 
 
 def test_a_name_that_is_no_text_is_named(service: Service) -> None:
-    (Path(os.fsdecode(os.fsencode(service.folder / "own") + b"/\xff.txt"))).write_text("")
+    try:
+        (service.folder / "own" / os.fsdecode(b"\xff.txt")).write_text("")
+    except OSError:
+        pytest.skip("this file system has no such names")
     assert service.refuse() == r"'own/\udcff.txt' cannot be packed: its name must be UTF-8."
 
 
@@ -662,6 +666,25 @@ def test_what_is_in_uv_toml_changes_no_byte(built: Service, wheels: Path, tmp_pa
         )
         assert other.output.read_bytes() == built.output.read_bytes()
     assert not (other.folder / "elsewhere").exists()
+
+
+def test_what_is_in_uv_toml_changes_no_lock(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "lock_providers", lambda: None)
+    project = (service.folder / "pyproject.toml").read_text(encoding="utf-8")
+    project = project.replace("[tool", f'requires-python = "=={VERSION}.*"\n[tool', 1)
+    service.write("pyproject.toml", f"{project}[dependency-groups]\ndev = []\n")
+    assert service.run("lock")[0] == 0
+    plain = (service.folder / "requirements.txt").read_text()
+    assert "tiny==1.0" in plain
+    (tmp_path / "uv.toml").write_text(
+        '[pip]\nsystem = true\npython = "/nowhere"\nemit-index-url = true\nemit-find-links = true\n'
+    )
+    (service.folder / "requirements.txt").unlink()
+    config = str(tmp_path / "uv.toml")
+    assert service.run("lock", UV_NO_CONFIG=None, UV_CONFIG_FILE=config)[0] == 0
+    assert (service.folder / "requirements.txt").read_text() == plain
 
 
 def test_of_files_that_differ_the_last_by_name_wins_and_all_are_named(

@@ -11,7 +11,8 @@ from tools.local.runtime_fargate import Invocation, Runtime
 
 # The worker logs with one library and knows the errors of another; here neither is used.
 STUBS = {
-    "aws_lambda_powertools/__init__.py": "class Logger:\n    def __init__(*_, **__): ...\n",
+    "aws_lambda_powertools/__init__.py": "class Logger:\n"
+    "    registered_handler = None\n    def __init__(*_, **__): ...\n",
     "aws_lambda_powertools/metrics.py": "MetricUnit = single_metric = None\n",
     "botocore/exceptions.py": "BotoCoreError = ClientError = OSError\n",
 }

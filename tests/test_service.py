@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Render, need, run
+from test_isolation import HOSTILE
 from test_pictures import in_demo
 
 pytestmark = pytest.mark.slow
@@ -55,7 +56,7 @@ def test_terraform_is_valid_and_its_tests_pass(service: Path) -> None:
 def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
     need("terraform")
     in_demo(4, run("make", "package", cwd=service).stdout)
-    done = run("make", "e2e", cwd=service)
+    done = run("make", "e2e", cwd=service, **HOSTILE)
     assert "went through" in done.stdout
     in_demo(5, done.stdout)
 

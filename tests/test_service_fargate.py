@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import Render, need, run
+from test_isolation import HOSTILE
 
 pytestmark = pytest.mark.slow
 
@@ -10,7 +11,7 @@ def test_its_own_checks_pass_and_the_chain_carries_messages(render: Render) -> N
     for tool in ("make", "terraform"):
         need(tool)
     targets = ("install", "lint", "typecheck", "test", "validate", "e2e", "invoke")
-    done = run("make", *targets, cwd=render(compute="fargate", idempotency="yes"))
+    done = run("make", *targets, cwd=render(compute="fargate", idempotency="yes"), **HOSTILE)
     assert "Fargate arn:aws:ecs:" in done.stdout
     assert 'Response:\n{\n  "batchItemFailures": []' in done.stdout
     assert "SIGTERM: the worker has shut down cleanly" in done.stdout

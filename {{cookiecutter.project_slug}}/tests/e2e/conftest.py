@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e import compute
 from tools.deploy.mirror import cli_config
+from tools.local.isolation import isolate
 from tools.local.server import LocalAws, local_aws
 from tools.project import project
 
@@ -150,6 +151,7 @@ ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 def pytest_configure() -> None:
     """Refuse to run without Terraform, and clean up after SIGTERM and SIGHUP as after Ctrl-C."""
+    isolate()  # Terraform must not see the user's AWS either
     if shutil.which("terraform") is None:
         version = (ROOT / ".terraform-version").read_text(encoding="utf-8").strip()
         get = "https://developer.hashicorp.com/terraform/install"
@@ -193,7 +195,8 @@ def terraform(say: Say) -> Iterator[Terraform]:
 def deployment(terraform: Terraform, say: Say) -> Iterator[Deployment]:
     """Start a local AWS, create the topic in it, and deploy the service."""
     names = terraform("console", *VAR_FILES, stdin='"${var.aws_region} ${local.topic_name}"')
-    region, topic_name = names.strip().strip('"').split()
+    # In the last line: before it, Terraform may warn that there are no credentials.
+    region, topic_name = names.splitlines()[-1].strip('"').split()
     with local_aws(region) as aws:
         say(f"local AWS for {region} at {aws.url}; SNS topic {topic_name}")
         aws.client("sns").create_topic(Name=topic_name)

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+from tools.local.isolation import isolate
+
 ROOT = Path(__file__).parents[2]
+
+# No test can reach an account.
+isolate(AWS_DEFAULT_REGION="us-east-1")
 
 # Before any test imports the handler, which reads its environment at that point.
 for line in (ROOT / "local.env").read_text(encoding="utf-8").splitlines():

@@ -1,6 +1,5 @@
 import io
 import json
-import os
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -23,11 +22,8 @@ CONTEXT = cast(LambdaContext, SimpleNamespace(get_remaining_time_in_millis=lambd
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def table() -> Iterator[Any]:
     """Make the table in a mocked AWS; return a client of DynamoDB."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with mock_aws():
         client = boto3.client("dynamodb")
         client.create_table(

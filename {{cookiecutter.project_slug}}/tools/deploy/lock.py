@@ -16,6 +16,8 @@ from tools.deploy.terraform import LOCK_FILE, OFFLINE, run
 PLATFORMS = ("linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64")
 COMPILE = (
     *("uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"),
+    # Whatever uv.toml says; it may say where packages come from.
+    *("--python", sys.executable, "--no-emit-index-url", "--no-emit-find-links"),
     *("--no-annotate", "--custom-compile-command", "make lock", "pyproject.toml", "--output-file"),
 )
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from tools.local.runtime import Invocation, Runtime
+from tools.local.runtime import EVENT_LIMIT, Invocation, Runtime, size_of
 
 RECEIVE_LIMIT = 10  # messages that SQS returns at most for one ReceiveMessage
 
@@ -48,6 +48,7 @@ class EventSource:
         """Ask for the queue's ARN, which each record has."""
         queue = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"])
         self.queue_arn: str = queue["Attributes"]["QueueArn"]
+        self.waiting: list[dict[str, Any]] = []  # received, and too much for the last batch
 
     def run(self, until: Callable[[list[Batch]], bool], *, timeout: float) -> list[Batch]:
         """Poll until a condition on the batches so far is met; return them.
@@ -70,10 +71,14 @@ class EventSource:
 
         :param wait: seconds to wait for a first message, 20 at most.
         """
-        messages = self.receive(self.batch_size, wait)
+        messages = self.waiting or self.receive(self.batch_size, wait)
         if not messages:
             return None
         records = [self.record(message) for message in messages]
+        # A batch also ends at the limit of an event.
+        while size_of({"Records": records}) > EVENT_LIMIT:
+            records.pop()
+        self.waiting, messages = messages[len(records) :], messages[: len(records)]
         outcome = self.function.invoke({"Records": records})
         ids = [record["messageId"] for record in records]
         failed = failures(outcome, ids, self.report_batch_item_failures)

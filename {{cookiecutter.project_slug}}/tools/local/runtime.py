@@ -131,9 +131,9 @@ class Runtime:
         isn't JSON, and ToolError for one that is too large.
         """
         body = json.dumps(event, allow_nan=False).encode()
-        if len(body) > EVENT_LIMIT:
+        if (size := size_of(event)) > EVENT_LIMIT:
             limit = f"Lambda takes at most {EVENT_LIMIT} (6 MB)"
-            raise ToolError(f"The event has {len(body)} bytes, and {limit}.")
+            raise ToolError(f"The event has {size} bytes, and {limit}.")
         with self._one_at_a_time:
             try:
                 return self._invoke(str(uuid.uuid4()), body)
@@ -272,3 +272,8 @@ def partition(region: str) -> str:
     file = distribution("botocore").locate_file("botocore/data/partitions.json")
     found = json.loads(Path(str(file)).read_text(encoding="utf-8"))["partitions"]
     return next((str(p["id"]) for p in found if re.match(p["regionRegex"], region)), "aws")
+
+
+def size_of(event: object) -> int:
+    """Return how many bytes an event has as JSON."""
+    return len(json.dumps(event, ensure_ascii=False).encode(errors="surrogatepass"))

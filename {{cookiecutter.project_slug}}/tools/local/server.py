@@ -21,6 +21,7 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
 
 from tools.local import patches
+from tools.local.isolation import isolated
 
 ADDRESS = "127.0.0.1"  # with a name in its place, S3 clients put the bucket in front of it
 
@@ -69,17 +70,13 @@ def local_aws(region: str) -> Iterator[LocalAws]:
 
 def environment(url: str, region: str) -> dict[str, str]:
     """Return this process's environment, with no other AWS in it than the one at the URL."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return {
-        **others,
+        **isolated(),
         "AWS_ENDPOINT_URL": url,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": ADDRESS,
         "no_proxy": ADDRESS,
     }
