@@ -76,7 +76,7 @@ def refused(*command: str, cwd: Path, **environment: str) -> str:
 
 
 def test_an_unknown_environment_is_refused(service: Path) -> None:
-    assert "ENV=staging: there are two environments, dev and prod." in refused(
+    assert "ENV is 'staging': it must be dev or prod." in refused(
         "make", "plan", "ENV=staging", cwd=service
     )
 
