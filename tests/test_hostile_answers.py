@@ -161,7 +161,14 @@ def answers_and_doubtful(draw: st.DrawFn) -> tuple[Answers, set[str]]:
 
 def in_full(answers: Answers) -> dict[str, Any]:
     """Add to ``answers`` what cookiecutter hands to the templates beside them."""
-    return {**answers, **{key: CONFIG[key] for key in CONFIG if key.startswith("_")}}
+    private = {key: CONFIG[key] for key in CONFIG if key.startswith("_")}
+    return {**private, "__partition": partition(answers["aws_region"]), **answers}
+
+
+def partition(region: str) -> str:
+    """Return the partition that cookiecutter works out for a region."""
+    template = ENVIRONMENT.from_string(CONFIG["__partition"])
+    return template.render(cookiecutter={**CONFIG, "aws_region": region})
 
 
 # --- Rendering in this process -----------------------------------------------------------------
@@ -248,7 +255,7 @@ MARKER = re.compile(r"qx[a-z]+[0-9]*qx|zz-central-77")
 
 def compare_with(answers: Answers) -> Comparison:
     """Choose harmless answers with as many event types, and empty where the hostile ones are."""
-    harmless, replacements = {}, {}
+    harmless, replacements = {"__partition": partition(answers["aws_region"])}, {}
     for name, value in answers.items():
         if name in CHOICES or value == "." or not value.strip():
             harmless[name] = value

@@ -265,7 +265,21 @@ def deployed(
         monkeypatch.setattr(terraform, "outputs", lambda environment: dict(made.outputs))
         # moto's own event source would take the messages away unseen; the mapping stays listed.
         sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
+        # Several calls at once are more than moto was made for: what one deletes, another keeps.
+        lock = threading.RLock()
+        for name in ("send_message", "delete_message", "change_message_visibility"):
+            monkeypatch.setattr(SQSBackend, name, locked(lock, getattr(SQSBackend, name)))
         yield made
+
+
+def locked(lock: Any, method: Any) -> Any:
+    """Return a method that waits for others with the same lock."""
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        with lock:
+            return method(*arguments, **keywords)
+
+    return call
 
 
 ##### Which service: Terraform's outputs, credentials, account

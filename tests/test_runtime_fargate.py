@@ -15,6 +15,7 @@ STUBS = {
     "    registered_handler = None\n    def __init__(*_, **__): ...\n",
     "aws_lambda_powertools/metrics.py": "MetricUnit = single_metric = None\n",
     "botocore/exceptions.py": "BotoCoreError = ClientError = OSError\n",
+    "botocore/parsers.py": "ResponseParserError = OSError\n",
 }
 
 HANDLER = """
