@@ -22,10 +22,10 @@ help: ## Print this list
 demo: .venv/installed ## Render a service, test it, package it, deploy it to a local AWS
 	@sh scripts/demo.sh
 
-# Three for two cores: much of the time Terraform waits for what it has made. By name, or the files with
+# Four for two cores: much of the time Terraform waits for what it has made. By name, or the files with
 # one long test each would come last, and alone.
-test: .venv/installed ## Run all tests (about ten minutes on two cores)
-	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: .venv/installed ## Run all tests (about 13 minutes on two cores)
+	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \

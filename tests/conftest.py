@@ -39,7 +39,7 @@ for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", *GIT_HOOK, "GIT_OBJECT_DIRE
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A comparison with AWS's own emulator, which is no package of its own: CONTRIBUTING.md says how to run it.
+# Compares with AWS's own emulator; CONTRIBUTING.md says how to get it.
 collect_ignore = [] if "LAMBDA_RIE" in os.environ else ["test_runtime_emulator.py"]
 
 Render = Callable[..., Path]

@@ -431,7 +431,7 @@ def test_whatever_is_answered_is_refused_by_name_or_stays_text() -> None:
     counts: Counter[str] = Counter()
 
     @given(answers_and_doubtful())
-    @examples(1000)
+    @examples(500)
     def property_of(case: tuple[Answers, set[str]]) -> None:
         answers, doubtful = case
         found = PRE_GEN.problems(in_full(answers))
@@ -548,7 +548,7 @@ def test_terraform_parses_every_file_and_reads_the_answers_as_they_are(tmp_path:
     numbers = itertools.count()
 
     @given(right_answers)
-    @examples(500, phases=[Phase.generate])
+    @examples(250, phases=[Phase.generate])
     def collect(answers: Answers) -> None:
         comparison = compare_with(answers)
         harmless = render_here(comparison.harmless)
