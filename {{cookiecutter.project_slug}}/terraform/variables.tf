@@ -88,7 +88,7 @@ variable "sns_topic_arn" {
 
   validation {
     condition     = var.sns_topic_arn == null || can(regex("^arn:[^:]+:sns:[^:]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.sns_topic_arn))
-    error_message = "sns_topic_arn must be the ARN of a standard SNS topic, such as arn:{{ cookiecutter.__partition }}:sns:${var.aws_region}:123456789012:orders-prod, not ${jsonencode(var.sns_topic_arn)}."
+    error_message = "sns_topic_arn must be the ARN of a standard SNS topic, such as arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:orders-prod, not ${jsonencode(var.sns_topic_arn)}."
   }
 
   validation {
@@ -285,7 +285,7 @@ variable "layers" {
 
   validation {
     condition     = length(var.layers) <= 5 && alltrue([for arn in var.layers : can(regex("^arn:[^:]+:lambda:[^:]+:[0-9]+:layer:[^:]+:[0-9]+$", arn))])
-    error_message = "layers must be at most 5 ARNs of layer versions, such as arn:{{ cookiecutter.__partition }}:lambda:${var.aws_region}:123456789012:layer:otel:1, not ${jsonencode(var.layers)}."
+    error_message = "layers must be at most 5 ARNs of layer versions, such as arn:{{ cookiecutter.__partition }}:lambda:{{ cookiecutter.aws_region }}:123456789012:layer:otel:1, not ${jsonencode(var.layers)}."
   }
 }
 
@@ -619,7 +619,7 @@ variable "alarm_actions" {
 
   validation {
     condition     = length(var.alarm_actions) <= 5 && alltrue([for arn in var.alarm_actions : startswith(arn, "arn:")])
-    error_message = "alarm_actions must be at most 5 ARNs, such as arn:{{ cookiecutter.__partition }}:sns:${var.aws_region}:123456789012:on-call, not ${jsonencode(var.alarm_actions)}."
+    error_message = "alarm_actions must be at most 5 ARNs, such as arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:on-call, not ${jsonencode(var.alarm_actions)}."
   }
 }
 

@@ -10,6 +10,7 @@ with this process, so writing to it cannot kill Terraform.
 """
 
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -93,12 +94,14 @@ def _interruptible(
 ) -> tuple[int, str, str]:
     """Run a command; return its exit code, its stdout if captured, and its stderr."""
     asked: list[int] = []
+    count = itertools.count()
 
     def stop(number: int, _: object) -> None:
         # A signal to all processes comes twice, since make passes it on; only Ctrl-C is meant so.
-        if not asked or number == signal.SIGINT:
+        # One handler may interrupt another; counting is one step.
+        if next(count) == 0 or number == signal.SIGINT:
+            asked.append(number)
             process.send_signal(signal.SIGINT)
-        asked.append(number)
 
     sys.stdout.flush()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
