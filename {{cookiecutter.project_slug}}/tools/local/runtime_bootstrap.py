@@ -22,13 +22,18 @@ WAITING = {("threading", "wait"), ("concurrent.futures.thread", "_worker"), ("se
 
 def working_threads() -> list[str]:
     """Return the names of the threads that are at work beside the handler's."""
-    frames = sys._current_frames()
+    # No variable for the frames: this function's own is one of them, a cycle that stays in memory.
     places = {
-        thread.name: (frame.f_globals.get("__name__"), frame.f_code.co_name)
-        for thread in threading.enumerate()
-        if (frame := frames.get(thread.ident or 0)) and thread is not threading.main_thread()
+        ident: (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        for ident, frame in sys._current_frames().items()
     }
-    return [name for name, place in places.items() if place not in WAITING]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+        and (place := places.get(thread.ident or 0))
+        and place not in WAITING
+    ]
 
 
 def next_event() -> bytes:
