@@ -37,7 +37,7 @@ EVENT_TYPES = tuple(os.environ["EVENT_TYPES"].split(","))
 SMOKE_TEST = "smoke_test"
 
 # ASCII with escapes: no character in a message's attributes can break a line of the log.
-logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
+logger = Logger(json_serializer=json.JSONEncoder(default=str, separators=(",", ":")).encode)
 metrics = Metrics()
 metrics.set_default_dimensions(environment=os.environ["ENVIRONMENT"])
 
