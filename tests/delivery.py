@@ -15,6 +15,12 @@ from tools.local.server import LocalAws
 
 REGION = "eu-central-1"
 BUCKET = "my-company-terraform-state"
+# The variables of a run of the workflow that writes a plan's summary.
+RUN = {
+    "GITHUB_REPOSITORY": "my-company/order-events",
+    "GITHUB_RUN_ID": "77",
+    "GITHUB_SERVER_URL": "https://github.com",
+}
 # What anybody may ask of AWS.
 ANYBODY = {"sts:GetCallerIdentity"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Render, lend_environment, need
-from delivery import BUCKET, REGION, Checkout, made_for_delivery
+from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import sqs_backends
 from tools.local.event_source import EventSource
@@ -93,7 +93,7 @@ def smoke(checkout: Checkout) -> str:
 def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -> None:
     make, refused = checkout.make, checkout.refused
     output = tmp_path / "output"
-    in_run = {"ENV": "prod", "GITHUB_RUN_ID": "77", "GITHUB_OUTPUT": str(output)}
+    in_run = {**RUN, "ENV": "prod", "GITHUB_OUTPUT": str(output)}
 
     # The package is built once. Pull request: nothing is written, no workspace is made, no plan
     # applied.
@@ -149,7 +149,7 @@ def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -
     checkout.aws.client("s3").delete_object(**place)
 
     # A plan that changes nothing is not kept, and nobody is asked to approve it.
-    make("plan", "READ_ONLY=1", "ENV=prod")
+    make("plan", "READ_ONLY=1", **RUN, ENV="prod")
     assert "**Nothing changes.**" in checkout.summary("prod")
     output.write_text("")
     make("save-plan", **in_run)

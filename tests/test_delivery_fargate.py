@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import Render, lend_environment, need
-from delivery import BUCKET, REGION, Checkout, made_for_delivery
+from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
 from tools.build import image
 from tools.deploy.settings import HEADING
 from tools.errors import ToolError
@@ -346,7 +346,7 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
     assert checkout.most_tasks() == 0
     assert "\npaused = true\n" in settings.read_text()
     archive.unlink()
-    make("plan", "READ_ONLY=1")
+    make("plan", "READ_ONLY=1", **RUN)
     assert "**Nothing changes.**" in checkout.summary("dev")
     assert "**Paused:**" in checkout.summary("dev")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Render, lend_environment, need
-from delivery import BUCKET, REGION, Checkout, made_for_delivery
+from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
 from tools.deploy.settings import HEADING
 from tools.local.server import local_aws
 
@@ -45,7 +45,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     make("apply")
     checkout.change_code("second")
     second = service.read_text()
-    make("plan")
+    make("plan", **RUN)
     assert f"| change | lambda function <code>{NAME}</code> | the code" in checkout.summary("dev")
     make("apply")
     assert live(checkout) == "2"
@@ -68,7 +68,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
 
     # With the deployed code again the next plan shows no surprise.
     service.write_text(second)
-    make("plan")
+    make("plan", **RUN)
     assert "**Nothing changes.**" in checkout.summary("dev")
     assert "keeps the messages at version 1" in checkout.summary("dev")
     make("rollback", "VERSION=latest")

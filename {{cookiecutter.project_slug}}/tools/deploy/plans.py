@@ -1,9 +1,9 @@
 """Saved plans: nobody applies what nobody saw, or with a package other than the one planned.
 
-`make plan` writes the plan, a note of what it belongs to, and its summary; `make apply` applies
-that plan and no other. In the workflow a plan for prod waits for approval in the bucket of the
-state, under ``plans/``: a plan holds values of the state, and the role of pull requests can neither
-read nor write there.
+`make plan` writes the plan and a note of what it belongs to, and in the workflow its summary;
+`make apply` applies that plan and no other. In the workflow a plan for prod waits for approval in
+the bucket of the state, under ``plans/``: a plan holds values of the state, and the role of pull
+requests can neither read nor write there.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ def note_of(plan: Path) -> Path:
 def make_plan(
     environment: Environment, plan: Path, tfvars: Path, variables: dict[str, str], only: str = ""
 ) -> None:
-    """Plan; write down what the plan belongs to, and its summary.
+    """Plan; write down what the plan belongs to, and in the workflow its summary.
 
     :param plan: the file for the plan.
     :param variables: more of Terraform's variables.
@@ -59,11 +59,11 @@ def make_plan(
     unlocked = ["-lock=false"] if os.environ.get("READ_ONLY") else []
     given = [f"-var-file={tfvars.absolute()}", *(f"-var={n}={v}" for n, v in variables.items())]
     run(environment, "plan", "-input=false", *unlocked, *given, f"-out={place}")
-    text = run(environment, "show", "-no-color", place, capture=True)
     shown = json.loads(run(environment, "show", "-json", place, capture=True))
-    link = run_url() if "GITHUB_RUN_ID" in os.environ else ""
-    summary = summarise(shown, text, project().name, environment.name, link)
-    Path(f"dist/plan-{environment.name}.md").write_text(summary, encoding="utf-8")
+    if "GITHUB_RUN_ID" in os.environ:  # for the workflow, which shows it
+        text = run(environment, "show", "-no-color", place, capture=True)
+        summary = summarise(shown, text, project().name, environment.name, run_url())
+        Path(f"dist/plan-{environment.name}.md").write_text(summary, encoding="utf-8")
     others = [item["address"] for item in changed_resources(shown) if item["address"] != only]
     if only and others:
         raise ToolError(
