@@ -35,19 +35,7 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
     """
     if save is not None and save.exists():
         raise ToolError(f"{save} exists already, and is not overwritten: give another name.")
-    held: dict[str, Message] = {}
-    try:
-        while save is not None or len(held) < most:
-            new = {one["MessageId"]: one for one in queues.receive(service, queue_url)}
-            if new.keys() <= held.keys():  # none, or so many that the first are visible again
-                break
-            held.update(new)
-    finally:
-        # Also after Ctrl-C: nothing is taken away, and nobody has to wait to see them again.
-        queues.show_again(service, queue_url, list(held.values()))
-    if not held:
-        raise queues.empty(service, queue_url)
-    found = sorted(held.values(), key=queues.sent)
+    found = _look(service, queue_url, None if save else most)
     messages = found[:most]
     total = max(len(found), queues.total(service, queue_url))
     print(f"{len(messages)} of about {total} messages in {queues.name_of(queue_url)}:", flush=True)
@@ -67,6 +55,26 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
                 f"old: save again, to another file, in {queues.HOLD_SECONDS} s."
             )
         print(f"Saved all {total} messages with their bodies to {save}.")
+
+
+def _look(service: Service, queue_url: str, most: int | None) -> list[Message]:
+    """Receive messages, about `most` or all, and leave them; return them, the oldest first.
+
+    :raises ToolError: there are none.
+    """
+    held: dict[str, Message] = {}
+    try:
+        while most is None or len(held) < most:
+            new = {one["MessageId"]: one for one in queues.receive(service, queue_url)}
+            if new.keys() <= held.keys():  # none, or so many that the first are visible again
+                break
+            held.update(new)
+    finally:
+        # Also after Ctrl-C: nothing is taken away, and nobody has to wait to see them again.
+        queues.show_again(service, queue_url, list(held.values()))
+    if not held:
+        raise queues.empty(service, queue_url)
+    return sorted(held.values(), key=queues.sent)
 
 
 def _describe(message: Message) -> str:
