@@ -41,6 +41,24 @@ def project() -> Project:
     )
 
 
+def read_environment(path: Path = Path("local.env")) -> dict[str, str]:
+    """Return the variables in a file of lines NAME=value; quotes are part of the value.
+
+    Empty lines and lines that begin with # are skipped. Raises ToolError.
+    """
+    if not path.exists():
+        raise ToolError(f"There is no {path}, which sets the handler's environment variables.")
+    variables = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        name, equals, value = line.partition("=")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not equals or not name.isidentifier():
+            raise ToolError(f"{path}, line {number}, is {line!r}: it must be NAME=value.")
+        variables[name] = value
+    return variables
+
+
 @dataclass(frozen=True)
 class Environment:
     """dev or prod: a Terraform workspace, and the files that belong to it."""

@@ -1,0 +1,28 @@
+"""The world around code that runs on this machine: a local AWS, with what tests/world.py adds."""
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+
+from tools.errors import ToolError
+from tools.local.server import local_aws
+from tools.project import read_environment
+
+
+@contextlib.contextmanager
+def local_world(region: str) -> Iterator[dict[str, str]]:
+    """Run a local AWS that holds what tests/world.py creates, for code without a deployment.
+
+    It gives the code's environment variables: those of local.env, the address of the local AWS, and
+    what `surroundings` returns, which counts most. Raises ToolError.
+    """
+    variables = read_environment()
+    with local_aws(region) as aws:
+        try:
+            from tests.world import resources, surroundings
+
+            added = surroundings(aws)
+            resources(aws)
+        except Exception as error:
+            raise ToolError(f"tests/world.py failed:\n{traceback.format_exc()}") from error
+        yield {**variables, "AWS_ENDPOINT_URL": aws.url, **added}
