@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from botocore.exceptions import ClientError
 from conftest import Render, importable
 from hostile import FACTOR, FRAGMENTS, UNUSABLE, examples, fragments
 from hypothesis import Phase, given
@@ -92,6 +93,20 @@ class UnprintableError(Exception):
         raise ValueError(SECRET)
 
 
+class ForgedError(Exception):
+    """An exception with what AWS's have, filled by other code."""
+
+    operation_name = SECRET
+    response: ClassVar = {"Error": {"Code": SECRET}}
+
+
+class UnfinishedError(ClientError):
+    """An exception of botocore's kind without what these have."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, SECRET)
+
+
 def recurse(depth: int) -> int:
     return recurse(depth + 1) + 1
 
@@ -114,6 +129,18 @@ def behave(event: Any, real_process: Any) -> None:
             raise noted
         case "group":
             raise ExceptionGroup(SECRET, [ValueError(SECRET), TypeError(SECRET)])
+        case "refused":
+            code = {"Code": f"{SECRET}: {event}", "Message": SECRET}
+            raise RuntimeError(SECRET) from ClientError({"Error": code}, "PutItem")
+        case "forged":
+            raise ForgedError(SECRET)
+        case "unfinished":
+            raise UnfinishedError
+        case "circle":
+            circle = ValueError(SECRET)
+            circle.__cause__ = TypeError(SECRET)
+            circle.__cause__.__context__ = circle
+            raise circle
         case "unprintable":
             raise UnprintableError
         case "recursion":
@@ -126,6 +153,7 @@ def behave(event: Any, real_process: Any) -> None:
 
 RAISING = (
     *("quoting", "chained", "noted", "group", "unprintable", "recursion", "memory", "assertion"),
+    *("refused", "forged", "unfinished", "circle"),
 )
 
 
@@ -450,6 +478,130 @@ def test_nothing_is_lost_and_nothing_leaks(service: Path) -> None:
     assert min(seen.values()) * 10 > sum(seen.values()), seen  # enough of both
 
 
+# --- What the log says of an exception ----------------------------------------------------------
+
+
+def caught(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    """Raise an exception, from another or while that is handled; return it."""
+    try:
+        raise error from cause
+    except BaseException as same:
+        return same
+
+
+def while_handling(first: BaseException, error: BaseException) -> BaseException:
+    """Raise an exception while another is handled; return it."""
+    try:
+        raise first
+    except BaseException:
+        try:
+            raise error
+        except BaseException as same:
+            return same
+
+
+def hidden() -> BaseException:
+    """Return an exception that was raised `from None` while another was handled."""
+    error = while_handling(KeyError(SECRET), ValueError(SECRET))
+    error.__suppress_context__ = True
+    return error
+
+
+def refused(operation: str, code: str) -> ClientError:
+    """Return what botocore raises where AWS refuses a request."""
+    return ClientError({"Error": {"Code": code, "Message": SECRET}}, operation)
+
+
+def circle() -> BaseException:
+    """Return an exception that led to itself."""
+    error = caught(ValueError(SECRET), TypeError(SECRET))
+    assert error.__cause__
+    error.__cause__.__context__ = error
+    return error
+
+
+def long() -> BaseException:
+    """Return an exception that has led on for a long time, as in a loop that never gives up."""
+    error: BaseException = KeyError(SECRET)
+    for _ in range(100):
+        error = while_handling(error, OSError(SECRET))
+    return error
+
+
+NAMED: dict[str, tuple[BaseException, str, str]] = {
+    "no cause": (ValueError(SECRET), "ValueError", ""),
+    "AWS": (refused("PutItem", "AccessDenied"), "ClientError (PutItem: AccessDenied)", ""),
+    "a code that is a number": (refused("HeadObject", "404"), "ClientError (HeadObject: 404)", ""),
+    "a queue": (
+        refused("SendMessage", "AWS.SimpleQueueService.NonExistentQueue"),
+        "ClientError (SendMessage: AWS.SimpleQueueService.NonExistentQueue)",
+        "",
+    ),
+    "a code that is a text": (refused("PutItem", f"no {SECRET}"), "ClientError", ""),
+    "a code that ends in a line": (refused("PutItem", f"{SECRET}\n"), "ClientError", ""),
+    "an operation that is a text": (refused(f"Put {SECRET}", "X"), "ClientError", ""),
+    "no code": (ClientError({}, "PutItem"), "ClientError", ""),
+    "from": (
+        caught(RuntimeError(SECRET), refused("GetItem", "ThrottlingException")),
+        "RuntimeError",
+        "ClientError (GetItem: ThrottlingException)",
+    ),
+    "while handling": (
+        while_handling(KeyError(SECRET), ValueError(SECRET)),
+        "ValueError",
+        "KeyError",
+    ),
+    "from None": (hidden(), "ValueError", ""),
+    "a circle": (circle(), "ValueError", "TypeError"),
+    "a long story": (long(), "OSError", ", ".join(["OSError"] * 10)),
+    "a group": (
+        ExceptionGroup(SECRET, [ValueError(SECRET), caught(TypeError(SECRET), OSError(SECRET))]),
+        "ExceptionGroup",
+        "ValueError, TypeError, OSError",
+    ),
+}
+
+
+def log_of(function: Function, error: BaseException) -> tuple[Json, list[str]]:
+    """Let the business logic raise an exception; return the message's line, and all lines."""
+
+    def process(_event_type: str, _event: Any) -> None:
+        raise error
+
+    function.module_process = process
+    attributes = {"event_type": {"stringValue": EXPECTED, "dataType": "String"}}
+    body = json.dumps({**GOOD_EVENT, "id": "real"})
+    before = error.__context__, error.__traceback__
+    result = function.invoke([{"messageId": "1", "body": body, "messageAttributes": attributes}])
+    error.__context__, error.__traceback__ = before
+    assert result.failed == ["1"]
+    (line,) = (line for line in map(json.loads, result.lines) if line.get("message_id") == "1")
+    return line, result.lines
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_the_log_names_an_exception_and_what_led_to_it(service: Path, case: str) -> None:
+    error, name, causes = NAMED[case]
+    line, lines = log_of(load(service / "handler.py"), error)
+    assert (line["error"], line.get("causes", "")) == (name, causes)
+    assert "stack" in line
+    assert SECRET not in "".join(lines)
+
+
+def test_a_local_run_logs_whole_tracebacks(service: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RUN", "1")
+    error = caught(RuntimeError(SECRET), refused("PutItem", "AccessDenied"))
+    line, _ = log_of(load(service / "handler.py"), error)
+    assert line["error"] == "RuntimeError"
+    for part in (
+        f"An error occurred (AccessDenied) when calling the PutItem operation: {SECRET}\n",
+        "The above exception was the direct cause of the following exception:\n",
+        f"RuntimeError: {SECRET}\n",
+        f'File "{__file__}", line ',
+    ):
+        assert part in line["exception"]
+
+
 # --- The properties find faults ----------------------------------------------------------------
 
 # A handler that is broken on purpose: what is done to it, and the text that is replaced.
@@ -480,13 +632,19 @@ MUTANTS = {
         'logger.info("Message processed", body=body',
     ),
     "the exception's text is logged": (
-        "**_describe(type(error), error.__traceback__), **keys",
+        "**_describe(error), **keys",
         "error=repr(error), **keys",
     ),
     "the exception is logged": (
-        "error.__traceback__), **keys)",
-        "error.__traceback__), exc_info=True, **keys)",
+        "_describe(error), **keys)",
+        "_describe(error), exc_info=True, **keys)",
     ),
+    "AWS's code can be any text": ("if AWS_CODE.fullmatch(code)", "if str(code)"),
+    "anything can be AWS's error": (
+        "isinstance(error, botocore.ClientError)",
+        "hasattr(error, 'response')",
+    ),
+    "AWS's error must be whole": ("suppress(AttributeError, ", "suppress("),
     "a line is no JSON": (
         '            logger.info("Message processed"',
         '            print("done")\n            logger.info("Message processed"',

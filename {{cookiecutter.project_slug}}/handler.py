@@ -8,12 +8,13 @@ response): they become visible in the queue again, and end up in the dead-letter
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -36,6 +37,13 @@ EVENT_TYPES = tuple(os.environ["EVENT_TYPES"].split(","))
 # `make smoke` sends this type to the queue to see whether messages get here; it has no effect.
 SMOKE_TEST = "smoke_test"
 
+# Local runs set this, Terraform never does: whole tracebacks are logged, and their texts may quote
+# payload.
+LOCAL_RUN = bool(os.environ.get("LOCAL_RUN"))
+
+# AWS's error codes and operations, such as AccessDeniedException and PutItem; "404" is one, too.
+AWS_CODE = re.compile(r"[A-Za-z0-9._-]{1,80}")
+
 # ASCII with escapes: no character in a message's attributes can break a line of the log.
 logger = Logger(json_serializer=json.JSONEncoder(default=str, separators=(",", ":")).encode)
 metrics = Metrics()
@@ -53,24 +61,52 @@ logging.captureWarnings(True)
 logging.lastResort = logger.registered_handler
 
 
-def _describe(kind: type[BaseException], place: TracebackType | None) -> dict[str, Any]:
-    """Return an exception's type and stack for the log: its text may quote the payload."""
-    stack = traceback.extract_tb(place)
+def _describe(error: BaseException) -> dict[str, Any]:
+    """Return what the log says of an exception: names and places, as its text may quote payload."""
+    if LOCAL_RUN:
+        return {"error": _name(error), "exception": "".join(traceback.format_exception(error))}
+    causes = ", ".join(_name(cause) for cause in _causes(error))
+    stack = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
-    return {"error": kind.__name__, "stack": places}
+    return {"error": _name(error), **({"causes": causes} if causes else {}), "stack": places}
+
+
+def _name(error: BaseException) -> str:
+    """Name an exception's type; if AWS refused a request, also the operation and the error code."""
+    name = type(error).__name__
+    # Imported by the code that calls AWS, if any does.
+    botocore = sys.modules.get("botocore.exceptions")
+    if botocore and isinstance(error, botocore.ClientError):
+        with suppress(AttributeError, LookupError, TypeError):  # not as botocore makes it
+            code, operation = error.response["Error"]["Code"], error.operation_name
+            if AWS_CODE.fullmatch(code) and AWS_CODE.fullmatch(operation):
+                return f"{name} ({operation}: {code})"
+    return name
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return what led to an exception and what a group holds, the nearest first, ten at most."""
+    found = [error]
+    for one in found:
+        context = None if one.__suppress_context__ else one.__context__
+        group = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        for cause in (one.__cause__, context, *group):
+            if cause is not None and len(found) <= 10 and all(cause is not e for e in found):
+                found.append(cause)
+    return found[1:]
 
 
 def _log_lost(what: str, lost: Any) -> None:
     """Log an exception that nobody catches; Python would print its text."""
     if lost.exc_type is not SystemExit:  # a thread may end itself like this
-        logger.error(what, **_describe(lost.exc_type, lost.exc_traceback))
+        logger.error(what, **_describe(lost.exc_value))
 
 
 def _hide_text(line: logging.LogRecord) -> bool:
     """Leave of what asyncio logs on an exception its first line, which quotes none."""
-    if line.exc_info and line.exc_info[0]:
+    if line.exc_info and line.exc_info[1]:
         line.msg, line.args = line.getMessage().partition("\n")[0], ()
-        line.__dict__.update(_describe(line.exc_info[0], line.exc_info[2]))
+        line.__dict__.update(_describe(line.exc_info[1]))
         line.exc_info = None
     return True
 
@@ -136,7 +172,7 @@ def _succeeds(record: dict[str, Any]) -> bool:
     except BaseException as error:  # also a cancelled task, sys.exit() and the like
         if _ends_process(error):
             raise
-        logger.error("Message failed", **_describe(type(error), error.__traceback__), **keys)
+        logger.error("Message failed", **_describe(error), **keys)
     else:
         return True
     return False

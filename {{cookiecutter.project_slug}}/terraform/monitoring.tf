@@ -360,7 +360,7 @@ resource "aws_cloudwatch_dashboard" "this" {
           properties = {
             title  = "Last errors"
             region = var.aws_region
-            query  = "SOURCE '${aws_cloudwatch_log_group.code.name}' | fields @timestamp, message_id, event_type, message, error | filter level = 'ERROR' | sort @timestamp desc | limit 20"
+            query  = "SOURCE '${aws_cloudwatch_log_group.code.name}' | fields @timestamp, message_id, event_type, message, error, causes | filter level = 'ERROR' | sort @timestamp desc | limit 20"
             view   = "table"
           }
         },

@@ -83,7 +83,11 @@ def running(
     with Runtime(
         package,
         handler=function["Handler"],
-        environment={**environment_of(aws, outputs), "AWS_ENDPOINT_URL": aws.url},
+        environment={
+            **environment_of(aws, outputs),
+            "AWS_ENDPOINT_URL": aws.url,
+            "LOCAL_RUN": "1",
+        },
         timeout=function["Timeout"],
         memory_size=function["MemorySize"],
         function_name=function["FunctionName"],

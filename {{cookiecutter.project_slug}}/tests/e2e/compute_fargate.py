@@ -95,7 +95,8 @@ def running(
     """
     container = container_of(aws, outputs)
     local = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    environment = {**local, **environment_of(aws, outputs), "VISIBILITY_TIMEOUT": "3"}
+    own = {"LOCAL_RUN": "1", "VISIBILITY_TIMEOUT": "3"}
+    environment = {**local, **environment_of(aws, outputs), **own}
     with Runtime(runnable(), environment=environment) as runtime:
         worker = runtime.start()
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError
 
 import handler as entry_point
 from {{ cookiecutter.package_name }}.events import Event
@@ -83,6 +84,25 @@ def test_an_exception_in_the_business_logic_is_logged_without_its_text(
     assert line["error"] == "KeyError"
     assert Path(__file__).name in line["stack"][-1]
     assert "19.90" not in json.dumps(line)
+
+
+def test_the_log_names_what_caused_an_error_and_what_aws_refused(
+    record: Record, monkeypatch: pytest.MonkeyPatch, logged: Log
+) -> None:
+    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "4111"}}, "PutItem")
+
+    def process(_event_type: str, _event: Event) -> None:
+        try:
+            raise KeyError("4111") from denied
+        except KeyError as error:
+            raise RuntimeError("4111") from error
+
+    monkeypatch.setattr(entry_point, "process", process)
+    failed({"Records": [record()]})
+    line = logged()[0]
+    assert line["error"] == "RuntimeError"
+    assert line["causes"] == "KeyError, ClientError (PutItem: AccessDenied)"
+    assert "4111" not in json.dumps(line)
 
 
 async def cancel() -> None:
