@@ -1,24 +1,55 @@
-"""The function's environment, and SQS records in the shape that Lambda uses."""
+"""The function's environment, an AWS for tests, and SQS records in the shape that Lambda uses."""
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.configprovider import ConfiguredEndpointProvider
+from botocore.httpsession import URLLib3Session
+from moto import mock_aws
 
+from tests.world import resources, surroundings
 from tools.local.isolation import isolate
+from tools.local.server import LocalAws, environment
+from tools.project import read_environment
 
 ROOT = Path(__file__).parents[2]
 
-# No test can reach an account.
-isolate(AWS_DEFAULT_REGION="us-east-1")
+# What follows, and the import of moto, comes before any test imports the service: its modules may
+# read the environment and make boto3 clients. No test reaches AWS: the keys are made up, and at
+# this address nobody answers.
+AWS = LocalAws("http://127.0.0.1:9", "us-east-1")
+isolate(**read_environment(ROOT / "local.env"))
+os.environ.update(environment(AWS.url, AWS.region))
 
-# Before any test imports the handler, which reads its environment at that point.
-for line in (ROOT / "local.env").read_text(encoding="utf-8").splitlines():
-    name, _, value = line.partition("=")
-    os.environ[name] = value
+
+def refuse(_: URLLib3Session, request: Any) -> None:
+    """Raise instead of sending a request of boto3's that no mock has answered."""
+    raise RuntimeError(f"A unit test called AWS, {request.url}: give it the fixture `aws`.")
+
+
+# moto's mocks answer AWS's own addresses only, so boto3 does not heed the one above.
+ConfiguredEndpointProvider.provide = lambda _: None
+URLLib3Session.send = refuse
+
+with mock_aws():
+    os.environ.update(surroundings(AWS))
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """Give the test an AWS of its own (moto's), with what tests/world.py creates.
+
+    All boto3 clients use it, also those that a module made when it was imported.
+    """
+    with mock_aws():
+        for name, value in surroundings(AWS).items():
+            monkeypatch.setenv(name, value)
+        resources(AWS)
+        yield AWS
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from unittest import mock
 
 import boto3
 from moto.moto_api._internal.models import moto_api_backend
-from moto.server import ThreadedMotoServer
 
 from tools.local import patches
 from tools.local.isolation import isolated
@@ -53,6 +52,8 @@ class LocalAws:
 @contextlib.contextmanager
 def local_aws(region: str) -> Iterator[LocalAws]:
     """Run a local AWS, empty at first; afterwards all that was in it is gone."""
+    from moto.server import ThreadedMotoServer  # unit tests do without
+
     patches.apply()
     moto_api_backend.reset()
     # An error of moto's own is worth reading, a line per request is not.
