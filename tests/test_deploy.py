@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE
+from conftest import SERVICE, Render
+from tools import hcl
 from tools.deploy import lock, plans, settings, terraform
 from tools.errors import ToolError
 from tools.operate import compute
@@ -187,10 +188,43 @@ def test_a_setting_that_somebody_wrote_is_changed_where_it_is() -> None:
     assert settings.with_setting(text, "version", '"4"').count("version = ") == 2
 
 
-def test_text_settings_are_read(tmp_path: Path) -> None:
+HCL = """# bucket = "no"
+/* bucket = "no" */
+bucket="a \\"b\\" ü" // yes
+  region = "x" # why
+size = 3
+empty = ""
+accounts = [
+  "1", # "2"
+]
+nothing = null
+"""
+
+
+def test_settings_are_read(tmp_path: Path) -> None:
     file = tmp_path / "dev.tfvars"
-    file.write_text('# bucket = "no"\nbucket="a b"\n  region = "x" # why\nsize = 3\nempty = ""\n')
-    assert terraform.read(file) == {"bucket": "a b", "region": "x", "empty": ""}
+    file.write_text(HCL)
+    assert hcl.read(file) == {
+        **{"bucket": 'a "b" ü', "region": "x", "size": 3, "empty": ""},
+        **{"accounts": ["1"], "nothing": None},
+    }
+
+
+@pytest.mark.parametrize("wrong", ['x = "', "x", "x = [1", "x ="])
+def test_a_file_that_is_no_hcl_is_a_sentence(tmp_path: Path, wrong: str) -> None:
+    file = tmp_path / "dev.tfvars"
+    file.write_text(f"a = 1\n{wrong}\n")
+    with pytest.raises(ToolError, match=r"dev\.tfvars, line [23]: this is not HCL\. `terra"):
+        hcl.read(file)
+
+
+def test_an_environments_settings_are_its_own_and_the_defaults(
+    render: Render, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(render())
+    found = hcl.settings(DEV)
+    assert found["log_retention_in_days"] == 14
+    assert (found["timeout"], found["memory_size"], found["aws_region"]) == (30, 512, "us-east-1")
 
 
 def changing(*addresses: str) -> str:

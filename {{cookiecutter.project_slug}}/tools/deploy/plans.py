@@ -15,8 +15,9 @@ from typing import Any
 
 import click
 
+from tools import hcl
 from tools.deploy.summary import changed_resources, counts, has_changes, summarise
-from tools.deploy.terraform import ensure_initialised, read, run
+from tools.deploy.terraform import ensure_initialised, run
 from tools.errors import ToolError
 from tools.github.runner import run_url
 from tools.operate import compute
@@ -157,7 +158,7 @@ def _kept(environment: Environment) -> tuple[Any, str, str, list[Path]]:
     """Return S3's client, the bucket, what the keys of this run begin with, and the files."""
     import boto3
 
-    backend, number = read(environment.backend), os.environ.get("GITHUB_RUN_ID", "local")
+    backend, number = hcl.read(environment.backend), os.environ.get("GITHUB_RUN_ID", "local")
     s3 = boto3.client("s3", region_name=backend["region"])
     key = f"plans/{project().name}/{environment.name}/{number}"
     return s3, backend["bucket"], key, [environment.plan, note_of(environment.plan)]

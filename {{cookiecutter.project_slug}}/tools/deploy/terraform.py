@@ -23,6 +23,7 @@ from pathlib import Path
 
 import click
 
+from tools import hcl
 from tools.deploy.mirror import cli_config
 from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
@@ -142,16 +143,6 @@ def explain(name: str, errors: str) -> str:
     return errors
 
 
-def read(file: Path) -> dict[str, str]:
-    """Return the settings in a .tfvars or .tfbackend file whose value is a text.
-
-    It reads lines like ``name = "text"`` and no other HCL: no lists, no blocks, no escapes. That is
-    all that tools ask for, the bucket and region of the state; Terraform reads the rest.
-    """
-    text = file.read_text(encoding="utf-8")
-    return dict(re.findall(r'^[ \t]*(\w+)[ \t]*=[ \t]*"([^"\n]*)"', text, re.MULTILINE))
-
-
 def ensure_initialised(environment: Environment) -> None:
     """Initialise the environment, unless nothing that decides on it has changed since."""
     marker, folder = environment.data_dir / "initialised", Path("terraform")
@@ -166,7 +157,7 @@ def initialise(environment: Environment) -> None:
 
     :raises ToolError: the bucket of the state is not set.
     """
-    if not read(environment.backend).get("bucket"):
+    if not hcl.read(environment.backend).get("bucket"):
         raise ToolError(
             "The bucket for Terraform's state is not set: write its name into "
             f"{environment.backend}."

@@ -1,7 +1,6 @@
 """Send one message to the service: a test message to its topic, or a smoke test to its queue."""
 
 import json
-import re
 import time
 import uuid
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from tools import hcl
 from tools.errors import ToolError
 from tools.operate import compute, logs, queues
 from tools.operate.service import Service, deployed
@@ -141,7 +141,7 @@ def smoke_command(environment: Environment) -> None:
     """Send a harmless message through the deployed service and wait for it."""
     service = deployed(environment)
     package: Path | None = compute.ARTIFACT
-    if re.search("^live_version", environment.tfvars.read_text(encoding="utf-8"), re.MULTILINE):
+    if hcl.read(environment.tfvars).get("live_version"):
         print(f"{environment.tfvars} sets live_version, so {package} is not compared.")
         package = None
     compute.check(service, package)
