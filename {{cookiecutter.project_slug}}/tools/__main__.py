@@ -18,7 +18,7 @@ COMMANDS = {
     "sbom": "tools.build.sbom:command",
     "invoke": "tools.local.invoke:command",
     "init": "tools.deploy.terraform:init",
-    "validate": "tools.deploy.terraform:validate",
+    "validate": "tools.deploy.validate:command",
     "output": "tools.deploy.terraform:output",
     "destroy": "tools.deploy.terraform:destroy",
     "lock": "tools.deploy.lock:lock",

@@ -64,6 +64,8 @@ class Environment:
     """dev or prod: a Terraform workspace, and the files that belong to it."""
 
     name: str
+    # The folder of Terraform's code.
+    code: str = "terraform"
 
     @property
     def tfvars(self) -> Path:

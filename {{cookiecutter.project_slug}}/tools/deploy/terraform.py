@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -68,6 +69,20 @@ def run(environment: Environment, *arguments: str, capture: bool = False, **more
     :param more: more environment variables for Terraform.
     :raises ToolError: Terraform is missing.
     """
+    code, printed, errors = attempt(environment, arguments, capture, more)
+    sys.stderr.write(explain(environment.name, errors) if code else errors)
+    if code:
+        sys.exit(code)
+    return printed
+
+
+def attempt(
+    environment: Environment, arguments: Sequence[str], capture: bool, more: dict[str, str]
+) -> tuple[int, str, str]:
+    """Run Terraform as `run` does; return its exit code, its stdout if captured, its stderr.
+
+    Only where it was interrupted this command ends with it.
+    """
     if shutil.which("terraform") is None:
         version = Path(".terraform-version").read_text(encoding="utf-8").strip()
         get = "https://developer.hashicorp.com/terraform/install"
@@ -82,12 +97,12 @@ def run(environment: Environment, *arguments: str, capture: bool = False, **more
     }
     # The workspace is the environment's: this variable would make `workspace select` fail.
     variables.pop("TF_WORKSPACE", None)
-    command = ["terraform", "-chdir=terraform", *arguments]
+    command = ["terraform", f"-chdir={environment.code}", *arguments]
     code, printed, errors = _interruptible(command, {**variables, **more}, capture)
-    sys.stderr.write(explain(environment.name, errors) if code else errors)
-    if code:
+    if code > 128:
+        sys.stderr.write(explain(environment.name, errors))
         sys.exit(code)
-    return printed
+    return code, printed, errors
 
 
 def _interruptible(
@@ -111,6 +126,7 @@ def _interruptible(
         process = subprocess.Popen(
             command,
             env=variables,
+            stdin=subprocess.DEVNULL if capture else None,
             stdout=subprocess.PIPE if capture else None,
             stderr=stderr,
             encoding="utf-8",
@@ -200,12 +216,3 @@ def destroy(environment: Environment) -> None:
     build()  # Terraform reads the package, whatever it does.
     ensure_initialised(environment)
     run(environment, "destroy", f"-var-file={environment.tfvars.absolute()}")
-
-
-@click.command()
-def validate() -> None:
-    """Check the Terraform code and run its tests, without AWS."""
-    run(OFFLINE, "fmt", "-check", "-recursive")
-    run(OFFLINE, "init", "-input=false", "-backend=false")
-    run(OFFLINE, "validate")
-    run(OFFLINE, "test", TF_WORKSPACE="dev")

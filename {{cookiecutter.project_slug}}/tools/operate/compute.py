@@ -21,6 +21,8 @@ CODE = ["handler.py"]
 COMMANDS: dict[str, str] = {}
 # The output that says what is deployed, and the variable that keeps it.
 DEPLOYED = "package_hash"
+# Values that count only where no other is given, to check settings before anything is built.
+STAND_INS = {"package_hash": "none"}
 # The one resource that a rollback may change, and the one that a pause may.
 DECIDES_ON_VERSION = "aws_lambda_alias.live"
 DECIDES_ON_PAUSE = "aws_lambda_event_source_mapping.queue"

@@ -24,6 +24,8 @@ COMMANDS = {
 }
 # The output that says what is deployed, and the variable that keeps it.
 DEPLOYED = "image_digest"
+# Values that count only where no other is given, to check settings before anything is built.
+STAND_INS = {"image_digest": f"sha256:{0:064}", "subnet_ids": '["subnet-0"]'}
 # The one resource that a rollback may change, and the one that a pause may.
 DECIDES_ON_VERSION = "aws_ecs_service.this"
 DECIDES_ON_PAUSE = "aws_appautoscaling_target.this"
