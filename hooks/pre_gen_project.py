@@ -312,6 +312,54 @@ def is_update(answers: Mapping[str, Any], folder: str) -> bool:
     )
 
 
+def working_directory(process: int) -> str | None:
+    """Return the folder that a process works in, None where the system doesn't tell."""
+    try:
+        return os.readlink(f"/proc/{process}/cwd")
+    except OSError:  # macOS has no such links, but lsof
+        with os.popen(f"lsof -a -p {process} -d cwd -F n 2>/dev/null") as said:  # noqa: S605
+            return next((line[1:-1] for line in said if line.startswith("n/")), None)
+
+
+def names_before(clone: str | None) -> dict[str, str]:
+    """Return the names that the service has whose update this is; none if they can't be told.
+
+    Cruft (2.16.0) renders the service as it was made first, into `current_template`, beside the
+    `clone` of the template that it works in while a hook runs.
+    """
+    if clone is None:
+        return {}
+    try:
+        with open(f"{clone}/../current_template/pyproject.toml", encoding="utf-8") as file:
+            text = file.read()
+    except OSError:
+        return {}
+    lines = {"project_slug": r'^name = "(.+)"$', "package_name": r'^package = "(.+)"$'}
+    found = {name: re.search(line, text, re.MULTILINE) for name, line in lines.items()}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+def renamed(answers: Mapping[str, Any], before: Mapping[str, str]) -> list[Problem]:
+    """Return the names that an update would change: what has them is not moved along."""
+    reasons = {
+        "project_slug": """this service is {0}
+           Its AWS resources, its state and its messages belong to that name: an update would leave
+           them behind. Make a new service with the new name, copy your files to it, and remove this
+           one (docs/removing.md). For another display name, change project_name.""",
+        "package_name": """this service's package is {0}
+           An update would leave your code there, and run the template's example instead of it.
+           To rename it, do this yourself and commit it, then update as usual:
+             git mv {0} {1}
+             in all files, .cruft.json too, replace {0} by {1}: git grep -l {0}
+             make check""",
+    }
+    return [
+        Problem(name, answers[name], reasons[name].format(old, answers[name]), correction=old)
+        for name, old in before.items()
+        if answers.get(name) != old
+    ]
+
+
 def program(answers: Mapping[str, Any], folder: str) -> tuple[str, ...]:
     """Return the command that renders into `folder`: cookiecutter, cruft create or cruft update."""
     if is_update(answers, folder):
@@ -494,6 +542,10 @@ def main() -> int:
     repository = None if is_update(answers, folder) else find_repository(folder)
 
     found = problems(answers)
+    if is_update(answers, folder):
+        wrong = {problem.answer for problem in found}
+        changed = renamed(answers, names_before(working_directory(os.getppid())))
+        found += [problem for problem in changed if problem.answer not in wrong]
     misplaced = None
     # With a wrong slug the folder isn't where the service would go.
     if not {problem.answer for problem in found} & {"service_path", "project_slug"}:

@@ -2,17 +2,20 @@
 
 import importlib.util
 import json
+import os
 import random
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import botocore.session
 import pytest
-from conftest import SERVICE, TEMPLATE
+from conftest import SERVICE, TEMPLATE, Render
 from cookiecutter.generate import generate_context
 from cookiecutter.prompt import prompt_for_config
 from cookiecutter.utils import create_env_with_context
@@ -565,3 +568,38 @@ def test_only_the_answers_and_the_guard_are_rendered_in_the_hook() -> None:
     text = (TEMPLATE / "hooks" / "pre_gen_project.py").read_text()
     assert re.findall(r"\{[{%#].*", text.replace(GUARD, "")) == ["{{ cookiecutter | tojson }}"]
     assert text.replace(GUARD, "").split("{{ ")[0] == rendered().split('{"')[0]
+
+
+##### Updates
+
+
+def test_the_folder_of_a_process_is_found_on_linux_and_macos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.platform == "linux":
+        assert hook.working_directory(os.getpid()) == str(Path.cwd())
+    monkeypatch.setattr(os, "readlink", mock.Mock(side_effect=FileNotFoundError))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert hook.working_directory(7) is None
+    lsof = tmp_path / "lsof"
+    lsof.write_text(f"#!/bin/sh\necho p7\necho fcwd\necho 'n{tmp_path}/a b'\n", encoding="utf-8")
+    lsof.chmod(0o755)
+    assert hook.working_directory(7) == f"{tmp_path}/a b"
+    lsof.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    assert hook.working_directory(7) is None
+
+
+def test_the_names_of_an_updated_service_are_read_where_cruft_renders_it(
+    render: Render, tmp_path: Path
+) -> None:
+    clone, rendered = tmp_path / "repo", tmp_path / "current_template"
+    clone.mkdir()
+    assert hook.names_before(None) == {}
+    assert hook.names_before(str(clone)) == {}
+    shutil.copytree(render(), rendered)
+    before = hook.names_before(str(clone))
+    assert before == {name: DEFAULTS[name] for name in ("project_slug", "package_name")}
+    assert hook.renamed(DEFAULTS, before) == []
+    (problem,) = hook.renamed({**DEFAULTS, "package_name": "orders"}, before)
+    assert (problem.answer, problem.correction) == ("package_name", "order_events")
+    assert "git mv order_events orders" in problem.reason

@@ -351,6 +351,44 @@ def test_a_refused_update_is_made_by_the_printed_command(made: Make) -> None:
     assert 'default     = "shop"' in (service.path / "terraform/variables.tf").read_text("utf-8")
 
 
+RENAMED = {
+    "package_name": ("orders", "leave your code there, and run the template's example instead"),
+    "project_slug": ("orders", "Make a new service with the new name, copy your files to it"),
+}
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_an_update_that_would_rename_the_service_is_refused(made: Make, name: str) -> None:
+    """It would put the template's example in place of the business logic, with all tests green."""
+    service = made("now")
+    edit(service.path)
+    commit(service.repository, "A year of work")
+    value, instead = RENAMED[name]
+    change = ("--variables-to-update", json.dumps({name: value}))
+    where = ("--project-dir", service.path)  # wherever cruft is started
+    said = refused("update", "-y", "--checkout", "later", *where, *change, cwd=TEMPLATE.parent)
+    assert f"{name}: '{value}'" in said
+    assert " ".join(instead.split()) in " ".join(said.split())
+    assert git("status", "--porcelain", cwd=service.repository) == ""
+    service.update("later", *change[:1], '{"owner": "shop"}')
+    assert (service.path / "GREETING").exists()
+
+
+def test_a_package_that_was_renamed_as_the_refusal_says_is_updated(made: Make) -> None:
+    service = made("now")
+    edit(service.path)
+    git("mv", "order_events", "orders", cwd=service.path)
+    for name in git("grep", "-l", "order_events", cwd=service.path).splitlines():
+        file = service.path / name
+        file.write_text(file.read_text("utf-8").replace("order_events", "orders"), "utf-8")
+    commit(service.repository, "Another name for the package")
+    service.update("later")
+    assert conflicts(service.repository) == set()
+    assert (service.path / "GREETING").exists()
+    assert 'logger.info("Ordered")' in (service.path / "orders/service.py").read_text("utf-8")
+    assert not (service.path / "order_events").exists()
+
+
 def test_a_new_question_takes_its_default_until_it_is_answered(made: Make) -> None:
     service = made("now")
     service.update("later")
