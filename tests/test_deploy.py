@@ -340,7 +340,7 @@ def test_a_machine_without_terraform_is_told_so(
     monkeypatch.setenv("PATH", str(service))
     with pytest.raises(ToolError, match=r"Terraform is missing: install version 1\.11\.4, see"):
         terraform.run(DEV, "plan")
-    lock.lock_providers()
+    lock.lock_providers(upgrade=False)
     assert "was left as it is: Terraform is missing." in capsys.readouterr().out
 
 
@@ -524,7 +524,7 @@ def test_providers_are_locked_for_all_machines(
     stand_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "cli_config", lambda: None)
-    lock.lock_providers()
+    lock.lock_providers(upgrade=False)
     assert calls(stand_in) == [f"providers lock {ALL_PLATFORMS}"]
 
 
@@ -533,7 +533,7 @@ def test_a_mirror_with_some_platforms_locks_these_and_says_so(
 ) -> None:
     (mirror / "5.100.0" / "linux_amd64").mkdir(parents=True)
     (mirror / "terraform-provider-aws_5.100.0_darwin_arm64.zip").touch()
-    lock.lock_providers()
+    lock.lock_providers(upgrade=False)
     folder = str(mirror).partition("/registry")[0]
     assert calls(stand_in) == [
         f"providers lock -fs-mirror={folder} -platform=linux_amd64 -platform=darwin_arm64"
@@ -542,18 +542,40 @@ def test_a_mirror_with_some_platforms_locks_these_and_says_so(
     assert f"no hashes for linux_arm64, darwin_amd64: the mirror {folder} has no provider" in said
 
 
+def locked_provider(version: str) -> str:
+    """Return what Terraform writes into its lock file."""
+    return f'provider "registry.terraform.io/hashicorp/aws" {{\n  version     = "{version}"\n}}\n'
+
+
 def test_a_failure_changes_nothing_and_an_old_lock_does_not_hold_the_new_one_back(
-    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(lock, "cli_config", lambda: None)
-    terraform.LOCK_FILE.write_text("as it was")
+    terraform.LOCK_FILE.write_text(locked_provider("5.100.0"))
     program(
         stand_in / "bin", "#!/bin/sh\n[ ! -f terraform/.terraform.lock.hcl ] || exit 9\nexit 3\n"
     )
     with pytest.raises(SystemExit) as ended:
-        lock.lock_providers()
+        lock.lock_providers(upgrade=True)
     assert ended.value.code == 3
-    assert terraform.LOCK_FILE.read_text() == "as it was"
-    program(stand_in / "bin", "#!/bin/sh\necho new > terraform/.terraform.lock.hcl\n")
-    lock.lock_providers()
-    assert terraform.LOCK_FILE.read_text() == "new\n"
+    assert terraform.LOCK_FILE.read_text() == locked_provider("5.100.0")
+    new = f"#!/bin/sh\ncat > terraform/.terraform.lock.hcl <<'E'\n{locked_provider('6.1.0')}E\n"
+    program(stand_in / "bin", new)
+    lock.lock_providers(upgrade=True)
+    assert terraform.LOCK_FILE.read_text() == locked_provider("6.1.0")
+    assert "  registry.terraform.io/hashicorp/aws: 5.100.0 -> 6.1.0\n" in capsys.readouterr().out
+
+
+def test_lock_leaves_terraform_the_version_that_is_locked(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lock, "cli_config", lambda: None)
+    terraform.LOCK_FILE.write_text(locked_provider("5.100.0"))
+    program(stand_in / "bin", "#!/bin/sh\n[ -f terraform/.terraform.lock.hcl ] || exit 9\n")
+    lock.lock_providers(upgrade=False)
+    assert f"{terraform.LOCK_FILE}:\n  no other versions\n" in capsys.readouterr().out
+    says = "does not match configured version constraint; must use terraform init -upgrade"
+    program(stand_in / "bin", f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+    with pytest.raises(SystemExit):
+        lock.lock_providers(upgrade=False)
+    assert "keeps to another version: run `make upgrade`" in capsys.readouterr().err

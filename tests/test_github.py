@@ -129,6 +129,9 @@ def repository(tmp_path: Path) -> Repository:
     for directory in (made.service, binaries):
         directory.mkdir(parents=True)
     run("git", "init", "--quiet", "--initial-branch=main", cwd=folder)
+    (made.service / "pyproject.toml").write_text(
+        '[tool.uv.sources]\ncommon = { path = "../../libs/common" }\n'
+    )
     made.commit("services/order-events/handler.py")
     gh = binaries / "gh"
     gh.write_text(GH.format(python=sys.executable))
@@ -146,6 +149,8 @@ def repository(tmp_path: Path) -> Repository:
         ("services/order-events/terraform/sqs.tf", "true"),
         (".github/workflows/order-events.yml", "true"),
         (".github/workflows/other.yml", "false"),
+        ("libs/common/src/common/__init__.py", "true"),
+        ("libs/common-2/src/common/__init__.py", "false"),
         ("services/order-events-2/handler.py", "false"),
         ("README.md", "false"),
     ],

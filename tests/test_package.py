@@ -99,20 +99,22 @@ NEEDS = {
 HANDLER = "import own.part\n\ndef handler(event, context):\n    return own.part.VALUE\n"
 
 
-def write_wheel(folder: Path, name: str, tag: str, files: dict[str, str]) -> Path:
-    """Write a wheel of version 1.0 into a folder."""
-    info = f"{name}-1.0.dist-info"
+def write_wheel(
+    folder: Path, name: str, tag: str, files: dict[str, str], version: str = "1.0"
+) -> Path:
+    """Write a wheel into a folder."""
+    info = f"{name}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {other}\n" for other in NEEDS.get(name, []))
     files = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     record = "".join(
         f"{path},sha256={urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip('=')},{len(text)}\n"
         for path, text in files.items()
     )
-    wheel = folder / f"{name}-1.0-{tag}.whl"
+    wheel = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, text in {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
             archive.writestr(path, text)
@@ -671,7 +673,7 @@ def test_what_is_in_uv_toml_changes_no_byte(built: Service, wheels: Path, tmp_pa
 def test_what_is_in_uv_toml_changes_no_lock(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "lock_providers", lambda: None)
+    monkeypatch.setattr(lock, "lock_providers", lambda upgrade: None)
     project = (service.folder / "pyproject.toml").read_text(encoding="utf-8")
     project = project.replace("[tool", f'requires-python = "=={VERSION}.*"\n[tool', 1)
     service.write("pyproject.toml", f"{project}[dependency-groups]\ndev = []\n")
@@ -821,7 +823,11 @@ def large(service: Service) -> Iterator[Callable[..., str]]:
 
     def said(*, zipped: float = 1, unzipped: float = 1) -> str:
         sizes = {"tiny/a.py": int((unzipped - 0.5) * package.MB), "own/b.py": package.MB // 2}
-        return "".join(package.describe(int(zipped * package.MB), sizes, package._limits()))
+        for limits in package._limits():
+            summary, problem = package.describe(int(zipped * package.MB), sizes, limits)
+            if not problem:
+                break
+        return summary + problem
 
     with service.here():
         yield said
@@ -838,22 +844,40 @@ def test_it_warns_from_80_percent_of_a_limit(large: Callable[..., str]) -> None:
 def test_above_a_limit_it_is_refused_and_the_largest_parts_are_listed(
     large: Callable[..., str],
 ) -> None:
-    said = large(zipped=51, unzipped=200.5)
-    assert "The package is too large: zip 51 MB (Lambda's limit: 50 MB)." in said
-    assert "artifact_bucket" in said
-    assert "The largest parts, unzipped: tiny 200 MB, own 0.5 MB." in said
-    assert "unzipped 251 MB (Lambda's limit: 250 MB)" in large(unzipped=251)
+    said = large(unzipped=251)
+    assert "The package is too large: unzipped 251 MB (Lambda's limit: 250 MB)." in said
+    assert "The largest parts, unzipped: tiny 250.5 MB, own 0.5 MB." in said
+    assert "too large" in large(zipped=51, unzipped=251)
     assert "too large" not in large(zipped=50, unzipped=250)
 
 
-def test_through_s3_the_zip_has_no_limit(large: Callable[..., str]) -> None:
-    Path("terraform/environments/dev.tfvars").write_text('artifact_bucket = "the-bucket"\n')
-    Path("terraform/environments/prod.tfvars").write_text('# artifact_bucket = "the-bucket"\n')
-    assert "too large" in large(zipped=51)
-    Path("terraform/environments/prod.tfvars").write_text('artifact_bucket = "the-bucket"\n')
-    assert "too large" not in large(zipped=51)
-    assert "51 MB  (no limit)" in large(zipped=51)
-    assert "too large" in large(unzipped=251)
+def test_a_large_zip_goes_through_s3(large: Callable[..., str]) -> None:
+    said = large(zipped=51)
+    assert "too large" not in said
+    assert "51 MB  (no limit)" in said
+    assert "Lambda takes a zip of more than 50 MB only through S3: set artifact_bucket" in said
+    assert "S3" not in large(zipped=50)
+
+
+@pytest.mark.parametrize(
+    ("planned", "refused"),
+    [
+        ({}, True),
+        ({"artifact_bucket": {}}, True),
+        ({"artifact_bucket": {"value": "the-bucket"}}, False),
+        ({"package_hash": {"value": "of what is deployed"}}, False),
+    ],
+)
+def test_an_environment_without_artifact_bucket_takes_no_large_zip(
+    service: Service, planned: dict[str, Any], refused: bool
+) -> None:
+    with service.here():
+        package.require_a_way_to_lambda({})
+        with service.output.open("r+b") as file:
+            file.truncate(package.DIRECT_UPLOAD_LIMIT + 1)
+        said = pytest.raises(ToolError, match=r"dist/lambda.zip is 50.0 MB\. .* artifact_bucket in")
+        with said if refused else contextlib.nullcontext():
+            package.require_a_way_to_lambda(planned)
 
 
 def test_an_image_has_no_limit(large: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -861,15 +885,13 @@ def test_an_image_has_no_limit(large: Callable[..., str], monkeypatch: pytest.Mo
     assert "too large" not in large(zipped=51, unzipped=251)
 
 
-@pytest.mark.parametrize("built_before", [False, True], ids=["not built", "up to date"])
 def test_a_package_above_a_limit_does_not_appear(
-    service: Service, monkeypatch: pytest.MonkeyPatch, built_before: bool
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not built_before:
-        shutil.rmtree(service.folder / "dist")
+    shutil.rmtree(service.folder / "dist")
     monkeypatch.setattr(package, "UNZIPPED_LIMIT", 1000)
     assert "too large" in service.refuse()
-    assert service.output.exists() == built_before
+    assert not service.output.exists()
 
 
 def test_dependencies_have_no_bytecode_where_that_alone_is_too_much(
@@ -887,6 +909,13 @@ def test_dependencies_have_no_bytecode_where_that_alone_is_too_much(
     with zipfile.ZipFile(service.output) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive.testzip() is None
+    # A zip that is small enough without it is uploaded directly; others have it, and go through S3.
+    for limit, compiled in ((service.output.stat().st_size + 100, False), (1000, True)):
+        monkeypatch.undo()
+        monkeypatch.setattr(package, "DIRECT_UPLOAD_LIMIT", limit)
+        service.write("own/__init__.py", f"# {limit}")
+        service.build()
+        assert (cache_from_source("tiny/part.py") in service.files()) == compiled
     # Whether it came to that is not remembered: only the content decides.
     monkeypatch.undo()
     service.write("own/__init__.py", "")
@@ -949,7 +978,7 @@ BAD_INPUT = [
     (lock_without_a_dependency, ["requirements.txt is out of date", "native", "make lock"]),
     (lock_of_another_version, ["requirements.txt is out of date", "tiny", "make lock"]),
     (lock_without_hashes, ["requirements.txt", "tiny", "hash", "make lock"]),
-    (another_hash, ["tiny 1.0 was downloaded", "none of those in requirements.txt", "make lock"]),
+    (another_hash, ["tiny 1.0 is not the file", "none of those in requirements.txt", "make lock"]),
     (no_wheel_for_the_platform, ["maconly 1.0 has no wheel for Linux on arm64", "make lock"]),
     (no_lock, ["There is no requirements.txt", "make lock"]),
     (broken_pyproject, ["pyproject.toml is not valid TOML"]),

@@ -22,7 +22,7 @@ COMMANDS = {
     "output": "tools.deploy.terraform:output",
     "destroy": "tools.deploy.terraform:destroy",
     "lock": "tools.deploy.lock:lock",
-    "providers": "tools.deploy.lock:providers",
+    "upgrade": "tools.deploy.lock:upgrade",
     "plan": "tools.deploy.plans:plan",
     "apply": "tools.deploy.plans:apply",
     "check-plan": "tools.deploy.plans:check_plan",

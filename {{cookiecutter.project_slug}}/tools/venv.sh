@@ -26,8 +26,16 @@ awk '/^[^ #]/ { wanted = /^uv==/ } wanted' "$requirements" > .venv/uv.txt
 # where packages come from is theirs to say.
 step "$bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
 	--no-user --target "" --prefix "$PWD/.venv" --root / --requirement .venv/uv.txt
+# An entry without a hash is a library's folder in this repository: used from there, so that a change
+# is seen at once.
+awk '/^[^ #]/ { hashed = / \\$/ } hashed' "$requirements" > .venv/hashed.txt
+awk '/^[^ #]/ && !/ \\$/ { sub(/^-e /, ""); print "-e " $0 }' "$requirements" > .venv/shared.txt
 step "$bin/python" -m uv pip install --quiet --require-hashes --python "$bin/python" \
-	--prefix "$PWD/.venv" --requirement "$requirements"
+	--prefix "$PWD/.venv" --requirement .venv/hashed.txt
+if [ -s .venv/shared.txt ]; then
+	step "$bin/python" -m uv pip install --quiet --no-deps --python "$bin/python" \
+		--prefix "$PWD/.venv" --requirement .venv/shared.txt
+fi
 # A target in uv.toml comes before a prefix.
 "$bin/python" -c '
 import importlib.metadata, re, sys

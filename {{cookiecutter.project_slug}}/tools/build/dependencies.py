@@ -1,8 +1,9 @@
 """The package's dependencies, installed by uv, and how files get into the package.
 
 Dependencies are those of ``[project].dependencies`` in pyproject.toml, in the versions and with the
-hashes of requirements.txt, as wheels for Lambda's Linux, whatever this machine is. boto3, botocore
-and s3transfer are left out where Lambda's own are enough: see runtime_is_enough.
+hashes of requirements.txt, as wheels for Lambda's Linux, whatever this machine is. Libraries of
+this repository are in it too: see shared.py. boto3, botocore and s3transfer are left out where
+Lambda's own are enough: see runtime_is_enough.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from tools.build import package, shared
 from tools.errors import ToolError
 from tools.project import project
 
@@ -45,14 +47,15 @@ EXPLAINED = {
         "{0} {1} has no wheel for {target}. Packages are built from wheels only, since what is "
         "compiled here may not run there. Choose another version of {0} (in pyproject.toml, then "
         "`make lock`), another package, or another Python version or CPU architecture; or build "
-        "the wheel yourself, put it on an index of your own and run `make lock`."
+        "the wheel yourself, put it into the repository or on an index of your own, and run "
+        "`make lock`."
     ),
-    r"Hash mismatch for `(\S+?)==(\S+?)`": (
-        "{0} {1} was downloaded, but its hash is none of those in requirements.txt: the file is "
-        "not the one that was locked. If requirements.txt was edited or merged by hand, run "
+    r"Hash mismatch for `(\S+?)(?:==| @ )(\S+?)`": (
+        "{0} {1} is not the file that was locked: its hash is none of those in requirements.txt. "
+        "If requirements.txt was edited or merged by hand, or you replaced the file yourself, run "
         "`make lock`; if not, find out where the other file comes from before you use it."
     ),
-    r"no trusted hash was provided|No solution found": (
+    r"no trusted hash was provided|No solution found|Hash-checking is not supported": (
         "requirements.txt is out of date: it does not match pyproject.toml. Run `make lock`. {uv}"
     ),
     r"No space left on device|Read-only file system|Permission denied": (
@@ -74,11 +77,14 @@ def install(architecture: str, into: Path) -> None:
     """
     pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
     asked = pyproject["project"].get("dependencies", [])
+    given = shared.given(
+        Path("requirements.txt").read_text(encoding="utf-8"), into.with_suffix(".given")
+    )
     excluded = list(IN_THE_RUNTIME)
-    _uv(architecture, into, excluded)
+    _uv(architecture, into, given, excluded)
     if not runtime_is_enough(into, asked):
         excluded = []
-        _uv(architecture, into, excluded)
+        _uv(architecture, into, given, excluded)
     into.mkdir(exist_ok=True)  # uv makes none where there are no dependencies
     # uv installs several at once: of those that share a file, any may come last.
     sharing = set()
@@ -86,7 +92,16 @@ def install(architecture: str, into: Path) -> None:
         print(f"{file} differs in {' and '.join(names)}: the package has that of {names[-1]}.")
         sharing.update(names)
     for name in sorted(sharing):
-        _uv(architecture, into, excluded, "--reinstall-package", name)
+        _uv(architecture, into, given, excluded, "--reinstall-package", name)
+
+
+def check(lock: str, architecture: str, folder: Path) -> None:
+    """Make sure that a lock file can be installed, without fetching what it names.
+
+    :param folder: for temporary files.
+    :raises ToolError: it cannot be.
+    """
+    _uv(architecture, folder / "site", shared.given(lock, folder / "given"), [], "--dry-run")
 
 
 def runtime_is_enough(site: Path, asked: Iterable[str]) -> bool:
@@ -127,18 +142,17 @@ def shared_files(site: Path) -> dict[str, list[str]]:
     return {file: sorted(hashes) for file, hashes in found.items() if len(set(hashes.values())) > 1}
 
 
-def _uv(architecture: str, into: Path, excluded: list[str], *again: str) -> None:
+def _uv(
+    architecture: str, into: Path, given: list[str | Path], excluded: list[str], *options: str
+) -> None:
     """Have uv install all dependencies, or some again. Raises ToolError."""
     from uv import find_uv_bin
 
     excludes = into.with_suffix(".excludes")
     excludes.write_text("\n".join(excluded), encoding="utf-8")
-    # Direct dependencies come from pyproject.toml, versions and hashes from the lock as
-    # constraints: so uv itself finds a lock that no longer fits, and leftovers aren't installed.
     # Whatever uv.toml says: a link to uv's cache would let what is changed here change the cache.
     command: list[str | Path] = [
-        *(find_uv_bin(), "pip", "install", "--requirements", "pyproject.toml", *again),
-        *("--constraints", "requirements.txt", "--excludes", excludes, "--require-hashes"),
+        *(find_uv_bin(), "pip", "install", *given, "--excludes", excludes, *options),
         *("--only-binary", ":all:", "--no-installer-metadata", "--target", into),
         *("--python", sys.executable, "--link-mode", "copy", "--no-progress", "--color", "never"),
     ]
@@ -154,7 +168,7 @@ def _uv(architecture: str, into: Path, excluded: list[str], *again: str) -> None
     # The cache alone first: everything is pinned by hash, so the index can't know better, and a
     # warm cache needs no network.
     for network in (["--offline"], []):
-        if not again:
+        if not options:
             shutil.rmtree(into, ignore_errors=True)
         done = subprocess.run([*command, *network], capture_output=True, text=True)
         if done.returncode == 0:
@@ -205,10 +219,7 @@ def compile_own(own: dict[str, tuple[bytes, bool]], folder: Path) -> None:
     :param own: name -> content, and whether it may be executed.
     :raises ToolError: it cannot be compiled.
     """
-    for name, (data, executable) in own.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-        (folder / name).chmod(0o755 if executable else 0o644)
+    package.write_files(own, folder)
     with compile_all(folder) as compiling:
         problems = " ".join(compiling.communicate()[0].split()).replace(f"{folder}/", "")
     if compiling.returncode:

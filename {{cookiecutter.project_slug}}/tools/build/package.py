@@ -14,8 +14,8 @@ The package appears whole or not at all: whatever goes wrong, the previous one s
 
 import fcntl
 import hashlib
+import itertools
 import os
-import re
 import shutil
 import stat
 import sys
@@ -25,18 +25,24 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
+from tools.build import shared
 from tools.errors import ToolError
 from tools.operate import compute
-from tools.project import ENVIRONMENTS, Environment, project
+from tools.project import project
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html, 1 MB = 1024 * 1024 bytes
 MB = 1024 * 1024
 DIRECT_UPLOAD_LIMIT = 50 * MB
 UNZIPPED_LIMIT = 250 * MB
 WARN_FROM = 0.8
+THROUGH_S3 = (
+    f"Lambda takes a zip of more than {DIRECT_UPLOAD_LIMIT // MB} MB only through S3: set "
+    "artifact_bucket in each environment's .tfvars"
+)
 CACHE = Path("dist/.cache")
 LOCK = Path("requirements.txt")
 
@@ -80,13 +86,16 @@ def runnable() -> Path:
 
 def _build(output: Path, architecture: str) -> None:
     """Build a package unless it is up to date; without an architecture, for this machine."""
-    own, limits = own_code([*compute.CODE, project().package]), _limits()
-    tool = Path(__file__), Path(__file__).with_name("dependencies.py")
-    hashes = [_sha256(path.read_bytes()) for path in (*tool, Path("pyproject.toml"), LOCK)]
-    layer_key = _hash(
-        hashes, sys.version, zlib.ZLIB_RUNTIME_VERSION, architecture or os.uname().machine
+    own = own_code([*compute.CODE, project().package])
+    tool = (
+        Path(__file__),
+        *(Path(__file__).with_name(f"{n}.py") for n in ("dependencies", "shared")),
     )
-    key = _hash(layer_key, limits, {name: (_sha256(data), x) for name, (data, x) in own.items()})
+    hashes = [_sha256(path.read_bytes()) for path in (*tool, Path("pyproject.toml"), LOCK)]
+    libraries = [shared.source(path) for path in shared.folders(LOCK.read_text(encoding="utf-8"))]
+    machine = architecture or os.uname().machine
+    layer_key = _hash(hashes, sys.version, zlib.ZLIB_RUNTIME_VERSION, machine, libraries)
+    key = _hash(layer_key, {name: (_sha256(data), x) for name, (data, x) in own.items()})
     state = CACHE / f"{output.name}.state"
     known = state.read_text(encoding="utf-8") if state.exists() and output.exists() else ""
     if known and known == f"{key} {_sha256(output.read_bytes())}":
@@ -109,7 +118,7 @@ def _build(output: Path, architecture: str) -> None:
             layer = CACHE / f"{output.name}.{layer_key}.{_sha256(new_layer.read_bytes())}"
             new_layer.replace(layer)
         dependencies.compile_own(own, own_folder)
-        for bytecode in (True, False):
+        for limits, bytecode in itertools.product(_limits(), (True, False)):
             sizes = dependencies.add_own(layer, own_folder, built, bytecode)
             summary, problem = describe(built.stat().st_size, sizes, limits)
             if not problem:
@@ -145,6 +154,14 @@ def own_code(sources: list[str]) -> dict[str, tuple[bytes, bool]]:
         raise ToolError(f"{error.filename} cannot be packed: you may not read it.") from None
 
 
+def write_files(files: dict[str, tuple[bytes, bool]], folder: Path) -> None:
+    """Write files into a folder: name -> content, and whether it may be executed."""
+    for name, (data, executable) in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o755 if executable else 0o644)
+
+
 def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """Return a file, or a folder's files; above are the real paths of the folders that it is in."""
     if path.name.startswith(".") or path.name == "__pycache__" or path.suffix == ".pyc":
@@ -152,7 +169,7 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     real = Path(os.path.realpath(path))
     if path.is_symlink() and not path.exists():
         problem = "it is a link to what is not there"
-    elif path.is_symlink() and not real.is_relative_to(_repository()):
+    elif path.is_symlink() and not real.is_relative_to(repository() or Path.cwd().resolve()):
         problem = f"it is a link to {real}, which is not in this repository"
     elif real in above:
         problem = f"it is a link to {real}, which it is in itself"
@@ -170,10 +187,10 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     raise ToolError(f"{str(path)!r} cannot be packed: {problem}.")
 
 
-def _repository() -> Path:
-    """Return the folder of the Git repository, or of the service where there is none."""
+def repository() -> Path | None:
+    """Return the folder of the Git repository, None where there is none."""
     here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
 
 
 def unpack(package: Path, folder: Path) -> None:
@@ -190,14 +207,25 @@ def unpack(package: Path, folder: Path) -> None:
         raise ToolError(f"{package} is not a zip. Run `make package`.") from None
 
 
-def _limits() -> dict[str, int]:
-    """Return Lambda's limits, if the package itself is what is deployed."""
+def _limits() -> list[dict[str, int]]:
+    """Return Lambda's limits for a direct upload and for one through S3; an image has none."""
     if compute.ARTIFACT.suffix != ".zip":
-        return {}
-    tfvars = [Environment(name).tfvars.read_text(encoding="utf-8") for name in ENVIRONMENTS]
-    through_s3 = all(re.search(r'(?m)^\s*artifact_bucket\s*=\s*"', text) for text in tfvars)
-    unzipped = {"unzipped": UNZIPPED_LIMIT}
-    return unzipped if through_s3 else {"zip": DIRECT_UPLOAD_LIMIT, **unzipped}
+        return [{}]
+    through_s3 = {"unzipped": UNZIPPED_LIMIT}
+    return [{"zip": DIRECT_UPLOAD_LIMIT, **through_s3}, through_s3]
+
+
+def require_a_way_to_lambda(planned: dict[str, Any]) -> None:
+    """Make sure that a plan uploads a large package through S3.
+
+    :param planned: the variables of the plan, as Terraform shows them.
+    :raises ToolError: Lambda would not take the package.
+    """
+    file = compute.ARTIFACT
+    direct = not any(planned.get(n, {}).get("value") for n in ("artifact_bucket", "package_hash"))
+    size = file.stat().st_size if file.suffix == ".zip" and file.is_file() else 0
+    if direct and size > DIRECT_UPLOAD_LIMIT:
+        raise ToolError(f"{file} is {_mb(size)}. {THROUGH_S3}.")
 
 
 def describe(size: int, sizes: dict[str, int], limits: dict[str, int]) -> tuple[str, str]:
@@ -219,9 +247,10 @@ def describe(size: int, sizes: dict[str, int], limits: dict[str, int]) -> tuple[
             problems.append(f"{what} {_mb(value)} (Lambda's limit: {_mb(limit)})")
         elif limit and value >= WARN_FROM * limit:
             warnings += f"  Warning: {share} ({what}). The largest parts: {largest}.\n"
+    if limits and "zip" not in limits:
+        warnings += f"  {THROUGH_S3}.\n"
     problem = (
-        f"The package is too large: {', '.join(problems)}. The largest parts, unzipped: {largest}. "
-        "Where all environments set artifact_bucket, the zip goes through S3 and has no limit."
+        f"The package is too large: {', '.join(problems)}. The largest parts, unzipped: {largest}."
     )
     return f"{summary}  files     {len(sizes):>9}\n{warnings}", problem if problems else ""
 

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from tools import hcl
+from tools.build.package import require_a_way_to_lambda
 from tools.deploy.summary import changed_resources, counts, has_changes, summarise
 from tools.deploy.terraform import ensure_initialised, run
 from tools.errors import ToolError
@@ -61,6 +62,7 @@ def make_plan(
     given = [f"-var-file={tfvars.absolute()}", *(f"-var={n}={v}" for n, v in variables.items())]
     run(environment, "plan", "-input=false", *unlocked, *given, f"-out={place}")
     shown = json.loads(run(environment, "show", "-json", place, capture=True))
+    require_a_way_to_lambda(shown.get("variables", {}))
     if "GITHUB_RUN_ID" in os.environ:  # for the workflow, which shows it
         text = run(environment, "show", "-no-color", place, capture=True)
         summary = summarise(shown, text, project().name, environment.name, run_url())

@@ -50,6 +50,9 @@ ADVICE = {
         "{name} has changed since this plan was made, so it was not applied: plan again and read it"
         "\n(`make plan ENV={name}`; in the workflow, run all jobs again)."
     ),
+    "must use terraform init -upgrade|doesn't match the updated|is no longer available": (
+        f"{LOCK_FILE} keeps to another version: run `make upgrade` and commit what it writes."
+    ),
     "Inconsistent dependency lock file": (
         f"{LOCK_FILE} does not fit the code's providers: run `make lock` and commit it."
     ),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.build.shared import libraries
 from tools.github.runner import GitHubError, api, folder, output, pages, readme, variable
 
 Job = Mapping[str, Any]
@@ -47,7 +48,7 @@ def _base_commit() -> str:
 
 
 def _changed(base: str) -> bool:
-    """Tell whether the service or its workflow differs from a commit."""
+    """Tell whether the service, its workflow or a library that it shares differs from a commit."""
     known = base and subprocess.run(
         ["git", "cat-file", "-e", f"{base}^{{commit}}"], stderr=subprocess.DEVNULL
     )
@@ -55,7 +56,7 @@ def _changed(base: str) -> bool:
         print("There is no earlier deployment to compare with: the service counts as changed.")
         return True
     workflow = f":/.github/workflows/{variable('GITHUB_WORKFLOW')}.yml"
-    difference = output("git", "diff", "--stat", base, "HEAD", "--", ".", workflow)
+    difference = output("git", "diff", "--stat", base, "HEAD", "--", ".", workflow, *libraries())
     print(difference or f"Nothing has changed in {folder() or 'this repository'} since {base}.")
     return bool(difference)
 
