@@ -54,10 +54,13 @@ class Machine:
         path.write_text(text, encoding="utf-8")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
-    def doctor(self, *options: str, environment: str = "dev") -> tuple[int, dict[str, str], str]:
-        """Run the doctor; return its exit code, the state of each thing, and all that it said."""
+    def doctor(self, *options: str, environment: str = "") -> tuple[int, dict[str, str], str]:
+        """Run the doctor, for an environment if one is named.
+
+        Returns its exit code, the state of each thing, and all that it said.
+        """
         done = subprocess.run(
-            [sys.executable, *options, "-m", "tools.doctor", environment],
+            [sys.executable, *options, "-m", "tools.doctor", *environment.split()],
             cwd=self.service,
             env=self.environment,
             capture_output=True,
@@ -109,7 +112,35 @@ def test_a_complete_machine_passes(aws: Machine) -> None:
     assert states == dict.fromkeys(things, "ok")
     assert f"account {ACCOUNT}" in said
     assert TOPIC in said
-    assert said.endswith("Nothing is missing.\n")
+    assert said.endswith("\nThis machine: ready. To deploy to dev: ready.\n")
+    assert aws.doctor(environment="dev")[0] == 0
+
+
+def test_a_ready_machine_passes_whatever_aws_lacks_unless_an_environment_is_named(
+    machine: Machine,
+) -> None:
+    code, states, said = machine.doctor()
+    assert (code, states["credentials"], states["SNS topic"]) == (0, "missing", "unknown")
+    assert said.endswith("\nThis machine: ready. To deploy to dev: not ready.\n")
+    code, _, said = machine.doctor(environment="prod")
+    assert code == 1
+    assert said.endswith("\nThis machine: ready. To deploy to prod: not ready.\n")
+
+
+def test_a_machine_that_is_not_ready_fails_whatever_aws_has(aws: Machine) -> None:
+    (aws.bin / "terraform").unlink()
+    code, _, said = aws.doctor()
+    assert code == 1
+    assert said.endswith("\nThis machine: not ready. To deploy to dev: ready.\n")
+
+
+@pytest.mark.parametrize("given", ["make", "environment", ""])
+def test_make_tells_whether_an_environment_is_named(render: Render, given: str) -> None:
+    need("make")
+    arguments = ["ENV=dev"] if given == "make" else []
+    environment = {"ENV": "dev"} if given == "environment" else {}
+    said = run("make", "--dry-run", "doctor", *arguments, cwd=render(), **environment).stdout
+    assert said.rstrip().endswith('-m tools.doctor "$ENV"' if given else "-m tools.doctor")
 
 
 def test_an_empty_machine_gets_the_whole_list_at_once(machine: Machine) -> None:
@@ -127,7 +158,7 @@ def test_an_empty_machine_gets_the_whole_list_at_once(machine: Machine) -> None:
     assert "Install version 1.11.4" in said
     assert "There are no AWS credentials" in said
     assert "Write its name into terraform/environments/dev.s3.tfbackend." in said
-    assert said.endswith("Missing: 5.\n")
+    assert said.endswith("\nThis machine: not ready. To deploy to dev: not ready.\n")
 
 
 def replace(path: Path, old: str, new: str) -> None:
@@ -175,7 +206,7 @@ def test_an_environment_older_than_its_lock_is_missing(machine: Machine) -> None
 def test_the_wrong_account_is_named(aws: Machine) -> None:
     tfvars = aws.service / "terraform/environments/dev.tfvars"
     put(tfvars, '\nallowed_account_ids = [\n  "210987654321",\n]\n')
-    code, states, said = aws.doctor()
+    code, states, said = aws.doctor(environment="dev")
     assert (code, states["credentials"], states["state bucket"]) == (1, "missing", "unknown")
     assert f"of account {ACCOUNT}, but dev is in 210987654321" in said
 
@@ -183,7 +214,7 @@ def test_the_wrong_account_is_named(aws: Machine) -> None:
 def test_a_bucket_and_a_topic_that_are_not_there_are_named(aws: Machine) -> None:
     replace(aws.service / "terraform/environments/dev.s3.tfbackend", "the-state", "no-such-bucket")
     put(aws.service / "terraform/environments/dev.tfvars", '\nsns_topic_name = "no-such-topic"\n')
-    code, states, said = aws.doctor()
+    code, states, said = aws.doctor(environment="dev")
     assert (code, states["state bucket"], states["SNS topic"]) == (1, "missing", "missing")
     assert "there is no no-such-bucket" in said
     assert f"there is no arn:aws:sns:us-east-1:{ACCOUNT}:no-such-topic" in said
@@ -224,7 +255,7 @@ def test_without_boto3_it_says_what_to_do(aws: Machine) -> None:
 
 def test_an_aws_that_does_not_answer_is_reported(aws: Machine) -> None:
     aws.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1"
-    code, states, said = aws.doctor()
+    code, states, said = aws.doctor(environment="dev")
     assert (code, states["credentials"]) == (1, "missing")
     assert "AWS cannot be reached" in said
 

@@ -191,7 +191,7 @@ def test_make_alone_prints_help(render: Render) -> None:
     help_text = run("make", cwd=render()).stdout
     targets = set(re.findall(r"^  ([a-z0-9-]+) +\S", help_text, re.MULTILINE))
     contract = (
-        "help install format lint typecheck test e2e package invoke init validate plan apply "
+        "help install check format lint typecheck test e2e package invoke init validate plan apply "
         "destroy output logs publish dlq-peek dlq-redrive workflow lock clean"
     )
     assert set(contract.split()) <= targets

@@ -379,6 +379,21 @@ def test_what_make_is_asked_for_exists(render: Render, workflow: dict[str, Any])
     assert set(workflow["on"]["workflow_dispatch"]["inputs"]["action"]["options"]) <= targets
 
 
+def test_make_check_is_all_that_the_workflow_checks_in_its_order(
+    render: Render, workflow: dict[str, Any]
+) -> None:
+    """The steps stay apart in the workflow, so that GitHub shows which one failed."""
+    need("make")
+    steps = [step for job in ("test", "e2e") for step in workflow["jobs"][job]["steps"]]
+    lines = [step["run"] for step in steps if "run" in step]
+    (check,) = re.findall(r"^check: (.*) ## ", (render() / "Makefile").read_text("utf-8"), re.M)
+    assert [f"make {target}" for target in check.split()] == lines
+    recipe = run("make", "--dry-run", "-j4", "check", cwd=render()).stdout
+    order = ("ruff check", "mypy", "tests/unit", "validate", "checkov", "zizmor", "tests/e2e")
+    places = [recipe.index(word) for word in order]
+    assert places == sorted(places)
+
+
 def test_slug_path_and_region_arrive(render: Render) -> None:
     path = workflow_of(
         render(service_path="services/on", project_slug="on", aws_region="us-gov-west-1")

@@ -1,5 +1,8 @@
 """Says what is missing on this machine and for an environment, and how to get it: ``make doctor``.
 
+It fails if this machine is not ready; if the environment isn't, only where one is named, as in
+``make doctor ENV=prod``: most work needs no AWS.
+
 Any Python from 3.9 on can run it, since the right one may be what is missing; asking AWS takes
 boto3, which comes with ``make install``. It changes nothing, here or in AWS.
 """
@@ -21,23 +24,23 @@ from typing import Any
 from tools.errors import ToolError, explain
 
 
-def show(title: str, checks: dict[str, Callable[[], str]]) -> int:
-    """Make checks, which return what is there or raise what is missing; return how many do."""
+def show(title: str, checks: dict[str, Callable[[], str]]) -> bool:
+    """Make checks, which return what is there or raise what is missing; tell whether all is."""
     print(title)
-    missing = 0
+    ready = True
     for name, check in checks.items():
         try:
             state, text = "ok", check()
         except ToolError as error:
             state, text = "missing", str(error)
-            missing += 1
         except ImportError:
             state, text = "unknown", "could not be checked: run `make install` first"
         except Exception as error:
             state, text = "unknown", f"could not be checked: {explain(error) or error}"
         text = text.replace("\n", f"\n{'':25}")
         print(f"  {state:<7}  {name:<12}  {text}", flush=True)
-    return missing
+        ready = ready and state == "ok"
+    return ready
 
 
 def output(*command: str, **environment: str) -> tuple[bool, str]:
@@ -177,8 +180,9 @@ class Aws:
 
 
 def main() -> int:
-    """Check everything for one environment; return 1 if something is missing."""
-    environment = sys.argv[1] if len(sys.argv) > 1 else "dev"
+    """Check everything; return 1 if this machine, or an environment that is named, isn't ready."""
+    named = sys.argv[1:]
+    environment = named[0] if named else "dev"
     if environment not in ("dev", "prod"):
         sys.exit(f"ENV is {environment!r}: it must be dev or prod.")
     aws = Aws(environment)
@@ -187,11 +191,12 @@ def main() -> int:
         from tools.operate import compute
 
         checks |= compute.checks()
-    missing = show("On this machine", checks)
+    machine = show("On this machine", checks)
     checks = {"credentials": aws.credentials, "state bucket": aws.bucket, "SNS topic": aws.topic}
-    missing += show(f"To deploy to {environment}", checks)
-    print(f"Missing: {missing}." if missing else "Nothing is missing.")
-    return 1 if missing else 0
+    deploy = show(f"To deploy to {environment}", checks)
+    words = {True: "ready", False: "not ready"}
+    print(f"This machine: {words[machine]}. To deploy to {environment}: {words[deploy]}.")
+    return 0 if machine and (deploy or not named) else 1
 
 
 if __name__ == "__main__":
