@@ -1,8 +1,11 @@
-"""tools/local/invoke.py: `make invoke`."""
+"""tools/local/invoke.py and debug.py: `make invoke` and `make debug`."""
 
 import json
 import os
+import pty
 import re
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +16,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from conftest import SERVICE, TEMPLATE, Render, lend_environment, need, run
+from tools.__main__ import COMMANDS
 from tools.errors import ToolError
 from tools.local import invoke as tool
 
-EVENTS = [path.name for path in sorted((SERVICE / "events").glob("*.json"))]
 ARCHITECTURE, OTHER_ARCHITECTURE = ("x86_64", "arm64")
 if os.uname().machine in ("arm64", "aarch64"):
     ARCHITECTURE, OTHER_ARCHITECTURE = OTHER_ARCHITECTURE, ARCHITECTURE
@@ -24,49 +27,86 @@ RUNNING = "{}.{}".format(*sys.version_info)
 CHOICES = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
 OLDEST = min(CHOICES["python_version"], key=lambda version: int(version.partition(".")[2]))
 
-# The messages in the sample events that fail.
-FAILURES = {
-    "enveloped_message.json": [],
-    "mixed_batch.json": [f"00000000-0000-4000-8000-00000000000{number}" for number in (2, 3, 4)],
-    "one_message.json": [],
-}
-
 HANDLER = """
-import os, sys, time
+import json, os, sys, time
 
 def handler(event, context):
-    print("hello", os.environ.get("TABLE"))
-    if event == "raise":
-        raise ValueError("it is broken")
-    if event == "sleep":
-        print("pid", os.getpid(), flush=True)
-        time.sleep(600)
-    return {"ü": event}
+    for record in event["Records"]:
+        match record["body"]:
+            case "raise":
+                raise ValueError("it is broken")
+            case "sleep":
+                print("pid", os.getpid(), flush=True)
+                time.sleep(600)
+            case "about":
+                left = context.get_remaining_time_in_millis()
+                names = "TABLE", "AWS_REGION", "LOCAL_RUN"
+                print(json.dumps({"message": "about", "left": left,
+                    **{name: os.environ.get(name) for name in names}}))
+            case "odd":
+                return None
+            case "log":
+                print('{"level": "INFO", "message": "a", "cold_start": true, "event_type": "x"}')
+                print('{"_aws": {}, "MessagesFailed": [0.0]}')
+                print("plain \\x1b[2J ü")
+                sys.stdout.write('{"level": "ERROR", "message": "b", "exception": "Trace\\\\n  x"}')
+    failed = [one["messageId"] for one in event["Records"] if one["body"] == "fail"]
+    return {"batchItemFailures": [{"itemIdentifier": one} for one in failed]}
+"""
+
+VARIABLES = """
+variable "timeout" {
+  default = 30
+
+  validation {
+    condition     = var.timeout >= 1
+    error_message = "timeout must be 1 or more, not ${var.timeout}."
+  }
+}
+
+variable "memory_size" {
+  default = 300
+}
+
+variable "aws_region" {
+  default = "us-east-1"
+}
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a service's folder with a package that is built, events and local.env; work in it."""
+    """Make a service's folder with a built package, settings and local.env; work in it."""
     (tmp_path / "events").mkdir()
     with zipfile.ZipFile(tmp_path / "lambda.zip", "w") as archive:
         archive.writestr("handler.py", HANDLER)
-    (tmp_path / "events" / "one.json").write_text('{"a": 1}')
-    (tmp_path / "events" / "two.json").write_text('"raise"')
     (tmp_path / "local.env").write_text('# a comment\n\nTABLE="orders"=x\n')
+    (tmp_path / "terraform" / "environments").mkdir(parents=True)
+    (tmp_path / "terraform" / "variables.tf").write_text(VARIABLES)
+    (tmp_path / "terraform" / "environments" / "dev.tfvars").write_text(
+        'timeout = 50 # seconds\naws_region = "eu-central-1"\n'
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tool, "runnable", lambda: Path("lambda.zip"))
     return tmp_path
 
 
-def invoke(event: str = "events/one.json") -> Result:
-    """Run the command as make does."""
-    return CliRunner().invoke(tool.command, env={"EVENT": event})
+def write_event(*bodies: str) -> None:
+    """Write an event with messages of these bodies, whose ids are 1, 2 …."""
+    records = [{"messageId": f"{n}", "body": body} for n, body in enumerate(bodies, 1)]
+    Path("events/one.json").write_text(json.dumps({"Records": records}), encoding="utf-8")
 
 
-def refused(event: str = "events/one.json") -> str:
+def invoke(*bodies: str) -> Result:
+    """Run the command as make does; with bodies of messages, on a batch of these."""
+    if bodies:
+        write_event(*bodies)
+    return CliRunner().invoke(tool.command, env={"EVENT": "events/one.json"})
+
+
+def refused(*bodies: str) -> str:
     """Run the command, which must fail with a sentence; return that."""
-    result = invoke(event)
+    result = invoke(*bodies)
     assert isinstance(result.exception, ToolError), result
     return str(result.exception)
 
@@ -74,42 +114,60 @@ def refused(event: str = "events/one.json") -> str:
 # ---- what it prints -------------------------------------------------------------------------
 
 
-def test_it_prints_what_lambda_logs_and_the_response(folder: Path) -> None:
-    result = invoke()
+def test_it_prints_the_log_for_people_what_it_took_and_that_none_failed(folder: Path) -> None:
+    result = invoke("log", "fine")
     assert result.exception is None
-    start, hello, end, report, word, *response = result.stdout.splitlines()
-    request = re.fullmatch(r"START RequestId: (\S+) Version: \$LATEST", start)
-    assert request
-    assert hello == 'hello "orders"=x'
-    assert end == f"END RequestId: {request[1]}"
-    figures = re.fullmatch(
-        rf"REPORT RequestId: {request[1]}\tDuration: ([\d.]+) ms\tBilled Duration: (\d+) ms"
-        r"\tMemory Size: 256 MB\tMax Memory Used: (\d+) MB\tInit Duration: ([\d.]+) ms",
-        report,
-    )
-    assert figures
-    duration, billed, memory, init = map(float, figures.groups())
-    assert duration + init <= billed <= duration + init + 1
-    assert 5 < memory < 256
-    assert word == "Response:"
-    assert json.loads("".join(response)) == {"ü": {"a": 1}}
+    *log, empty, took, end = result.stdout.split("\n")[:-1]
+    assert log == [
+        "INFO      a  event_type=x",
+        r"plain \x1b[2J ü",
+        "ERROR     b",
+        "    Trace",
+        "      x",
+    ]
+    assert empty == ""
+    assert re.fullmatch(r"It took \d+ ms, and \d+ ms to start; \d+ of 300 MB of memory\.", took)
+    assert end == "0 of 2 messages failed."
 
 
-def test_a_handler_that_raises_is_an_error_after_the_report(folder: Path) -> None:
-    result = invoke("events/two.json")
+def test_messages_that_failed_are_counted_and_named(folder: Path) -> None:
+    assert refused("fail", "fine", "fail") == "2 of 3 messages failed: 1, 3."
+
+
+def test_a_handler_that_raises_is_an_error_after_its_log(folder: Path) -> None:
+    result = invoke("raise")
     assert str(result.exception) == "The handler failed: ValueError: it is broken"
-    assert "hello" in result.stdout
-    assert "REPORT RequestId" in result.stdout
-    assert "Response:" not in result.stdout
+    assert "it is broken" in result.stdout
+    assert "It took " in result.stdout
+    assert "messages failed" not in result.stdout
+
+
+def test_a_handler_that_does_not_say_what_failed(folder: Path) -> None:
+    assert refused("odd") == "The handler must return which messages failed, and returned null."
+
+
+def test_the_settings_are_terraforms_and_the_environment_is_a_local_one(folder: Path) -> None:
+    (line,) = (one for one in invoke("about").stdout.split("\n") if one.startswith("about"))
+    seen = dict(part.split("=", 1) for part in line.split("  ")[1:])
+    assert 30_000 < int(seen.pop("left")) <= 50_000
+    assert seen == {"TABLE": '"orders"=x', "AWS_REGION": "eu-central-1", "LOCAL_RUN": "1"}
+
+
+def test_it_stops_after_the_timeout_in_the_settings(folder: Path) -> None:
+    Path("terraform/environments/dev.tfvars").write_text("timeout = 1\n")
+    assert "Task timed out after 1.00 seconds" in refused("sleep")
+
+
+def test_a_setting_that_is_no_number(folder: Path) -> None:
+    Path("terraform/environments/dev.tfvars").write_text('timeout = "soon"\n')
+    assert refused("fine") == "Terraform's setting timeout is 'soon': it must be a number."
 
 
 # ---- bad input ------------------------------------------------------------------------------
 
 
 def test_an_event_file_that_is_missing(folder: Path) -> None:
-    assert refused("events/three.json") == (
-        "There is no event file events/three.json. EVENT can be events/one.json, events/two.json."
-    )
+    assert refused().startswith("There is no event file events/one.json. ")
 
 
 @pytest.mark.parametrize(
@@ -125,23 +183,23 @@ def test_an_event_file_that_is_not_json(folder: Path, content: bytes) -> None:
 @pytest.mark.parametrize("line", ["TABLE", "=orders", "MY TABLE=orders", "export TABLE=x"])
 def test_a_line_of_local_env_that_sets_nothing(folder: Path, line: str) -> None:
     (folder / "local.env").write_text(f"# first\n{line}\n")
-    assert refused() == f"local.env, line 2, is '{line}': it must be NAME=value."
+    assert refused("fine") == f"local.env, line 2, is '{line}': it must be NAME=value."
 
 
 def test_a_local_env_that_is_missing(folder: Path) -> None:
     (folder / "local.env").unlink()
-    assert refused().startswith("There is no local.env")
+    assert refused("fine").startswith("There is no local.env")
 
 
-def test_ctrl_c_ends_it_and_the_function(folder: Path) -> None:
-    (folder / "events" / "one.json").write_text('"sleep"')
+def test_what_the_function_writes_is_shown_at_once_and_ctrl_c_ends_all(folder: Path) -> None:
+    write_event("sleep")
     temporary = folder / "tmp"
     temporary.mkdir()
     code = (
         "import sys, pathlib, tools.__main__ as tools; from tools.local import invoke; "
         "invoke.runnable = lambda: pathlib.Path('lambda.zip'); sys.exit(tools.main(['invoke']))"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-B", "-c", code],
         env={
             **os.environ,
@@ -154,51 +212,126 @@ def test_ctrl_c_ends_it_and_the_function(folder: Path) -> None:
         text=True,
         # A run in the background ignores it, and so would all below it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    pid = None
-    end = time.monotonic() + 120
-    while pid is None and time.monotonic() < end:
-        time.sleep(0.05)
-        for log in temporary.glob("*/*.log"):
-            pid = re.search(r"pid (\d+)", log.read_text())
-    assert pid
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
+    ) as process:
+        assert process.stdout
+        said = process.stdout.readline()  # the function sleeps for ten minutes after it
+        pid = re.fullmatch(r"pid (\d+)\n", said)
+        assert pid
+        os.kill(int(pid[1]), 0)  # it is still there
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
     assert (process.returncode, out, err.strip()) == (130, "", "")
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid[1]), 0)
     assert list(temporary.iterdir()) == []
 
 
-# ---- the service's own sample events --------------------------------------------------------
-
-
-def test_what_the_sample_events_come_to_is_known() -> None:
-    assert list(FAILURES) == EVENTS
-
-
-def check_response(out: str, event: str) -> None:
-    """Check what an invocation with a sample event printed."""
-    response = json.loads(out[out.index("Response:\n") + len("Response:\n") :])
-    failed = [item["itemIdentifier"] for item in response["batchItemFailures"]]
-    assert failed == FAILURES[event]
-    assert out.count('"Message failed"') == len(failed)
-    # Nothing of a message's payload is in the logs.
-    assert "19.90" not in out
+# ---- the service itself ---------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_make_invoke_runs_each_sample_event(fresh: Render) -> None:
+def test_make_invoke_runs_the_samples_and_fails_if_a_message_does(fresh: Render) -> None:
     need("make")
     folder = fresh(python_version=RUNNING, architecture=ARCHITECTURE)
     lend_environment(folder)
-    for event in EVENTS:
-        check_response(run("make", "invoke", f"EVENT=events/{event}", cwd=folder).stdout, event)
-    done = subprocess.run(
-        ["make", "invoke", "EVENT=events/none.json"], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert done.stderr.startswith("There is no event file events/none.json. EVENT can be events/")
+    said = run("make", "invoke", cwd=folder).stdout
+    assert "INFO      Message processed  message_id=" in said
+    assert said.endswith("\n0 of 1 messages failed.\n")
+    record = {"messageId": "1", "body": "payload", "messageAttributes": {}}
+    (folder / "bad.json").write_text(json.dumps({"Records": [record]}))
+    for event, problem in (
+        ("bad.json", "1 of 1 messages failed: 1."),
+        ("events/none.json", "There is no event file events/none.json. "),
+    ):
+        command = ["make", "invoke", f"EVENT={event}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(problem)
+        assert "payload" not in done.stdout
+
+
+# ---- the debugger ---------------------------------------------------------------------------
+
+
+class Terminal:
+    """A command that runs on a terminal."""
+
+    def __init__(self, *command: str, cwd: Path, **environment: str) -> None:
+        """Start it."""
+        self.end, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, **environment, "TERM": "dumb"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+
+    def read(self, until: str = "") -> str:
+        """Return what it prints, to a text or to the end; fail after two minutes."""
+        said, deadline = b"", time.monotonic() + 120
+        while not until or until.encode() not in said:
+            assert select.select([self.end], [], [], deadline - time.monotonic())[0], said
+            try:
+                more = os.read(self.end, 65536)
+            except OSError:  # how Linux says that it has ended
+                more = b""
+            if not more:
+                assert not until, said
+                break
+            said += more
+        return said.decode().replace("\r\n", "\n")
+
+    def write(self, line: str) -> None:
+        """Type a line."""
+        os.write(self.end, f"{line}\n".encode())
+
+
+def break_in(service: Path) -> None:
+    """Put a breakpoint into the business logic."""
+    path = service / "order_events" / "service.py"
+    text = path.read_text(encoding="utf-8")
+    head, name, body = text.partition("def process(")
+    heading, colon, body = body.partition(" -> None:\n")
+    assert name
+    assert colon
+    path.write_text(f"{head}{name}{heading}{colon}    breakpoint()\n{body}", encoding="utf-8")
+
+
+def test_a_breakpoint_in_the_business_logic_opens_the_debugger(fresh: Render) -> None:
+    need("make")
+    service = fresh()
+    lend_environment(service)
+    break_in(service)
+    terminal = Terminal("make", "debug", cwd=service)
+    try:
+        assert f"{service}/order_events/service.py(" in terminal.read("(Pdb) ")
+        terminal.write("p event_type")
+        assert "'order.created'" in terminal.read("(Pdb) ")
+        terminal.write("c")
+        said = terminal.read()
+        assert "INFO      Message processed  message_id=" in said
+        assert said.endswith("\n0 of 1 messages failed.\n")
+        assert terminal.process.wait(60) == 0
+    finally:
+        terminal.process.kill()
+
+
+def test_vs_code_debugs_the_open_event_by_the_same_command(fresh: Render) -> None:
+    service = fresh()
+    launch = json.loads((service / ".vscode" / "launch.json").read_text(encoding="utf-8"))
+    (configuration,) = launch["configurations"]
+    command, *options = configuration["args"]
+    assert configuration["module"] == "tools"
+    assert command in COMMANDS
+    assert options == ["--event", "${file}"]
+    assert configuration["python"] == "${workspaceFolder}/.venv/bin/python"
+    if shutil.which("git"):
+        run("git", "init", "--quiet", cwd=service)
+        ignored = ["git", "check-ignore", "--quiet", ".vscode/launch.json"]
+        assert subprocess.run(ignored, cwd=service, check=False).returncode == 1
 
 
 @pytest.mark.slow
@@ -216,6 +349,6 @@ def test_the_service_runs_on_the_oldest_python_that_it_may_have(fresh: Render) -
     if found.returncode:
         # Under CI=true as well: one version is enough to develop the template.
         pytest.skip(f"this machine has no Python {OLDEST}: {found.stderr.strip()}")
-    out = run("make", "test", "invoke", "EVENT=events/mixed_batch.json", cwd=folder).stdout
-    assert "dist/lambda-host.zip" in out
-    check_response(out[out.index("START RequestId") :], "mixed_batch.json")
+    said = run("make", "test", "invoke", cwd=folder).stdout
+    assert "dist/lambda-host.zip" in said
+    assert said.endswith("\n0 of 1 messages failed.\n")

@@ -17,8 +17,9 @@ from botocore.parsers import ResponseParserError
 from moto.core.botocore_stubber import MockRawResponse
 from moto.core.models import botocore_stubber
 from test_operate import COMMANDS, NAME, Deployed, client, update_code
+from tools.display import describe, parse
 from tools.errors import explain
-from tools.operate import logs, queues, redrive, service
+from tools.operate import queues, redrive, service
 
 # Fixtures of the operator's commands; pytest finds them by these names.
 _quick = test_operate._quick
@@ -78,7 +79,7 @@ def test_log_lines_forge_nothing(act: str) -> None:
     ]
     for line in lines:
         whole = line if isinstance(line, str) else json.dumps(line)
-        said = logs.describe(logs.parse(whole))
+        said = describe(parse(whole))
         assert harmless(said), line
         assert "forged" in said
         assert all(row.startswith("    ") for row in said.split("\n")[1:])
@@ -86,7 +87,7 @@ def test_log_lines_forge_nothing(act: str) -> None:
 
 def test_a_field_is_not_taken_for_two() -> None:
     line = {"message": "failed", "event_type": "x  correlation_id=forged", "error": "no such x"}
-    said = logs.describe(logs.parse(json.dumps(line)))
+    said = describe(parse(json.dumps(line)))
     assert said == 'failed  event_type="x  correlation_id=forged"  error=no such x'
 
 

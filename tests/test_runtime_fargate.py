@@ -1,5 +1,6 @@
 """tools/local/runtime_fargate.py: the handler in the worker's process, as in the container."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ STUBS = {
 }
 
 HANDLER = """
-import os
+import os, time
 
 print("loaded")
 
@@ -29,9 +30,15 @@ def handler(event, context):
         raise ValueError("it quotes the payload")
     if event == "exit":
         os._exit(3)
+    if event == "sleep":
+        time.sleep(600)
     left = context.get_remaining_time_in_millis()
     return {"event": event, "variables": dict(os.environ), "left": left}
 """
+
+
+# What was in the log when the runtime looked.
+watched: list[str] = []
 
 
 def invoke(folder: Path, event: Any, handler: str = HANDLER, **environment: str) -> Invocation:
@@ -40,7 +47,9 @@ def invoke(folder: Path, event: Any, handler: str = HANDLER, **environment: str)
         archive.write(SERVICE / "worker.py", "worker.py")
         for name, text in {**STUBS, "handler.py": handler}.items():
             archive.writestr(name, text)
-    with Runtime(package, environment=environment) as runtime:
+    settings = {"timeout": 1, "aws_region": "eu-central-1"}
+    with Runtime.with_settings(package, settings, environment) as runtime:
+        runtime.watch = lambda: watched.append(runtime.log.read_text(encoding="utf-8"))
         return runtime.invoke(event)
 
 
@@ -53,10 +62,12 @@ def test_the_handler_gets_event_context_and_environment(
     done = invoke(tmp_path, {"Records": ["ü"]}, TABLE="orders")
     assert done.error is None
     assert done.response["event"] == {"Records": ["ü"]}
-    assert 0 < done.response["left"] <= 30_000
+    assert 0 < done.response["left"] <= 1000
+    assert done.response["variables"]["AWS_DEFAULT_REGION"] == "eu-central-1"
     assert done.response["variables"]["TABLE"] == "orders"
     assert "mine" not in done.response["variables"].values()
-    assert done.text().startswith("loaded\nworking\nDuration: ")
+    assert done.logs == "loaded\nworking\n"
+    assert re.fullmatch(r"\d+ ms", done.figures())
 
 
 def test_it_has_no_library_of_this_environment(tmp_path: Path) -> None:
@@ -73,10 +84,11 @@ def test_it_has_no_library_of_this_environment(tmp_path: Path) -> None:
     [
         ("raise", HANDLER, "ValueError", "handler.py:9 handler"),
         ("exit", HANDLER, "Exited", "the handler's process has ended"),
+        ("sleep", HANDLER, "TimedOut", "it took more than 1 seconds"),
         ("", "def handler(:", "SyntaxError", "invalid syntax"),
         ("", "import os; os._exit(3)", "Exited", "the handler's process has ended"),
     ],
-    ids=["raises", "exits", "syntax", "exits when it is imported"],
+    ids=["raises", "exits", "sleeps", "syntax", "exits when it is imported"],
 )
 def test_a_failure_is_the_result(
     tmp_path: Path, event: str, handler: str, kind: str, text: str
@@ -87,6 +99,12 @@ def test_a_failure_is_the_result(
     assert failed.error["errorType"] == kind
     assert text in failed.error["errorMessage"]
     assert "it quotes the payload" not in failed.error["errorMessage"]
+
+
+def test_the_log_can_be_watched_while_the_handler_works(tmp_path: Path) -> None:
+    watched.clear()
+    assert invoke(tmp_path, "sleep").error
+    assert watched[-1] == "loaded\nworking\n"
 
 
 def test_a_package_that_is_missing_or_no_zip_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "package": "tools.build.package:command",
     "sbom": "tools.build.sbom:command",
     "invoke": "tools.local.invoke:command",
+    "debug": "tools.local.debug:command",
     "init": "tools.deploy.terraform:init",
     "validate": "tools.deploy.validate:command",
     "output": "tools.deploy.terraform:output",

@@ -1,5 +1,6 @@
 """What Terraform's files say, without Terraform."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,12 @@ def settings(environment: Environment) -> dict[str, Any]:
     variables = read(Path("terraform/variables.tf"))["variable"]
     defaults = {name: body.get("default") for one in variables for name, body in one.items()}
     return {**defaults, **read(environment.tfvars)}
+
+
+def number(settings: Mapping[str, Any], name: str) -> float:
+    """Return a setting that is a number. Raises ToolError."""
+    try:
+        return float(settings[name])
+    except (TypeError, ValueError):
+        value = settings[name]
+        raise ToolError(f"Terraform's setting {name} is {value!r}: it must be a number.") from None

@@ -1,34 +1,75 @@
-"""make invoke: run the packaged handler on a sample event, and print its log and response."""
+"""make invoke: run the packaged handler on an event; show its log, and which messages failed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from tools import hcl
 from tools.build.package import runnable
+from tools.display import describe, parse, shown
 from tools.errors import ToolError
 from tools.local.runtime import Runtime
 from tools.local.world import local_world
+from tools.project import Environment
 
 
 @click.command()
 @click.option("--event", type=Path, envvar="EVENT", default="events/one_message.json")
 def command(event: Path) -> None:
     """Run the packaged handler on an event, a JSON file."""
-    content = read_event(event)
+    content, settings = read_event(event), hcl.settings(Environment("dev"))
     with (
-        local_world("us-east-1") as environment,
-        Runtime(runnable(), environment=environment) as runtime,
+        local_world(settings["aws_region"]) as environment,
+        Runtime.with_settings(runnable(), settings, environment) as runtime,
     ):
+        runtime.watch = show = follow(runtime.log)
         invocation = runtime.invoke(content)
-    click.echo(invocation.text())
+        show(b"\n")
+    click.echo(f"\nIt took {invocation.figures()}.")
     if invocation.warning:
-        click.echo(invocation.warning, err=True)
+        click.echo(invocation.warning)
     if invocation.error:
         kind, text = invocation.error.get("errorType"), invocation.error.get("errorMessage")
         raise ToolError(f"The handler failed: {kind}: {text}")
-    click.echo("Response:")
-    click.echo(json.dumps(invocation.response, indent=2, ensure_ascii=False))
+    click.echo(result(invocation.response, content))
+
+
+def follow(log: Path) -> Callable[..., None]:
+    """Return a function that prints, for people, the lines that a log has got since its last call.
+
+    Its argument is taken for more of the log: a last line may have no end.
+    """
+    file, rest = log.open("rb"), b""
+
+    def show(more: bytes = b"") -> None:
+        nonlocal rest
+        *lines, rest = (rest + file.read() + more).split(b"\n")
+        for line in lines:
+            show_line(line.decode(errors="replace"))
+
+    return show
+
+
+def show_line(line: str) -> None:
+    """Print a line of the log, unless only machines read it."""
+    if text := describe(parse(line)):
+        click.echo(text)
+
+
+def result(response: Any, event: Any) -> str:
+    """Return that no message failed. Raises ToolError if any did."""
+    count = len(event["Records"])
+    match response:
+        case {"batchItemFailures": []}:
+            return f"0 of {count} messages failed."
+        case {"batchItemFailures": list(failures)}:
+            ids = ", ".join(str(failure["itemIdentifier"]) for failure in failures)
+            raise ToolError(f"{len(failures)} of {count} messages failed: {ids}.")
+    returned = shown(json.dumps(response))
+    raise ToolError(f"The handler must return which messages failed, and returned {returned}.")
 
 
 def read_event(path: Path) -> object:

@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 
 from tools.build.package import unpack
 from tools.errors import ToolError
+from tools.hcl import number
 from tools.local.runtime_process import End, Process, exit_reason, link_runtime
 
 # Seconds of the init phase; after that it is tried once more, as part of the first invocation:
@@ -59,19 +60,11 @@ class Invocation:
     max_memory_used: int
     warning: str = ""
 
-    def text(self) -> str:
-        """Return what Lambda writes to the log."""
-        logs = f"{self.logs}\n" if self.logs and not self.logs.endswith("\n") else self.logs
-        init = f"\tInit Duration: {self.init_duration:.2f} ms" if self.init_duration else ""
-        # Since August 2025 the init phase is billed too.
-        billed = math.ceil(self.duration + (self.init_duration or 0))
-        return (
-            f"START RequestId: {self.request_id} Version: $LATEST\n{logs}"
-            f"END RequestId: {self.request_id}\n"
-            f"REPORT RequestId: {self.request_id}\tDuration: {self.duration:.2f} ms"
-            f"\tBilled Duration: {billed} ms\tMemory Size: {self.memory_size} MB"
-            f"\tMax Memory Used: {self.max_memory_used} MB{init}"
-        )
+    def figures(self) -> str:
+        """Say what it took: time and memory."""
+        init = f", and {self.init_duration:.0f} ms to start" if self.init_duration else ""
+        memory = f"{self.max_memory_used} of {self.memory_size} MB of memory"
+        return f"{self.duration:.0f} ms{init}; {memory}"
 
 
 @dataclass
@@ -79,7 +72,8 @@ class Runtime:
     """One execution environment of a function; a context manager. One invocation at a time.
 
     timeout is in seconds, memory_size in MiB. Of environment variables the function gets those in
-    environment and Lambda's own.
+    environment and Lambda's own. watch is called all the time while the function runs: what it
+    writes is in the file log.
     """
 
     package: Path
@@ -90,6 +84,7 @@ class Runtime:
     memory_size: int = 256
     function_name: str = "local"
     region: str = "us-east-1"
+    watch: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         """Begin without a process or files."""
@@ -104,6 +99,7 @@ class Runtime:
             (self._folder / "tmp").mkdir()
             link_runtime(self._folder / "runtime")
             unpack(self.package, self._folder / "task")
+            self.log.touch()
             for folder in self._folder.glob("task/**/"):
                 folder.chmod(0o555)
         except BaseException:
@@ -114,6 +110,30 @@ class Runtime:
     def __exit__(self, *_: object) -> None:
         """End the process and remove all files."""
         self.close()
+
+    @classmethod
+    def with_settings(
+        cls, package: Path, settings: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> Runtime:
+        """Make one with Terraform's settings."""
+        return cls(
+            package,
+            environment=environment,
+            timeout=number(settings, "timeout"),
+            memory_size=int(number(settings, "memory_size")),
+            region=settings["aws_region"],
+        )
+
+    @property
+    def log(self) -> Path:
+        """Return the file that everything here writes to, stdout and stderr."""
+        return self._inside / "output.log"
+
+    @property
+    def _inside(self) -> Path:
+        if self._folder is None:
+            raise ToolError("A Runtime works inside a `with` statement only.")
+        return self._folder
 
     def close(self) -> None:
         """End the process and remove all files; may be called twice."""
@@ -202,10 +222,9 @@ class Runtime:
         return None, {"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {text}"}
 
     def _start(self) -> Process:
-        if self._folder is None:
-            raise ToolError("A Runtime works inside a `with` statement only.")
-        variables = self._variables(self._folder)
-        self._process = Process(self._folder, self.handler, variables, self.memory_size * MIB)
+        variables = self._variables(self._inside)
+        memory = self.memory_size * MIB
+        self._process = Process(self.log, self.handler, variables, memory, self.watch)
         return self._process
 
     def _end_process(self) -> None:

@@ -16,15 +16,17 @@ import tempfile
 import time
 import uuid
 import venv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
 from tools.build.package import unpack
+from tools.hcl import number
 
-TIMEOUT = 30  # seconds: what the handler is told; nothing ends it then
+LOOK_EVERY = 0.05  # seconds between two looks at the handler's process
+START_TIMEOUT = 120  # seconds for importing the handler: worker.py's
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,32 @@ class Invocation:
     duration: float  # milliseconds
     warning: str = ""  # none: nothing is frozen between batches, as on Lambda
 
-    def text(self) -> str:
-        """Return what was logged, and how long the handler took."""
-        return f"{self.logs}Duration: {self.duration:.0f} ms"
+    def figures(self) -> str:
+        """Say what it took."""
+        return f"{self.duration:.0f} ms"
 
 
 class Runtime:
-    """The container's content; a context manager."""
+    """The container's content; a context manager.
 
-    def __init__(self, package: Path, *, environment: Mapping[str, str]) -> None:
-        """Take the container's environment variables.
+    watch is called all the time while the handler runs: what it writes is in the file log.
+    """
+
+    def __init__(
+        self,
+        package: Path,
+        *,
+        environment: Mapping[str, str],
+        timeout: float = 1800,
+        region: str = "us-east-1",
+    ) -> None:
+        """Take the container's environment variables, and the seconds that a batch may take.
 
         It gets no others, but for made-up credentials: what runs here reaches no account by itself.
         """
         self.package = package
+        self.timeout = timeout
+        self.watch: Callable[[], None] = lambda: None
         self._temporary = tempfile.TemporaryDirectory(prefix="container-")
         self.folder = Path(self._temporary.name)
         self.log = self.folder / "log"
@@ -58,7 +72,7 @@ class Runtime:
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": region,
             "HOME": str(self.folder / "tmp"),
             "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
             "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -68,11 +82,20 @@ class Runtime:
             **environment,
         }
 
+    @classmethod
+    def with_settings(
+        cls, package: Path, settings: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> Runtime:
+        """Make one with Terraform's settings."""
+        timeout, region = number(settings, "timeout"), settings["aws_region"]
+        return cls(package, environment=environment, timeout=timeout, region=region)
+
     def __enter__(self) -> Runtime:
         """Unpack the package. Raises ToolError if that fails."""
         unpack(self.package, self.folder / "app")
         venv.create(self.folder / "venv", symlinks=True)
         (self.folder / "tmp").mkdir()
+        self.log.touch()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,19 +120,20 @@ class Runtime:
 
         A failure of the handler is in the result. Raises TypeError for an event that isn't JSON.
         """
-        request = {"id": str(uuid.uuid4()), "deadline": time.time() + TIMEOUT, "event": event}
-        self.log.unlink(missing_ok=True)
+        before = self.log.stat().st_size
         ours, theirs = Pipe()
         with ours:
             with theirs:
                 number = theirs.fileno()
                 process = self.start("handler", str(number), pass_fds=(number,))
             try:
-                answer = receive(ours)  # that the handler has been imported
+                answer = self._receive(ours, START_TIMEOUT)  # that the handler has been imported
                 started = time.monotonic()
                 if "error" not in answer:
+                    deadline = time.time() + self.timeout
+                    request = {"id": str(uuid.uuid4()), "deadline": deadline, "event": event}
                     ours.send_bytes(json.dumps(request).encode())
-                    answer = receive(ours)
+                    answer = self._receive(ours, self.timeout)
                 duration = (time.monotonic() - started) * 1000
             finally:
                 process.kill()
@@ -118,14 +142,18 @@ class Runtime:
         if "error" in answer:
             text = answer.get("text") or "; ".join(answer.get("stack", []))
             error = {"errorType": answer["error"], "errorMessage": text}
-        logs = self.log.read_text(encoding="utf-8", errors="replace")
+        logs = self.log.read_bytes()[before:].decode(errors="replace")
         return Invocation(answer.get("response"), error, logs, duration)
 
-
-def receive(connection: Connection) -> dict[str, Any]:
-    """Return the process's answer; an error if it has ended."""
-    try:
-        answer: dict[str, Any] = json.loads(connection.recv_bytes())
-    except (EOFError, OSError):
-        return {"error": "Exited", "text": "the handler's process has ended"}
-    return answer
+    def _receive(self, connection: Connection, timeout: float) -> dict[str, Any]:
+        """Return the process's answer; an error if it has ended or takes longer, in seconds."""
+        deadline = time.monotonic() + timeout
+        try:
+            while not connection.poll(LOOK_EVERY):
+                self.watch()
+                if time.monotonic() > deadline:
+                    return {"error": "TimedOut", "text": f"it took more than {timeout:g} seconds"}
+            answer: dict[str, Any] = json.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return {"error": "Exited", "text": "the handler's process has ended"}
+        return answer

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
+from collections.abc import Callable
 from enum import Enum, auto
 from importlib.metadata import PackageNotFoundError, distribution
 from multiprocessing.connection import Pipe
@@ -49,24 +49,33 @@ class End(Enum):
 
 
 class Process:
-    """A function's process, in a folder with task/, runtime/ and tmp/.
+    """A function's process, in the folder of its log, with task/, runtime/ and tmp/.
 
-    outcome is the response and the error to the last event, or None. Memory is in bytes.
+    outcome is the response and the error to the last event, or None. Memory is in bytes. watch is
+    called while it is waited for.
     """
 
     def __init__(
-        self, folder: Path, handler: str, environment: dict[str, str], memory_limit: int
+        self,
+        log: Path,
+        handler: str,
+        environment: dict[str, str],
+        memory_limit: int,
+        watch: Callable[[], None],
     ) -> None:
         """Start it."""
+        folder = log.parent
         self.memory_limit = memory_limit
+        self.watch = watch
         self.peak_memory = 0
         self.outcome: tuple[Any, dict[str, Any] | None] | None = None
         self.working: list[str] = []  # what went on when it asked for the next event
         self.connection, theirs = Pipe()
-        log = folder / f"{uuid.uuid4()}.log"
         # -S, -s: nothing of this virtual environment or user. -P: nothing of the script's folder.
         command = [sys.executable, "-S", "-s", "-P", "-X", "utf8", str(BOOTSTRAP)]
         paths = [str(folder / "task"), str(folder / "runtime")]
+        self.logs = log.open("rb")
+        self.logs.seek(0, os.SEEK_END)
         with log.open("ab") as output, theirs:
             self.popen = subprocess.Popen(
                 [*command, str(theirs.fileno()), *paths, handler],
@@ -83,7 +92,6 @@ class Process:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        self.logs = log.open("rb")
 
     def give(self, head: dict[str, Any], event: bytes) -> None:
         """Hand it an event; head is awslambdaric's InvocationRequest without the event."""
@@ -98,6 +106,7 @@ class Process:
         deadline is of time.monotonic.
         """
         while True:
+            self.watch()
             exited = self.popen.poll() is not None
             left = deadline - time.monotonic()
             try:

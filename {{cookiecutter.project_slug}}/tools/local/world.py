@@ -25,4 +25,4 @@ def local_world(region: str) -> Iterator[dict[str, str]]:
             resources(aws)
         except Exception as error:
             raise ToolError(f"tests/world.py failed:\n{traceback.format_exc()}") from error
-        yield {**variables, "AWS_ENDPOINT_URL": aws.url, **added}
+        yield {**variables, "AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **added}

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tools.display import shown
+from tools.display import Line, describe, is_error, quoted, shown
 from tools.errors import ToolError, explain
 from tools.operate import logs, queues
 from tools.operate.queues import Message
@@ -79,7 +79,7 @@ def _look(service: Service, queue_url: str, most: int | None) -> list[Message]:
 
 def _describe(message: Message) -> str:
     named = "  ".join(
-        f"{shown(name)}={logs.quoted(attribute.get('StringValue', '<binary>'))}"
+        f"{shown(name)}={quoted(attribute.get('StringValue', '<binary>'))}"
         for name, attribute in sorted(message["MessageAttributes"].items())
     )
     sent, body = queues.sent(message), message["Body"]
@@ -133,14 +133,14 @@ def _reasons(service: Service, messages: list[Message]) -> dict[str, str]:
     return {message_id: _reason(lines[message_id]) for message_id in ids}
 
 
-def _reason(lines: list[logs.Line]) -> str:
-    errors = [line for line in lines if logs.is_error(line)]
+def _reason(lines: list[Line]) -> str:
+    errors = [line for line in lines if is_error(line)]
     done = [line["at"] for line in lines if line.get("message") == PROCESSED]
     if errors:
         shown_already = {"at", "message_id", "event_type", "correlation_id"}
         last = {key: value for key, value in errors[-1].items() if key not in shown_already}
         count = f"errors in the log: {len(errors)}, the last at {logs.clock(errors[-1]['at'])}"
-        rows = [*logs.describe(last).splitlines(), count]
+        rows = [*describe(last).splitlines(), count]
     elif done:
         rows = ["the log has no error for this message."]
     else:

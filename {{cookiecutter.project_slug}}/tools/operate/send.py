@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from tools import hcl
+from tools.display import describe, is_error
 from tools.errors import ToolError
 from tools.operate import compute, logs, queues
 from tools.operate.service import Service, deployed
@@ -111,7 +112,7 @@ def smoke(service: Service) -> None:
                 "(It is logged at level INFO: with a higher LOG_LEVEL it does not show.)"
             )
         time.sleep(POLL_SECONDS)
-    errors = [logs.describe(line) for line in lines if logs.is_error(line)]
+    errors = [describe(line) for line in lines if is_error(line)]
     if errors:
         raise ToolError(f"{service.service_name} failed on the smoke test: {errors[0]}")
     print(f"Processed after {time.time() - begin:.0f} s: {service.service_name} works.")
