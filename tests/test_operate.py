@@ -570,10 +570,12 @@ def test_peek_says_why_from_the_log(deployed: Deployed) -> None:
     known, unknown = deployed.send("dlq", "{}", "not JSON")
     failure = {"level": "ERROR", "message": "Message failed", "message_id": known}
     deployed.log({**failure, "error": "first"}, ago=5)
-    deployed.log({**failure, "error": "no attribute x", "stack": ["service.py:3 process"]})
+    denied = {"error": "KeyError", "causes": "ClientError (PutItem: AccessDenied)"}
+    deployed.log({**failure, **denied, "stack": ["service.py:3 process"]})
     deployed.log({"level": "INFO", "message": "Message processed", "message_id": unknown})
     first, second = deployed.done("dlq-peek").split("\n2. ")
-    assert "Message failed  error=no attribute x" in first
+    said = "Message failed  error=KeyError  causes=ClientError (PutItem: AccessDenied)"
+    assert said in first
     assert "service.py:3 process" in first
     assert "errors in the log: 2" in first
     assert "the log has no error for this message" in second
