@@ -10,6 +10,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -116,9 +117,9 @@ def test_lock_keeps_and_adds_and_upgrade_lifts_and_both_say_so(shop: Service) ->
 
 
 def test_a_pin_that_no_longer_fits_is_lifted_and_what_is_deployed_decides(shop: Service) -> None:
-    for version in ("1.1", "1.2"):
+    for newer in ("1.1", "1.2"):
         for name in ("tiny", "alpha"):
-            write_wheel(shop.wheels, name, "py3-none-any", {f"{name}.py": ""}, version)
+            write_wheel(shop.wheels, name, "py3-none-any", {f"{name}.py": ""}, newer)
     depend(shop, "tiny>=1.2", "alpha")
     shop.write("requirements.txt", "tiny==1.1\nalpha==1.0\n")
     shop.write("requirements-dev.txt", "tiny==1.1\nalpha==1.1\n")
@@ -206,13 +207,14 @@ def not_buildable(shop: Service) -> None:
 
 
 def on_an_index_that_is_not_searched(shop: Service) -> None:
+    """Name an index that `make install` doesn't search, though .venv has the package."""
     index = shop.folder.parents[2] / "index"
     index.mkdir()
-    write_wheel(index, "hidden", "py3-none-any", {"hidden.py": ""})
+    write_wheel(index, "iniconfig", "py3-none-any", {"i.py": ""}, version("iniconfig"))
     depend(
         shop,
-        "hidden",
-        hidden='{ index = "corp" }\n[[tool.uv.index]]\nname = "corp"\nformat = "flat"\n'
+        "iniconfig",
+        iniconfig='{ index = "corp" }\n[[tool.uv.index]]\nname = "corp"\nformat = "flat"\n'
         f'explicit = true\nurl = "{index.as_uri()}"',
     )
 
@@ -223,7 +225,7 @@ REFUSED = [
     (from_git, "has no hash, so it could be something else tomorrow"),
     (by_an_absolute_path, "has no hash, so it could be something else tomorrow"),
     (not_in_the_repository, "../../../elsewhere is not in this repository"),
-    (named_by_a_library, "../common is named by another library, by its path from there"),
+    (named_by_a_library, "../common is no path in [tool.uv.sources] of this service"),
     (with_a_blank, "../../libs/the common has a blank in its path"),
     (no_wheel_on_the_index, "maconly 1.0 has no wheel for Linux on arm64"),
     (no_wheel_in_the_repository, "maconly-1.0-py3-none-macosx_11_0_arm64.whl"),
@@ -344,6 +346,18 @@ def test_a_library_that_is_not_locked_is_not_packed(shop: Service) -> None:
     assert "make lock" in message
 
 
+def test_a_conflict_is_not_packed(shop: Service) -> None:
+    depend(shop, "tiny")
+    locked(shop)
+    lock_file = (shop.folder / "requirements.txt").read_text(encoding="utf-8")
+    shop.write("requirements.txt", f"{lock_file}>>>>>>> mine\n")
+    message = shop.refuse()
+    assert "requirements.txt is out of date" in message
+    assert ">>>>>>> mine" in message
+    locked(shop)
+    shop.build()
+
+
 @pytest.mark.slow
 def test_two_services_share_a_library(render: Render, tmp_path: Path) -> None:
     """Lock, install and pack with make, then pack in a clean clone."""
@@ -380,7 +394,10 @@ def test_two_services_share_a_library(render: Render, tmp_path: Path) -> None:
     )
     run("git", "init", "--quiet", cwd=monorepo)
     lend_environment(folder, Path(sys.prefix))
-    run("make", "lock", cwd=folder, PATH=os.environ["PATH"])
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(f"{text}>>>>>>> mine\n", encoding="utf-8")
+    run("make", "lock", cwd=folder)
     shutil.rmtree(folder / ".venv")
     run("git", "add", ".", cwd=monorepo)
     who = ("-c", "user.name=a", "-c", "user.email=a@example.com")

@@ -57,7 +57,8 @@ def libraries() -> dict[str, str]:
 
 def folders(lock: str) -> list[str]:
     """Return the paths of the locked libraries that are folders."""
-    return [entry.path for entry in entries(lock) if entry.path and not entry.hashes]
+    names = libraries()
+    return [entry.path for entry in entries(lock) if entry.path in names and not entry.hashes]
 
 
 def source(path: str) -> dict[str, tuple[bytes, bool]]:
@@ -95,13 +96,18 @@ def wheels(lock: str, folder: Path) -> dict[str, str]:
 
     :param folder: where the wheels are put.
     :returns: name -> requirement, with a hash, of each locked library of this repository.
-    :raises ToolError: one cannot be built, or not for another machine.
+    :raises ToolError: one is not in pyproject.toml, or cannot be built, or not for another machine.
     """
-    names = libraries()
-    local = {names[entry.path]: entry for entry in entries(lock) if entry.path in names}
-    built = {}
-    for name, entry in local.items():
-        wheel, hashes = Path(entry.path), " ".join(entry.hashes)
+    names, built = libraries(), {}
+    for entry in entries(lock):
+        if not entry.path:
+            continue
+        if entry.path not in names:
+            raise ToolError(
+                f"requirements.txt is out of date: [tool.uv.sources] in pyproject.toml does not "
+                f"have the path {entry.path}. Run `make lock`."
+            )
+        name, wheel, hashes = names[entry.path], Path(entry.path), " ".join(entry.hashes)
         if not hashes:
             wheel = _build(name, entry.path, folder / name)
             hashes = f"--hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"

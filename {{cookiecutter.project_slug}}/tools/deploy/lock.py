@@ -115,8 +115,9 @@ def _require_installable(development: str, run_time: str, folder: Path) -> None:
     hashed = folder / "hashed"
     lines = [str(entry) for entry in shared.entries(development) if entry.hashes]
     hashed.write_text("\n".join(lines), encoding="utf-8")
+    # Into an empty folder: what .venv happens to have counts for nothing.
     command = ("pip", "install", "--dry-run", "--require-hashes", "--python", sys.executable)
-    _uv(*command, "--quiet", "--requirement", hashed)
+    _uv(*command, "--target", folder / "venv", "--quiet", "--requirement", hashed)
 
 
 def _problem(entry: shared.Locked) -> str:
@@ -125,8 +126,8 @@ def _problem(entry: shared.Locked) -> str:
         return "" if entry.hashes else "has no hash, so it could be something else tomorrow"
     if entry.path not in shared.libraries():
         return (
-            "is named by another library, by its path from there. Add it to this service's "
-            "dependencies and [tool.uv.sources], by its path from here"
+            "is no path in [tool.uv.sources] of this service. Add it there, by its path from here, "
+            "and to the dependencies"
         )
     root = repository()
     if root and not Path(entry.path).resolve().is_relative_to(root):
