@@ -83,6 +83,23 @@ def choose_files(answers: Mapping[str, str], project: str) -> None:
             os.remove(f"{project}/{path}")
 
 
+def write_samples(answers: Mapping[str, str], project: str) -> None:
+    """Write a sample event for each event type; the rendered one stands for all of them.
+
+    tools/events.py names them in the same way. A file system may not take a long name.
+    """
+    example = f"{project}/events/example.json"
+    with contextlib.suppress(OSError):
+        with open(example, encoding="utf-8") as file:
+            text = file.read()
+        os.remove(example)
+        for event_type in answers["event_types"].split(","):
+            name = event_type.strip(" ").replace("*", "example")
+            name = name.replace("%", "%25").replace("/", "%2F")
+            with contextlib.suppress(OSError), open(f"{project}/events/{name}.json", "w") as file:
+                file.write(text)
+
+
 def remove_caches(project: str) -> None:
     """Remove caches of tools from `project`, except those in hidden folders such as `.venv`."""
     for folder, names, _ in os.walk(project):
@@ -217,6 +234,7 @@ def main() -> int:
     answers = dict(json.loads(ANSWERS))
     project = os.getcwd()
     choose_files(answers, project)
+    write_samples(answers, project)
     remove_caches(project)
     if is_update(answers, project):
         return 0

@@ -56,9 +56,6 @@ REGION_SHAPE = (
 BUCKET_RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 BUCKET_RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
-# A function's environment variables share 4 KB ("Lambda quotas" in the AWS Lambda Developer Guide).
-EVENT_TYPES_MAX_BYTES = 3000
-
 # Jinja for an opening brace: cookiecutter renders the answers that it gets on its command line.
 JINJA_BRACE = "{" + "{ '{' }}"
 
@@ -143,11 +140,7 @@ def is_event_type(text: str) -> bool:
 def are_event_types(text: str) -> bool:
     """Tell whether `text` is a valid answer to `event_types`."""
     values = split_event_types(text)
-    return (
-        len(values) <= 20
-        and all(is_event_type(value) for value in values)
-        and len(",".join(values).encode()) <= EVENT_TYPES_MAX_BYTES
-    )
+    return len(values) <= 20 and all(is_event_type(value) for value in values)
 
 
 def is_service_path(text: str) -> bool:
@@ -191,8 +184,7 @@ RULES = {
         "must be 1 to 20 values of the message attribute event_type, separated by commas; each "
         "must have 1 to 100 printable characters in Unicode's NFC form, without quotes, "
         'backslashes, ${ and %{; a * at the end of a value means "begins with", a * alone means '
-        "every event that has the attribute, and a * elsewhere is refused; at most "
-        f"{EVENT_TYPES_MAX_BYTES} bytes in all",
+        "every event that has the attribute, and a * elsewhere is refused",
         "order.created,payment.*",
     ),
     "aws_region": Rule(
@@ -415,6 +407,11 @@ def warnings(answers: Mapping[str, str]) -> list[str]:
     values = split_event_types(answers["event_types"])
     if len(set(values)) < len(values):
         found.append(f"event_types: {answers['event_types']!r} has the same value twice.")
+    found += [
+        f"event_types: {value!r} is one event type, with what is in it; a comma separates types."
+        for value in values
+        if re.search("[;| ]", value)
+    ]
     if "*" in values and len(values) > 1:
         found.append("event_types: * lets every event through, so the other values do nothing.")
     if answers["aws_region"] not in KNOWN_REGIONS.split():

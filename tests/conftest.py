@@ -23,6 +23,7 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.local.isolation import isolate  # noqa: E402
+from tools.project import project  # noqa: E402
 
 # Tests know nothing of the developer's AWS either.
 isolate()
@@ -110,6 +111,24 @@ def lend_environment(folder: Path, environment: Path = Path(sys.prefix)) -> None
 
 
 @contextmanager
+def working_in(service: Path) -> Iterator[None]:
+    """Work in a service's folder: its tools read its files and import its package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(service)
+        patch.syspath_prepend(str(service))
+        project.cache_clear()
+        yield
+    project.cache_clear()
+    forget_packages()
+
+
+def forget_packages() -> None:
+    """Let a service's modules be imported anew, from another service."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+        del sys.modules[name]
+
+
+@contextmanager
 def importable(service: Path) -> Iterator[None]:
     """Let a rendered service's handler and package be imported here, with its local.env set."""
     with pytest.MonkeyPatch.context() as patch:
@@ -118,8 +137,7 @@ def importable(service: Path) -> Iterator[None]:
             name, _, value = line.partition("=")
             patch.setenv(name, value)
         yield
-    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
-        del sys.modules[name]
+    forget_packages()
 
 
 @pytest.fixture(scope="session")

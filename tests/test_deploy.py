@@ -26,6 +26,9 @@ from tools.project import Environment, project
 DEV, PROD = Environment("dev"), Environment("prod")
 BACKEND = 'bucket = "my-state"\nregion = "eu-central-1"\n'
 
+FROM_MAKE = ("architecture", "python_version", "event_types")
+VARIABLES = ("TF_DATA_DIR", "TF_WORKSPACE", *(f"TF_VAR_{name}" for name in FROM_MAKE))
+
 # Answers as Terraform would: writes down its arguments, and plans what the file `shown` says.
 STAND_IN = f"""#!{sys.executable}
 import json, os, pathlib, sys
@@ -39,7 +42,7 @@ if arguments[0] == "plan":
     pathlib.Path(arguments[-1].removeprefix("-out=")).write_text("a plan")
 if arguments[0] == "show":
     print((here / "shown").read_text() if "-json" in arguments else "the plan")
-for name in ("TF_DATA_DIR", "TF_WORKSPACE", "TF_VAR_architecture", "TF_VAR_python_version"):
+for name in {VARIABLES}:
     (here / name).write_text(os.environ.get(name, "not set"))
 """
 
@@ -67,6 +70,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tools.deploy.terraform.cli_config", lambda: None)
+    monkeypatch.setattr("tools.events.models", lambda: dict.fromkeys(["order.created", "größe.*"]))
     monkeypatch.chdir(folder)
     project.cache_clear()
     yield folder
@@ -327,11 +331,25 @@ def test_terraform_gets_what_belongs_to_the_environment_and_nothing_of_anothers(
     stand_in: Path, service: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TF_WORKSPACE", "prod")
-    terraform.run(DEV, "validate")
+    terraform.run(DEV, "plan", "-out=x")
     assert (stand_in / "TF_DATA_DIR").read_text() == str(service / "terraform/.terraform/dev")
     assert (stand_in / "TF_WORKSPACE").read_text() == "not set"
     assert (stand_in / "TF_VAR_architecture").read_text() == "arm64"
     assert (stand_in / "TF_VAR_python_version").read_text() == "3.13"
+    assert (stand_in / "TF_VAR_event_types").read_text() == '["order.created", "größe.*"]'
+
+
+def test_operating_does_not_depend_on_the_owners_code(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ToolError("events.py cannot be imported")
+
+    monkeypatch.setattr("tools.events.models", broken)
+    terraform.run(DEV, "output")
+    assert (stand_in / "TF_VAR_event_types").read_text() == "not set"
+    with pytest.raises(ToolError, match="cannot be imported"):
+        terraform.run(DEV, "plan", "-out=x")
 
 
 def test_a_machine_without_terraform_is_told_so(

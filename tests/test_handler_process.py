@@ -12,12 +12,14 @@ from conftest import Render
 CODE = """
 import asyncio, os, signal, sys, threading, warnings
 import handler
+from tools.events import record
 
 def process(event_type, event):
     {}
 
 handler.process = process
-event = handler.json.loads(open("events/one_message.json").read())
+body = open("events/order.created.json").read()
+event = {{"Records": [record(body, event_type="order.created")]}}
 try:
     print(handler.json.dumps(handler.handler(event, None)))
     handler.handler({{}}, None)

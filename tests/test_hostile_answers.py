@@ -262,9 +262,11 @@ def compare_with(answers: Answers) -> Comparison:
         elif name == "event_types":
             values = PRE_GEN.split_event_types(value)
             stars = ["*" if value.endswith("*") else "" for value in values]
-            harmless[name] = ",".join(f"qxtype{i}qx{star}" for i, star in enumerate(stars))
-            for i, (text, star) in enumerate(zip(values, stars, strict=True)):
-                replacements[f"qxtype{i}qx"] = text.removesuffix(star)
+            # The same value twice is one event type.
+            markers = [f"qxtype{values.index(value)}qx" for value in values]
+            harmless[name] = ",".join(map("".join, zip(markers, stars, strict=True)))
+            for marker, text, star in zip(markers, values, stars, strict=True):
+                replacements[marker] = text.removesuffix(star)
         else:
             marker = "zz-central-77" if name == "aws_region" else f"qx{name.replace('_', '')}qx"
             harmless[name] = marker
@@ -277,21 +279,6 @@ def compare_with(answers: Answers) -> Comparison:
 
 def parse_environment(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines())
-
-
-def parse_json(text: str) -> Any:
-    """Read JSON, and the JSON in it: a message in an envelope in a body."""
-
-    def deeper(key: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: deeper(name, part) for name, part in value.items()}
-        if isinstance(value, list):
-            return [deeper("", part) for part in value]
-        if key in {"body", "Message"} and value != "{not JSON":
-            return deeper("", json.loads(value))
-        return value
-
-    return deeper("", json.loads(text))
 
 
 def parse_yaml(text: str) -> Any:
@@ -324,7 +311,7 @@ def parse_markdown(text: str) -> list[Any]:
 PARSERS: dict[str, Callable[[str], Any]] = {
     "*.py": lambda text: ast.dump(ast.parse(text)),
     "*.toml": tomllib.loads,
-    "*.json": parse_json,
+    "*.json": json.loads,
     "*.yml": parse_yaml,
     "*.md": parse_markdown,
     "*.env": parse_environment,
@@ -676,6 +663,8 @@ def test_terraform_takes_every_answer_that_the_hook_takes(tmp_path: Path) -> Non
         texts = render_here(answers)
         (tmp_path / "variables.tf").write_text(texts["terraform/variables.tf"], encoding="utf-8")
         variables = {f"TF_VAR_{name}": answers[name] for name in ("python_version", "architecture")}
+        types = PRE_GEN.split_event_types(answers["event_types"])
+        variables["TF_VAR_event_types"] = json.dumps(types, ensure_ascii=False)
         variables["TF_VAR_package_file"] = "variables.tf"  # Any file will do.
         variables["TF_VAR_subnet_ids"] = '["subnet-1"]'  # Fargate has no default for it.
         variables["TF_VAR_security_group_ids"] = '["sg-1"]'

@@ -184,7 +184,7 @@ def test_every_target_without_an_account_in_a_hostile_environment(
     targets = TARGETS if shutil.which("terraform") else TARGETS[:-1]
     for target in targets:
         done = subprocess.run(
-            ["make", target, "EVENT=events/mixed_batch.json"],
+            ["make", target, "EVENT=events/order.created.json"],
             cwd=folder,
             env=environment,
             umask=0o077,

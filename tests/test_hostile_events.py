@@ -236,7 +236,11 @@ events = st.fixed_dictionaries(
     {
         "id": event_ids,
         "occurred_at": occurred_at,
-        "data": st.dictionaries(text, anything, max_size=3).map(lambda data: {**data, "x": SECRET}),
+        "data": st.builds(
+            lambda more, total: {**more, "order_id": SECRET, "total": total},
+            st.dictionaries(text, anything, max_size=3),
+            st.sampled_from(["19.90", "19.90", 5, "-1", "NaN", SECRET, None]),
+        ),
     },
     optional={"more": anything},
 )
@@ -354,7 +358,8 @@ def enveloped(messages: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 bodies = st.one_of(
     event_bodies, event_bodies, broken_bodies, enveloped(st.one_of(event_bodies, broken_bodies))
 )
-GOOD_EVENT = {"id": "ok", "occurred_at": "2026-01-01T10:00:00Z", "data": {"x": SECRET}}
+ORDER = {"order_id": SECRET, "total": "19.90"}
+GOOD_EVENT = {"id": "ok", "occurred_at": "2026-01-01T10:00:00Z", "data": ORDER}
 expected = st.fixed_dictionaries({"event_type": string_attribute(st.just(EXPECTED))})
 good_records = st.fixed_dictionaries(
     {"body": as_json(GOOD_EVENT), "messageAttributes": expected},
@@ -612,14 +617,18 @@ MUTANTS = {
     ),
     "everything is acknowledged": ("for message_id in failed]", "for message_id in failed[:0]]"),
     "nothing is acknowledged": ("if not _succeeds(record)]", "if not _succeeds(record) or True]"),
-    "unknown events are dropped": ("raise MessageError(f", "return True\n                (f"),
+    "unknown events are dropped": (
+        "            process(event",
+        "            if event_type not in EVENTS: return True\n            process(event",
+    ),
     "messages are not processed": (
         "process(event_type, decode",
-        "str(decode_event(body)) or (lambda *_: 0)(event_type, decode",
+        "str(decode_event(EVENTS, event_type, body)) or (lambda *_: 0)(event_type, decode",
     ),
     "processed twice": (
         "            process(event",
-        "            process(event_type, decode_event(body))\n            process(event",
+        "            process(event_type, decode_event(EVENTS, event_type, body))\n"
+        "            process(event",
     ),
     "a failure is reported twice": ("for message_id in failed]", "for message_id in failed * 2]"),
     "one failure fails the whole batch": (

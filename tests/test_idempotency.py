@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,32 +22,34 @@ import pytest
 from botocore.parsers import ResponseParserError
 from conftest import Render, importable
 from moto import mock_aws
+from tools.events import record as sqs_record
 
 TABLE = "processed"
 
 Process = Callable[[str, Any], None]
 
 
-class Service(SimpleNamespace):
-    """The modules of a rendered service: handler, events, idempotency, service; and its folder."""
+def record(event_id: str = "event-1", event_type: str = "order.created", **other: Any) -> Any:
+    """Return an SQS record with a valid event, or with other fields."""
+    event = {"id": event_id, "occurred_at": "2026-01-01T10:00:00Z"}
+    event |= {"data": {"order_id": "order-1", "total": "19.90"}} | other
+    return sqs_record(json.dumps(event), event_type=event_type)
 
-    folder: Path
+
+class Service(SimpleNamespace):
+    """The modules of a rendered service: handler, idempotency, message, service."""
 
     def event(self, event_id: str = "event-1") -> Any:
-        return self.events.Event(id=event_id, occurred_at=datetime.now(UTC), data={})
+        return self.message.Event(id=event_id, occurred_at=datetime.now(UTC))
 
     def once(self, effects: "Effects") -> Process:
         """Return what processes each event once."""
         process: Process = self.idempotency.once(effects, TABLE)
         return process
 
-    def sample(self, name: str) -> Any:
-        """Read a sample event, `events/<name>.json`."""
-        return json.loads((self.folder / "events" / f"{name}.json").read_text(encoding="utf-8"))
-
-    def failed(self, batch: Any) -> list[str]:
+    def failed(self, *records: Any) -> list[str]:
         """Run the handler; return the ids of the messages that it reports as failed."""
-        response = self.handler.handler(batch, context(30_000))
+        response = self.handler.handler({"Records": [*records]}, context(30_000))
         return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
 
 
@@ -57,9 +58,9 @@ def service(render: Render) -> Iterator[Service]:
     """Render and import a service."""
     folder = render(idempotency="yes")
     with importable(folder):
-        names = ("events", "idempotency", "service")
+        names = ("idempotency", "message", "service")
         modules = {name: importlib.import_module(f"order_events.{name}") for name in names}
-        yield Service(handler=importlib.import_module("handler"), folder=folder, **modules)
+        yield Service(handler=importlib.import_module("handler"), **modules)
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +136,7 @@ def test_an_event_in_progress_comes_back(service: Service) -> None:
     said: list[str] = []
 
     def twice() -> None:
-        with pytest.raises(service.events.MessageError) as error:
+        with pytest.raises(service.message.MessageError) as error:
             service.once(Effects())("order.created", service.event())
         said.append(str(error.value))
 
@@ -255,7 +256,7 @@ def test_without_the_table_nothing_is_processed(service: Service, table: Any) ->
     table.delete_table(TableName=TABLE)
     effects = Effects()
     with pytest.raises(
-        service.events.MessageError, match=r"ResourceNotFound.*; this message comes back"
+        service.message.MessageError, match=r"ResourceNotFound.*; this message comes back"
     ):
         service.once(effects)("order.created", service.event())
     assert effects.done == []
@@ -264,7 +265,7 @@ def test_without_the_table_nothing_is_processed(service: Service, table: Any) ->
 def test_a_table_that_disappears_in_between_fails_the_message(service: Service, table: Any) -> None:
     """The effect is there, but nothing remembers it: it will be repeated."""
     effects = Effects(meanwhile=lambda: table.delete_table(TableName=TABLE))
-    with pytest.raises(service.events.MessageError, match=r"state to success.*ResourceNotFound"):
+    with pytest.raises(service.message.MessageError, match=r"state to success.*ResourceNotFound"):
         service.once(effects)("order.created", service.event())
 
 
@@ -298,11 +299,9 @@ def effects(service: Service, monkeypatch: pytest.MonkeyPatch) -> Effects:
 def test_only_valid_messages_reach_the_table(
     service: Service, effects: Effects, table: Any
 ) -> None:
-    batch = service.sample("mixed_batch")
-    smoke_test = service.sample("one_message")["Records"][0]
-    smoke_test["messageAttributes"]["event_type"]["stringValue"] = service.handler.SMOKE_TEST
-    batch["Records"].append(smoke_test)
-    assert len(service.failed(batch)) == 3
+    bad = record("event-2", occurred_at="x"), record("event-3", "order.paid"), record("")
+    smoke_test = record("event-4", service.handler.SMOKE_TEST)
+    assert len(service.failed(record(), *bad, smoke_test, record("event-5"))) == 3
     assert len(items(table)) == len(effects.done) == 2
 
 
@@ -312,8 +311,8 @@ def test_a_missing_table_fails_each_message_with_one_clear_line(
     log = io.StringIO()
     monkeypatch.setattr(service.handler.logger.registered_handler, "stream", log)
     table.delete_table(TableName=TABLE)
-    batch = service.sample("one_message")
-    assert service.failed(batch) == [batch["Records"][0]["messageId"]]
+    message = record()
+    assert service.failed(message) == [message["messageId"]]
     assert effects.done == []
     line = json.loads(log.getvalue())
     assert (line["level"], line["message"]) == ("ERROR", "Message failed")

@@ -3,6 +3,7 @@
 tests/test_idempotency.py has the rules; test_service_fargate.py runs such a service's own checks.
 """
 
+import json
 import time
 import zipfile
 from collections.abc import Iterator
@@ -92,11 +93,12 @@ class Chain:
 
     def deliver(self, event_id: str) -> list[Batch]:
         """Send an event, and deliver it until nothing of it is in the queue; return the tries."""
-        body = f'{{"id": "{event_id}", "occurred_at": "2026-01-01T10:00:00Z", "data": {{}}}}'
+        data = {"order_id": "order-1", "total": "19.90"}
+        event = {"id": event_id, "occurred_at": "2026-01-01T10:00:00Z", "data": data}
         attribute = {"DataType": "String", "StringValue": "order.created"}
         self.source.sqs.send_message(
             QueueUrl=self.source.queue_url,
-            MessageBody=body,
+            MessageBody=json.dumps(event),
             MessageAttributes={"event_type": attribute},
         )
         tries: list[Batch] = []
@@ -134,7 +136,6 @@ def chain(package: Path, tmp_path: Path) -> Iterator[Chain]:
             "SERVICE": "order-events",
             "ENVIRONMENT": "test",
             "LOG_LEVEL": "DEBUG",
-            "EVENT_TYPES": "order.created",
             "POWERTOOLS_SERVICE_NAME": "order-events",
             "POWERTOOLS_METRICS_NAMESPACE": "test",
             "IDEMPOTENCY_TABLE": "processed",

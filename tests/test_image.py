@@ -200,10 +200,9 @@ def test_the_worker_starts_from_what_the_build_stage_makes(service: Path, tmp_pa
     assert entrypoint[0] == "python"
     with local_aws("eu-central-1") as aws:
         url = aws.client("sqs").create_queue(QueueName="queue")["QueueUrl"]
-        sample = json.loads((service / "events" / "one_message.json").read_text(encoding="utf-8"))
         message = {
             "QueueUrl": url,
-            "MessageBody": sample["Records"][0]["body"],
+            "MessageBody": (service / "events" / "order.created.json").read_text(encoding="utf-8"),
             "MessageAttributes": {
                 "event_type": {"DataType": "String", "StringValue": "order.created"}
             },

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -24,7 +25,7 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 from botocore import exceptions
-from conftest import SERVICE
+from conftest import SERVICE, Render, working_in
 from moto import mock_aws
 from moto.core.responses import ActionResult
 from moto.server import ThreadedMotoServer
@@ -43,6 +44,13 @@ EVENT = {"id": "e-1", "occurred_at": "2026-01-01T10:00:00Z", "data": {"card": "S
 ATTRIBUTES = {
     "event_type": {"DataType": "String", "StringValue": "order.created"},
     "correlation_id": {"DataType": "String", "StringValue": "c-1"},
+}
+
+TYPES = ("payment.*", "order.created")
+ORDER = {
+    "id": "e-1",
+    "occurred_at": "2026-01-01T10:00:00Z",
+    "data": {"order_id": "order-1", "total": "19.90"},
 }
 
 COMMANDS = [
@@ -229,9 +237,8 @@ def deploy(folder: Path) -> tuple[dict[str, str], Path, dict[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No waiting, no credentials of the developer's, and a default region that is the wrong one."""
-    monkeypatch.chdir(tmp_path)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, render: Render) -> Iterator[None]:
+    """The service's files, no waiting, no credentials of the developer's, and a wrong region."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
@@ -242,7 +249,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for module in (redrive, logs, send, compute_fargate):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    yield
+    service_folder = render(event_types=", ".join(TYPES))
+    for name in ("pyproject.toml", ".python-version"):
+        shutil.copy(service_folder / name, tmp_path)
+    for name in ("events", "order_events"):
+        shutil.copytree(service_folder / name, tmp_path / name)
+    with working_in(tmp_path):
+        yield
     signal.signal(signal.SIGTERM, on_sigterm)  # main() has set its own
 
 
@@ -404,6 +417,7 @@ def test_an_empty_variable_counts_as_not_given(
         "MAX",
         "SAVE",
         "SINCE",
+        "EVENT",
         "EVENT_TYPE",
         "BODY_FILE",
         "MAX_RATE",
@@ -500,10 +514,11 @@ def test_publish_sends_a_message_that_the_service_takes(deployed: Deployed) -> N
     said = deployed.done("publish")
     [message] = deployed.messages("queue")
     attributes = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()}
-    assert attributes["event_type"] == "payment.test"
+    assert attributes["event_type"] == "payment.example"
     assert attributes["correlation_id"] in said
     event = json.loads(message["Body"])
-    assert set(event) == {"id", "occurred_at", "data"}
+    assert event["id"] != "event-1"
+    assert event["data"] == ORDER["data"]
     assert datetime.fromisoformat(event["occurred_at"]).tzinfo is not None
     assert "message id " in said
 
@@ -512,17 +527,46 @@ def test_publish_takes_type_and_body(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "it's a body.json"
-    file.write_text(json.dumps(EVENT))
+    file.write_text(json.dumps(ORDER))
     monkeypatch.setenv("EVENT_TYPE", "order.created")
     monkeypatch.setenv("BODY_FILE", str(file))
     deployed.done("publish")
     [message] = deployed.messages("queue")
-    assert json.loads(message["Body"]) == EVENT
+    assert json.loads(message["Body"]) == ORDER
     assert message["MessageAttributes"]["event_type"]["StringValue"] == "order.created"
 
 
+@pytest.mark.parametrize(
+    ("given", "event_type"),
+    [
+        ({"EVENT": "events/order.created.json"}, "order.created"),
+        ({"EVENT": "events/order.created.json", "EVENT_TYPE": "payment.x"}, "payment.x"),
+        ({"EVENT_TYPE": "order.created"}, "order.created"),
+        ({"EVENT_TYPE": "payment.received"}, "payment.received"),
+    ],
+)
+def test_publish_sends_a_sample_or_a_file_as_a_new_event(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], event_type: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    deployed.done("publish")
+    [message] = deployed.messages("queue")
+    assert message["MessageAttributes"]["event_type"]["StringValue"] == event_type
+    body = json.loads(message["Body"])
+    assert body["data"] == ORDER["data"]
+    assert body["id"] != "event-1"
+
+
+def test_publish_of_a_type_without_a_sample(deployed: Deployed) -> None:
+    said = deployed.refused("publish", "--event-type", "order.cancelled")
+    expected = "write one to events/order.cancelled.json"
+    assert said == f"There is no sample of order.cancelled: {expected}.\n"
+
+
 def test_publish_tells_that_the_filter_keeps_a_type_away(deployed: Deployed) -> None:
-    said = deployed.done("publish", "--event-type", "order.cancelled")
+    event = "events/order.created.json"
+    said = deployed.done("publish", "--event-type", "order.cancelled", "--event", event)
     assert f"{NAME} does not get it" in said
     assert deployed.bodies("queue") == []
     assert len(deployed.bodies("other")) == 1
@@ -531,9 +575,10 @@ def test_publish_tells_that_the_filter_keeps_a_type_away(deployed: Deployed) -> 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("{not", "body.json: not JSON"),
-        ("[]", "needs id, occurred_at, data"),
-        ('{"id": "1", "data": {}}', "needs occurred_at"),
+        ("{not", "body.json: JSON is malformed"),
+        ("[]", "body.json: Expected `object`, got `array`. Nothing was published."),
+        ('{"id": "1"}', "missing required field `occurred_at`"),
+        (json.dumps({**ORDER, "id": ""}), "body.json: Expected `str` of length >= 1 - at `$.id`"),
     ],
 )
 def test_publish_refuses_a_body_that_no_subscriber_could_read(

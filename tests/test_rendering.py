@@ -36,9 +36,10 @@ def files(folder: Path) -> set[str]:
 
 
 def listed_files() -> dict[str, str]:
-    """Return the template's files, each with its condition: an answer, "variant", or none.
+    """Return the template's files, each with its condition: an answer, or one of two words.
 
-    A variant takes another file's place, so no service has it under its own name.
+    A "variant" takes another file's place, so no service has it under its own name. A "sample" is
+    copied for each event type.
     """
     lines = (Path(__file__).parent / "files.txt").read_text().splitlines()
     return {
@@ -50,11 +51,10 @@ def expected_files(answers: dict[str, str]) -> set[str]:
     given = {"", *(f"{name}={value}" for name, value in answers.items())}
     slug = answers["project_slug"]
     package = slug.replace("-", "_")
-    return {
-        path.replace("<slug>", slug).replace("<package>", package)
-        for path, condition in listed_files().items()
-        if condition in given
-    }
+    paths = [path for path, condition in listed_files().items() if condition in given]
+    types = [event_type.strip() for event_type in answers["event_types"].split(",")]
+    paths += [f"events/{event_type.replace('*', 'example')}.json" for event_type in types]
+    return {path.replace("<slug>", slug).replace("<package>", package) for path in paths}
 
 
 @pytest.mark.parametrize("answers", PAIRWISE)
@@ -86,7 +86,7 @@ def test_examples_are_of_the_regions_partition(render: Render, region: str, comp
         for arn in re.findall(r"arn:[\w-]+:[\w-]+:[\w-]*", path.read_text(encoding="utf-8"))
     ]
     partition = {"cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"}.get(region, "aws-eusc")
-    assert len(found) >= 12
+    assert len(found) >= 5
     wrong = rf"arn:(?!{partition}:)|(sns|sqs|lambda):(?!{region})"
     assert [line for line in found if re.search(wrong, line)] == []
 
@@ -166,7 +166,9 @@ def test_the_answers_arrive_as_they_were_given(render: Render, answers: dict[str
         for line in (service / "local.env").read_text(encoding="utf-8").splitlines()
     )
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == given["product"]
-    assert environment["EVENT_TYPES"] == given["event_types"].replace(", ", ",")
+    package = service / given["project_slug"].replace("-", "_")
+    models = (package / "events.py").read_text(encoding="utf-8").partition("EVENTS: ")[2]
+    assert re.findall(r'"(.+)": OrderEvent,', models) == re.split(", ?", given["event_types"])
 
 
 def test_the_template_tests_with_the_services_own_dependencies(render: Render) -> None:

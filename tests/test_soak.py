@@ -68,10 +68,11 @@ def handler(event, context):
     return {"batchItemFailures": []}
 """
 DROPS_UNKNOWN_EVENTS = """
+from order_events.message import find_model
 _checked = _succeeds
 def _succeeds(record):
     try:
-        known = _is_expected(_open(record)[1]["event_type"])
+        known = find_model(EVENTS, _open(record)[1]["event_type"])
     except MessageError:
         known = False
     return _checked(record) if known else True

@@ -34,7 +34,6 @@ SETTINGS = {
     "STOP_TIMEOUT": "30",
     "SERVICE": "order-events",
     "ENVIRONMENT": "order-events-dev",
-    "EVENT_TYPES": "order.created",
     "LOG_LEVEL": "INFO",
     "POWERTOOLS_SERVICE_NAME": "order-events",
     "POWERTOOLS_METRICS_NAMESPACE": "order-events",

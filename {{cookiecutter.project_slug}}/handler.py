@@ -23,16 +23,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 import {{ cookiecutter.package_name }}
-from {{ cookiecutter.package_name }}.events import MessageError, decode_event
+from {{ cookiecutter.package_name }}.events import EVENTS
 {% if cookiecutter.idempotency == "yes" %}
 from {{ cookiecutter.package_name }}.idempotency import process, register_context
-{% else %}
+{% endif %}
+from {{ cookiecutter.package_name }}.message import MessageError, decode_event
+{% if cookiecutter.idempotency == "no" %}
 from {{ cookiecutter.package_name }}.service import process
 {% endif %}
-
-# What the subscription's filter policy lets through; Terraform sets it. `order.*` means every type
-# that begins with `order.`.
-EVENT_TYPES = tuple(os.environ["EVENT_TYPES"].split(","))
 
 # `make smoke` sends this type to the queue to see whether messages get here; it has no effect.
 SMOKE_TEST = "smoke_test"
@@ -163,9 +161,7 @@ def _succeeds(record: dict[str, Any]) -> bool:
             if event_type == SMOKE_TEST:
                 logger.info("Smoke test received")
                 return True
-            if not _is_expected(event_type):
-                raise MessageError(f"event_type is none of EVENT_TYPES, {', '.join(EVENT_TYPES)}")
-            process(event_type, decode_event(body))
+            process(event_type, decode_event(EVENTS, event_type, body))
             logger.info("Message processed")
     except MessageError as error:
         logger.error("Message failed", error=str(error), **keys)
@@ -207,11 +203,3 @@ def _open(record: dict[str, Any]) -> tuple[str, dict[str, str]]:
     if "event_type" not in attributes:
         raise MessageError("no attribute event_type, on the message or in an SNS envelope")
     return envelope.message, attributes
-
-
-def _is_expected(event_type: str) -> bool:
-    """Tell whether the subscription's filter policy lets this type through."""
-    return any(
-        event_type.startswith(expected[:-1]) if expected.endswith("*") else event_type == expected
-        for expected in EVENT_TYPES
-    )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 SERVICE = os.environ["SERVICE"]
-EVENT_TYPES = tuple(os.environ["EVENT_TYPES"].split(","))
+EVENT_TYPES = ("order.created",)
 KEYS = ("message_id", "event_type", "correlation_id")
 
 

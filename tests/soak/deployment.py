@@ -54,7 +54,7 @@ class DeploymentError(Exception):
 
 
 def render(folder: Path, **answers: str) -> Path:
-    """Render a service into the folder, with the soak test's business logic; return its folder."""
+    """Render a service into the folder, with the soak test's own code; return its folder."""
     context = {"event_types": EVENT_TYPES, "python_version": VERSION, **answers}
     command = [
         *(sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"),
@@ -63,7 +63,8 @@ def render(folder: Path, **answers: str) -> Path:
     ]
     _run(command, cwd=TEMPLATE)
     service = folder / "order-events"
-    shutil.copy(Path(__file__).with_name("service.py"), service / "order_events" / "service.py")
+    for name in ("events.py", "service.py"):
+        shutil.copy(Path(__file__).with_name(name), service / "order_events" / name)
     return service
 
 
@@ -237,6 +238,7 @@ def terraform(service: Path, say: Say, *arguments: str) -> str:
         "TF_IN_AUTOMATION": "true",
         "TF_VAR_python_version": VERSION,
         "TF_VAR_architecture": "arm64",
+        "TF_VAR_event_types": json.dumps(EVENT_TYPES.split(", ")),
         **({"TF_CLI_CONFIG_FILE": config} if config else {}),
     }
     started = time.monotonic()

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import time
 
-from .events import Event
+from .events import SoakEvent
 
 # Without a transaction every statement is committed at once, whatever kills this process.
 ledger = sqlite3.connect(os.environ["SOAK_LEDGER"], timeout=60, isolation_level=None)
@@ -17,7 +17,7 @@ ledger.execute("PRAGMA synchronous = OFF")
 slot = int(os.environ["SOAK_SLOT"])
 
 
-def process(event_type: str, event: Event) -> None:
+def process(event_type: str, event: SoakEvent) -> None:
     """Have an effect that can be counted, unless the event's data says that something goes wrong.
 
     data: ``fails`` (tries that raise, at first), ``takes`` (seconds), ``hangs``, ``dies``

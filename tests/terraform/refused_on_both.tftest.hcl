@@ -75,7 +75,7 @@ run "fifo_topic" {
 
   variables {
     sns_topic_arn = "arn:aws:sns:us-east-1:123456789012:theirs.fifo"
-    event_types   = ["a,b"] # a comma
+    event_types   = [for number in range(21) : "type-${number}"] # more than 20
   }
 
   expect_failures = [

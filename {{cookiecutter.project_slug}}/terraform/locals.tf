@@ -11,7 +11,6 @@ locals {
     SERVICE                      = var.service
     ENVIRONMENT                  = "${var.product}-${local.environment}"
     LOG_LEVEL                    = var.log_level
-    EVENT_TYPES                  = join(",", var.event_types)
     POWERTOOLS_SERVICE_NAME      = var.service
     POWERTOOLS_METRICS_NAMESPACE = var.product
 {% if cookiecutter.idempotency == "yes" %}

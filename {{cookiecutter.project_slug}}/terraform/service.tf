@@ -11,6 +11,10 @@ locals {
   #   },
   added_permissions = []
 
+  # Conditions on other message attributes, beside event_type. A message must meet all of them:
+  #   country = ["NL", "BE"]
+  added_filters = {}
+
   # Environment variables. For your machine, set them in ../local.env too. No secrets: they can be read
   # in the state and in the console.
   added_environment_variables = {}

@@ -21,13 +21,13 @@ resource "aws_sns_topic_subscription" "queue" {
   raw_message_delivery = true
 
   filter_policy_scope = "MessageAttributes"
-  filter_policy = jsonencode({
+  filter_policy = jsonencode(merge(local.added_filters, {
     event_type = concat(
       [for event_type in var.event_types : event_type if !endswith(event_type, "*")],
       [for event_type in var.event_types : { prefix = trimsuffix(event_type, "*") } if endswith(event_type, "*") && event_type != "*"],
       [for event_type in var.event_types : { exists = true } if event_type == "*"],
     )
-  })
+  }))
 
   redrive_policy = jsonencode({ deadLetterTargetArn = aws_sqs_queue.undelivered.arn })
 

@@ -102,14 +102,10 @@ variable "sns_topic_arn" {
   }
 }
 
+# No default: make sets it (TF_VAR_event_types) to the types of EVENTS in {{ cookiecutter.package_name }}/events.py.
 variable "event_types" {
   description = "Values of the message attribute event_type that the service subscribes to. A value that ends in * matches every value that starts with what is before it; * alone matches every message that has the attribute."
   type        = list(string)
-  default = [
-{% for event_type in cookiecutter.event_types.split(",") %}
-    "{{ event_type | trim }}",
-{% endfor %}
-  ]
 
   validation {
     condition     = length(var.event_types) >= 1 && length(var.event_types) <= 20
@@ -117,8 +113,8 @@ variable "event_types" {
   }
 
   validation {
-    condition     = alltrue([for event_type in var.event_types : can(regex("^([^,*]{1,100}|[^,*]{0,99}\\*)$", event_type))])
-    error_message = "Each of event_types must have 1 to 100 characters, no comma, and a * only at the end, not ${jsonencode(var.event_types)}."
+    condition     = alltrue([for event_type in var.event_types : can(regex("^([^*]{1,100}|[^*]{0,99}\\*)$", event_type))])
+    error_message = "Each of event_types must have 1 to 100 characters, and a * only at the end, not ${jsonencode(var.event_types)}."
   }
 }
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "sbom": "tools.build.sbom:command",
     "invoke": "tools.local.invoke:command",
     "debug": "tools.local.debug:command",
+    "check-samples": "tools.events:check_samples",
     "init": "tools.deploy.terraform:init",
     "validate": "tools.deploy.validate:command",
     "output": "tools.deploy.terraform:output",

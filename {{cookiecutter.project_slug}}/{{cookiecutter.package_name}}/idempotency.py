@@ -29,7 +29,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from {{ cookiecutter.package_name }}.events import Event, MessageError
+from {{ cookiecutter.package_name }}.message import Event, MessageError
 from {{ cookiecutter.package_name }}.service import process as process_always
 
 # Set by Terraform. If empty, every event is processed, as on a developer's machine.

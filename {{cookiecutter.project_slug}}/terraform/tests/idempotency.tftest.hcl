@@ -9,6 +9,7 @@ variables {
   service      = "a234567890-234567890-234567890-234567890" # the longest
   aws_region   = "us-east-1"
   architecture = "arm64"
+  event_types  = ["order.created"]
 
 {% if cookiecutter.compute == "fargate" %}
   subnet_ids   = ["subnet-1"]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import compute
+from tools import events
 from tools.deploy.mirror import cli_config
 from tools.local.isolation import isolate
 from tools.local.server import LocalAws, local_aws
@@ -142,6 +143,7 @@ def variables() -> dict[str, str]:
         "TF_IN_AUTOMATION": "true",
         "TF_INPUT": "false",
         "TF_VAR_architecture": project().architecture,
+        "TF_VAR_event_types": json.dumps([*events.models()], ensure_ascii=False),
         "TF_VAR_python_version": project().python_version,
     }
 

@@ -1,11 +1,13 @@
 """The whole chain with real messages: SNS, its filter, SQS, the code, the dead-letter queue."""
 
+import itertools
 import json
 import string
 from typing import Any
 
 from tests.e2e.compute import NAME, NOT_FOR_THE_HANDLER, deployed_and_built
 from tests.e2e.conftest import ROOT, VAR_FILES, Deployment, Drain, Json, Say, Terraform
+from tools import events
 
 GOOD = 12  # more than one batch
 
@@ -34,18 +36,18 @@ def test_every_message_ends_where_it_belongs(
 ) -> None:
     """Each published message is processed, dead-lettered or not for this service."""
     outputs, sqs = deployment.outputs, deployment.aws.client("sqs")
-    body = sample_body()
-    listed = deployment.environment["EVENT_TYPES"].split(",")
-    fitting = [event_type.replace("*", "example") for event_type in listed]
+    samples = {name: path for name, path in events.samples().items() if events.entry_of(name)}
+    assert samples, "no sample in events/ fits a type in EVENTS"
+    types = itertools.islice(itertools.cycle(samples), max(GOOD, len(samples)))
 
     # The attribute correlation_id identifies a message all the way.
-    good = {f"good-{n}": fitting[n % len(fitting)] for n in range(GOOD)}
+    good = {f"good-{n}": event_type for n, event_type in enumerate(types)}
     for name, event_type in good.items():
-        publish(deployment, name, json.dumps({**body, "id": name}), event_type)
-    publish(deployment, "poison", "this is not JSON", fitting[0])
-    publish(deployment, "without-type", json.dumps(body), None)
-    if unlisted := unlisted_type(listed):
-        publish(deployment, "unlisted", json.dumps(body), unlisted)
+        publish(deployment, name, events.fresh(samples[event_type]), event_type)
+    publish(deployment, "poison", "this is not JSON", good["good-0"])
+    publish(deployment, "without-type", "{}", None)
+    if unlisted := unlisted_type([*events.models()]):
+        publish(deployment, "unlisted", "{}", unlisted)
     say(f"published {len(good)} good messages, a poison message and some that do not match")
 
     attributes = ["RedrivePolicy"]
@@ -79,13 +81,6 @@ def test_every_message_ends_where_it_belongs(
 def log_lines(text: str) -> list[Json]:
     """Return the structured lines of a log."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-
-
-def sample_body() -> dict[str, Any]:
-    """Return the body of the sample message that `make invoke` also uses."""
-    sample = json.loads((ROOT / "events" / "one_message.json").read_text(encoding="utf-8"))
-    body: dict[str, Any] = json.loads(sample["Records"][0]["body"])
-    return body
 
 
 def unlisted_type(listed: list[str]) -> str | None:

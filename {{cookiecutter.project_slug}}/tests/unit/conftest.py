@@ -1,8 +1,7 @@
-"""The function's environment, an AWS for tests, and SQS records in the shape that Lambda uses."""
+"""The function's environment, and an AWS for tests."""
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,31 +49,3 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
             monkeypatch.setenv(name, value)
         resources(AWS)
         yield AWS
-
-
-@pytest.fixture
-def sample() -> Callable[[str], dict[str, Any]]:
-    """Read a sample event, `events/<name>.json`."""
-
-    def read(name: str) -> dict[str, Any]:
-        event: dict[str, Any] = json.loads(
-            (ROOT / "events" / f"{name}.json").read_text(encoding="utf-8")
-        )
-        return event
-
-    return read
-
-
-@pytest.fixture
-def record(sample: Callable[[str], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Make an SQS record: that of `events/one_message.json` with another body or attributes."""
-
-    def make(body: str | None = None, **attributes: str) -> dict[str, Any]:
-        made: dict[str, Any] = sample("one_message")["Records"][0]
-        if body is not None:
-            made["body"] = body
-        for key, text in attributes.items():
-            made["messageAttributes"][key] = {"stringValue": text, "dataType": "String"}
-        return made
-
-    return make

@@ -12,9 +12,9 @@ from moto import mock_aws
 
 import handler as entry_point
 from {{ cookiecutter.package_name }} import idempotency
-from {{ cookiecutter.package_name }}.events import Event
+from {{ cookiecutter.package_name }}.message import Event
+from tests.unit.messages import MODELS, enveloped, record
 
-Sample = Callable[[str], dict[str, Any]]
 Log = Callable[[], list[dict[str, Any]]]
 
 TABLE = "processed"
@@ -50,6 +50,7 @@ class Effects(list[tuple[str, str]]):
 def effects(table: Any, monkeypatch: pytest.MonkeyPatch) -> Effects:
     """Let the handler process events once; collect what reaches the business logic."""
     effects = Effects()
+    monkeypatch.setattr(entry_point, "EVENTS", MODELS)
     monkeypatch.setattr(entry_point, "process", idempotency.once(effects, TABLE))
     return effects
 
@@ -62,38 +63,38 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Log:
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def failed(batch: dict[str, Any]) -> list[str]:
+def failed(message: dict[str, Any]) -> list[str]:
     """Run the handler; return the ids of the messages that it reports as failed."""
-    response = entry_point.handler(batch, CONTEXT)
+    response = entry_point.handler({"Records": [message]}, CONTEXT)
     return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
 
 
 def test_a_duplicate_is_not_processed_again_and_the_log_says_so(
-    sample: Sample, effects: Effects, logged: Log
+    effects: Effects, logged: Log
 ) -> None:
     # A message of its own: SQS and SNS give it another id, the producer does not.
-    again = sample("enveloped_message")
-    assert failed(sample("one_message")) == failed(again) == []
+    again = enveloped()
+    assert failed(record()) == failed(again) == []
     assert len(effects) == 1
     (line,) = [line for line in logged() if "processed before" in line["message"]]
-    assert line["message_id"] == again["Records"][0]["messageId"]
+    assert line["message_id"] == again["messageId"]
 
 
 @pytest.mark.parametrize("error", [KeyError, SystemExit, KeyboardInterrupt, CancelledError])
 def test_an_event_that_failed_is_retried(
-    sample: Sample, effects: Effects, table: Any, logged: Log, error: type[BaseException]
+    effects: Effects, table: Any, logged: Log, error: type[BaseException]
 ) -> None:
     effects.failure = error()
-    assert len(failed(sample("one_message"))) == 1
+    assert len(failed(record())) == 1
     assert logged()[0]["error"] == error.__name__
     assert table.scan(TableName=TABLE)["Items"] == []
     effects.failure = None
-    assert failed(sample("one_message")) == []
+    assert failed(record()) == []
     assert len(effects) == 1
 
 
-def test_the_table_holds_nothing_of_the_event(sample: Sample, effects: Effects, table: Any) -> None:
-    failed(sample("one_message"))
+def test_the_table_holds_nothing_of_the_event(effects: Effects, table: Any) -> None:
+    failed(record())
     ((event_type, event_id),) = effects
     (item,) = table.scan(TableName=TABLE)["Items"]
     assert set(item) == {"id", "status", "data", "expiration", "in_progress_expiration"}

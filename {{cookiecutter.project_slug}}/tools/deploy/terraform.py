@@ -24,7 +24,7 @@ from pathlib import Path
 
 import click
 
-from tools import hcl
+from tools import events, hcl
 from tools.deploy.mirror import cli_config
 from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
@@ -98,6 +98,9 @@ def attempt(
         "TF_VAR_python_version": project().python_version,
         "TF_VAR_architecture": project().architecture,
     }
+    # Not where nothing is planned: operating must not depend on what is being worked on here.
+    if {"plan", "destroy", "test", "console", "-auto-approve"} & {*arguments}:
+        variables["TF_VAR_event_types"] = json.dumps([*events.models()], ensure_ascii=False)
     # The workspace is the environment's: this variable would make `workspace select` fail.
     variables.pop("TF_WORKSPACE", None)
     command = ["terraform", f"-chdir={environment.code}", *arguments]

@@ -1,16 +1,15 @@
-"""make debug: run the handler on an event in this process, where a debugger can stop it."""
+"""make debug: run the handler on events in this process, where a debugger can stop it."""
 
 import os
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import click
 
-from tools import hcl
-from tools.local.invoke import read_event, result, show_line
+from tools import events, hcl
+from tools.local.invoke import result, show_line
 from tools.local.world import local_world
 from tools.project import Environment, project
 
@@ -27,10 +26,12 @@ class Log:
 
 
 @click.command()
-@click.option("--event", type=Path, envvar="EVENT", default="events/one_message.json")
-def command(event: Path) -> None:
-    """Run the handler on an event in this process."""
-    content, settings = read_event(event), hcl.settings(Environment("dev"))
+@events.event_option
+@events.event_type_option
+def command(event: str, event_type: str | None) -> None:
+    """Run the handler on a batch of events in this process."""
+    settings = hcl.settings(Environment("dev"))
+    content = events.batch(event, event_type, settings["aws_region"])
     # The handler takes no exception but a signal's for the end.
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     with local_world(settings["aws_region"]) as environment:

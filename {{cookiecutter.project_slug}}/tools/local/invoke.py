@@ -1,4 +1,4 @@
-"""make invoke: run the packaged handler on an event; show its log, and which messages failed."""
+"""make invoke: run the packaged handler on events; show its log, and which messages failed."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tools import hcl
+from tools import events, hcl
 from tools.build.package import runnable
 from tools.display import describe, parse, shown
 from tools.errors import ToolError
@@ -17,10 +17,12 @@ from tools.project import Environment
 
 
 @click.command()
-@click.option("--event", type=Path, envvar="EVENT", default="events/one_message.json")
-def command(event: Path) -> None:
-    """Run the packaged handler on an event, a JSON file."""
-    content, settings = read_event(event), hcl.settings(Environment("dev"))
+@events.event_option
+@events.event_type_option
+def command(event: str, event_type: str | None) -> None:
+    """Run the packaged handler on a batch of events."""
+    settings = hcl.settings(Environment("dev"))
+    content = events.batch(event, event_type, settings["aws_region"])
     with (
         local_world(settings["aws_region"]) as environment,
         Runtime.with_settings(runnable(), settings, environment) as runtime,
@@ -70,14 +72,3 @@ def result(response: Any, event: Any) -> str:
             raise ToolError(f"{len(failures)} of {count} messages failed: {ids}.")
     returned = shown(json.dumps(response))
     raise ToolError(f"The handler must return which messages failed, and returned {returned}.")
-
-
-def read_event(path: Path) -> object:
-    """Return the event in a JSON file. Raises ToolError."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        samples = ", ".join(sorted(str(sample) for sample in Path("events").glob("*.json")))
-        raise ToolError(f"There is no event file {path}. EVENT can be {samples}.") from None
-    except (ValueError, RecursionError) as problem:
-        raise ToolError(f"{path} must be JSON: {problem}.") from None

@@ -3,35 +3,27 @@
 import json
 import time
 import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from tools import hcl
+from tools import events, hcl
 from tools.display import describe, is_error
 from tools.errors import ToolError
 from tools.operate import compute, logs, queues
 from tools.operate.service import Service, deployed
 from tools.project import Environment, environment_option
 
-# What the message model needs: see events.py in the service's package.
-FIELDS = ("id", "occurred_at", "data")
 # Seconds between two looks into the log for a smoke test.
 POLL_SECONDS = 2.0
 
 
-def publish(service: Service, event_type: str | None, body: str) -> None:
+def publish(service: Service, event_type: str, body: str) -> None:
     """Publish one message to the topic. Every subscriber gets it, not only this service.
 
-    :param event_type: the attribute that the subscription filters by; the first type that this
-        service takes, if none is given.
-    :raises ToolError: no type is given, and the service takes all.
+    :param event_type: the attribute that the subscription filters by.
     """
     types = _types(service)
-    if not event_type and not types:
-        raise ToolError("Say which event type to publish: EVENT_TYPE=order.created, for example.")
-    event_type = event_type or types[0].replace("*", "test")
     correlation_id = f"test-{uuid.uuid4()}"
     attributes = {"event_type": event_type, "correlation_id": correlation_id}
     answer = service.client("sns").publish(
@@ -61,25 +53,6 @@ def _types(service: Service) -> list[str]:
     return [one if isinstance(one, str) else f"{one.get('prefix', '')}*" for one in rules]
 
 
-def _read(file: Path) -> str:
-    """Return a message's body from a file.
-
-    :raises ToolError: no subscriber could read it.
-    """
-    try:
-        body = file.read_text(encoding="utf-8")
-        event = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ToolError(f"{file}: not JSON: {error}. Nothing was published.") from None
-    missing = [name for name in FIELDS if not isinstance(event, dict) or name not in event]
-    if missing:
-        raise ToolError(
-            f"{file}: needs {', '.join(missing)}. A message must be a JSON object with id (text), "
-            "occurred_at (a time with its zone) and data (an object). Nothing was published."
-        )
-    return body
-
-
 def smoke(service: Service) -> None:
     """Send a message, and wait until the log shows that it was processed.
 
@@ -88,15 +61,10 @@ def smoke(service: Service) -> None:
 
     :raises ToolError: the log does not show it in time, or shows an error.
     """
-    envelope = {
-        "Type": "Notification",
-        "TopicArn": service.topic_arn,
-        "Message": "{}",
-        "MessageAttributes": {"event_type": {"Type": "String", "Value": "smoke_test"}},
-    }
+    envelope = events.envelope("{}", service.topic_arn, event_type="smoke_test")
     begin = time.time()
     message_id = service.client("sqs").send_message(
-        QueueUrl=service.queue_url, MessageBody=json.dumps(envelope)
+        QueueUrl=service.queue_url, MessageBody=envelope
     )["MessageId"]
     print(
         f"Sent smoke test {message_id} to {service.queue_name}; waiting for it in the log.",
@@ -120,20 +88,22 @@ def smoke(service: Service) -> None:
 
 @click.command
 @environment_option
-@click.option("--event-type", envvar="EVENT_TYPE", help="default: the first that the service takes")
-@click.option(
-    "--body-file", envvar="BODY_FILE", type=Path, help="the message; default: a made-up one"
-)
+@click.option("--event", envvar="EVENT", type=Path, help="default: the first type's sample")
+@events.event_type_option
+@click.option("--body-file", envvar="BODY_FILE", type=Path, help="published as it is")
 def publish_command(
-    environment: Environment, event_type: str | None, body_file: Path | None
+    environment: Environment, event: Path | None, event_type: str | None, body_file: Path | None
 ) -> None:
-    """Publish a test message to the topic."""
+    """Publish an event with a new id, or a file as it is, to the topic."""
+    first = event_type or next(iter(events.models()))
     if body_file is None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        body = json.dumps({"id": str(uuid.uuid4()), "occurred_at": now, "data": {}})
+        event = event or events.find_sample(first)
+        body = events.fresh(event)
     else:
-        body = _read(body_file)
-    publish(deployed(environment), event_type, body)
+        event = events.expected_sample(first)
+        body = body_file.read_text(encoding="utf-8", errors="replace")
+        events.check(body, body_file)
+    publish(deployed(environment), event_type or events.type_of(event), body)
 
 
 @click.command

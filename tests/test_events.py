@@ -1,0 +1,136 @@
+"""tools/events.py of a service: its event types, its samples, and the messages made of them."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import Render, working_in
+from test_pre_gen_project import load
+from tools import events
+from tools.errors import ToolError
+
+hook: Any = load("post_gen_project")
+
+# The last two: a name that a folder can't hold as it is, and one that it can't hold at all.
+TYPES = ("order.created", "payment.*", "a/b%2F", "订" * 100)
+
+
+@pytest.fixture
+def service(fresh: Render) -> Iterator[Path]:
+    """Work in a service with several event types."""
+    folder = fresh(event_types=",".join(TYPES))
+    with working_in(folder):
+        yield folder
+
+
+def refused() -> str:
+    """Run check-samples, which must find something; return what it says."""
+    result = CliRunner().invoke(events.check_samples)
+    assert isinstance(result.exception, ToolError), result.output
+    return str(result.exception)
+
+
+# ---- event types ----------------------------------------------------------------------------
+
+
+def test_the_types_are_the_answers(service: Path) -> None:
+    assert tuple(events.models()) == TYPES
+    assert events.entry_of("payment.received") == "payment.*"
+    assert events.entry_of("order.paid") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import missing", r"ModuleNotFoundError: No module named 'missing' \(.*events.py, line 1"),
+        ("EVENTS = {", r"SyntaxError: '{' was never closed \(events.py, line 1\)"),
+        ("", r"must be a dict of event types .* and is None"),
+        ("EVENTS = {}", r"and is {}\."),
+        (
+            "EVENTS = {'order.created': dict}",
+            "the model of 'order.created' must inherit from Event",
+        ),
+    ],
+)
+def test_what_is_wrong_with_events_py_is_said(service: Path, code: str, said: str) -> None:
+    (service / "order_events" / "events.py").write_text(code + "\n", encoding="utf-8")
+    with pytest.raises(ToolError, match=rf"(?s)order_events/events.py.*{said}"):
+        events.models()
+
+
+# ---- samples --------------------------------------------------------------------------------
+
+
+def test_each_type_has_a_sample_and_lint_is_content(service: Path) -> None:
+    assert sorted(events.samples()) == ["a/b%2F", "order.created", "payment.example"]
+    assert CliRunner().invoke(events.check_samples).exit_code == 0
+
+
+def test_the_hook_and_the_tools_name_samples_alike(tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    names = ["order.created", "payment.*", "*", "a/b%2F", "größe ; |", "订" * 83]
+    (tmp_path / "events" / "example.json").write_text("{}", encoding="utf-8")
+    hook.write_samples({"event_types": ", ".join(names)}, str(tmp_path))
+    there = {path.relative_to(tmp_path) for path in (tmp_path / "events").iterdir()}
+    assert there == {events.expected_sample(name) for name in names}
+
+
+def test_lint_names_a_type_without_sample_and_a_sample_without_type(service: Path) -> None:
+    (service / "events" / "order.created.json").rename(service / "events" / "order.creatd.json")
+    (service / "events" / "payment.example.json").rename(service / "events" / "payment.paid.json")
+    assert refused() == (
+        "events/order.creatd.json: EVENTS has no type that fits it.\n"
+        "There is no sample of order.created: write one to events/order.created.json."
+    )
+
+
+def test_a_sample_is_found_for_a_type_or_else_one_of_the_same_entry(service: Path) -> None:
+    sample = service / "events" / "payment.example.json"
+    for event_type in ("payment.*", "payment.example", "payment.received"):
+        assert events.find_sample(event_type) == sample.relative_to(service)
+    sample.with_name("payment.received.json").write_bytes(sample.read_bytes())
+    assert events.find_sample("payment.received").name == "payment.received.json"
+    with pytest.raises(ToolError, match=r"no sample of order.paid: write one to events/order.paid"):
+        events.find_sample("order.paid")
+
+
+def test_a_fresh_event_has_an_id_and_a_time_of_its_own(service: Path) -> None:
+    sample = events.samples()["order.created"]
+    first, second = (json.loads(events.fresh(sample)) for _ in range(2))
+    assert first["id"] != second["id"]
+    age = datetime.now(UTC) - datetime.fromisoformat(first["occurred_at"])
+    assert timedelta(0) <= age < timedelta(minutes=10)
+    assert first["data"] == second["data"] == json.loads(sample.read_text())["data"]
+
+
+# ---- the batch of make invoke ---------------------------------------------------------------
+
+
+def types_in(batch: Any) -> list[str]:
+    return [record["messageAttributes"]["event_type"]["stringValue"] for record in batch["Records"]]
+
+
+def test_a_batch_has_the_events_that_are_named_or_all(service: Path) -> None:
+    assert types_in(events.batch("")) == ["a/b%2F", "order.created", "payment.example"]
+    two = "events/payment.example.json events/order.created.json"
+    assert types_in(events.batch(two)) == ["payment.example", "order.created"]
+    assert types_in(events.batch(two, "order.created")) == ["order.created"] * 2
+    (service / "my event.json").write_text("{}", encoding="utf-8")
+    assert types_in(events.batch("my event.json")) == ["my event"]
+
+
+def test_a_whole_event_of_lambdas_stays_as_it_is(service: Path) -> None:
+    whole = {"Records": [{"messageId": "1"}]}
+    (service / "whole.json").write_text(json.dumps(whole), encoding="utf-8")
+    assert events.batch("whole.json") == whole
+
+
+@pytest.mark.parametrize("content", ["[]", '"text"', "1"])
+def test_an_event_that_is_no_object_is_refused(service: Path, content: str) -> None:
+    (service / "x.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ToolError, match=r"x.json must be an event: a JSON object"):
+        events.batch("x.json")
