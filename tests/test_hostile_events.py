@@ -607,6 +607,20 @@ def test_a_local_run_logs_whole_tracebacks(service: Path, monkeypatch: pytest.Mo
         assert part in line["exception"]
 
 
+@pytest.mark.parametrize("compute", ["lambda", "fargate"])
+def test_what_is_deployed_is_no_local_run(render: Render, compute: str) -> None:
+    folder = render(compute=compute)
+    texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()]
+    assert [text for text in texts if "LOCAL_RUN" in text]
+    deployed = [
+        *folder.glob("terraform/**/*.tf*"),
+        *folder.glob("Dockerfile"),
+        folder / "local.env",
+    ]
+    for path in (*deployed, *folder.glob("worker.py")):
+        assert "LOCAL_RUN" not in path.read_text(encoding="utf-8"), path
+
+
 # --- The properties find faults ----------------------------------------------------------------
 
 # A handler that is broken on purpose: what is done to it, and the text that is replaced.
