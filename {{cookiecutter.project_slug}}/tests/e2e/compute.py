@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tools.build.package import runnable
+from tools.display import describe, parse
 from tools.local.event_source import Batch, EventSource
-from tools.local.runtime import Runtime
+from tools.local.runtime import Invocation, Runtime
 from tools.local.server import LocalAws
 from tools.operate.compute import ARTIFACT
 
@@ -66,9 +69,20 @@ def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Js
     return {"sha256": function["CodeSha256"]}, {"sha256": digest}
 
 
+def failure(invocation: Invocation) -> str:
+    """Return how an invocation failed as a whole: the error, its places, and the log."""
+    error = invocation.error or {}
+    places = "".join(error.get("stackTrace") or [])
+    log = map(describe, map(parse, invocation.logs.splitlines()))
+    return (
+        f"The function failed: {error.get('errorType')}: {error.get('errorMessage')}\n{places}\n"
+        + "\n".join(["It took " + invocation.figures() + ". Its log:", *filter(None, log)])
+    )
+
+
 @contextmanager
 def running(
-    aws: LocalAws, outputs: dict[str, str], say: Callable[[str], None]
+    aws: LocalAws, outputs: dict[str, str], added: dict[str, str], say: Callable[[str], None]
 ) -> Iterator[Callable[[], str]]:
     """Run the packaged function as it is deployed, in a process of its own.
 
@@ -87,6 +101,7 @@ def running(
             **environment_of(aws, outputs),
             "AWS_ENDPOINT_URL": aws.url,
             "LOCAL_RUN": "1",
+            **added,
         },
         timeout=function["Timeout"],
         memory_size=function["MemorySize"],
@@ -103,7 +118,9 @@ def running(
             retry_at_once=True,
         )
 
-        def empty(_: list[Batch]) -> bool:
+        def empty(batches: list[Batch]) -> bool:
+            if batches and batches[-1].outcome.error is not None:
+                pytest.fail(failure(batches[-1].outcome), pytrace=False)
             return aws.depth(outputs["queue_url"]) == 0
 
         def drain() -> str:

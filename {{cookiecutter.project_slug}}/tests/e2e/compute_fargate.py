@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tools.build.package import runnable
+from tools.display import describe, parse
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws
 
@@ -37,6 +40,10 @@ NOT_FOR_THE_HANDLER = {
     "TIMEOUT",
     "VISIBILITY_TIMEOUT",
 }
+
+
+# What the worker's log lines begin with, when no message of a batch was processed.
+FAILURES = ("Can't start the handler", "The handler")
 
 
 def variables(aws: LocalAws | None) -> Json:
@@ -85,9 +92,21 @@ def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Js
     return deployed, {"image": image, "readonly": True, "mounts": ["/tmp"]}
 
 
+def failure(log: str) -> str:
+    """Return how the handler failed as a whole, by what the worker logged; "" if it hasn't."""
+    for line in map(parse, log.splitlines()):
+        summary = str(line.get("message"))
+        if line.get("level") == "ERROR" and summary.startswith(FAILURES):
+            details = [line[key] for key in ("error", "text", "exit") if line.get(key)]
+            return ": ".join([summary, *details]) + "".join(
+                f"\n  {place}" for place in line.get("stack", [])
+            )
+    return ""
+
+
 @contextmanager
 def running(
-    aws: LocalAws, outputs: dict[str, str], say: Callable[[str], None]
+    aws: LocalAws, outputs: dict[str, str], added: dict[str, str], say: Callable[[str], None]
 ) -> Iterator[Callable[[], str]]:
     """Run the packaged worker with the task's environment, in a Python that has nothing else.
 
@@ -96,21 +115,28 @@ def running(
     container = container_of(aws, outputs)
     local = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     own = {"LOCAL_RUN": "1", "VISIBILITY_TIMEOUT": "3"}
-    environment = {**local, **environment_of(aws, outputs), **own}
+    environment = {**local, **environment_of(aws, outputs), **own, **added}
     with Runtime(runnable(), environment=environment) as runtime:
         worker = runtime.start()
 
         def log() -> str:
             return runtime.log.read_text(encoding="utf-8")
 
-        read = 0
+        read, failed = 0, False
 
         def drain() -> str:
-            nonlocal read
+            nonlocal read, failed
             deadline = time.monotonic() + 120
             while aws.depth(outputs["queue_url"]):
-                assert worker.poll() is None, log()
-                assert time.monotonic() < deadline, log()
+                reason = failure(log()[read:])
+                if worker.poll() is not None:
+                    reason = f"worker.py has ended with status {worker.returncode}"
+                elif time.monotonic() > deadline:
+                    reason = "after 120 seconds, messages are still in the queue"
+                if reason:
+                    failed = True
+                    lines = filter(None, map(describe, map(parse, log().splitlines())))
+                    pytest.fail("\n".join([reason, "Its log:", *lines]), pytrace=False)
                 time.sleep(0.2)
             new = log()[read:]
             read += len(new)
@@ -118,6 +144,8 @@ def running(
 
         try:
             yield drain
+            if failed:
+                return
             *command, argument = container["healthCheck"]["command"]
             assert command == ["CMD", "python", "worker.py"]
             assert runtime.start(argument).wait(120) == 0, log()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,16 +16,20 @@ from typing import Any
 import pytest
 
 from tests.e2e import compute
+from tests.world import surroundings
 from tools import events
 from tools.deploy.mirror import cli_config
 from tools.local.isolation import isolate
 from tools.local.server import LocalAws, local_aws
-from tools.project import project
+from tools.project import project, read_environment
 
 ROOT = Path(__file__).parents[2]
 PLUGIN_CACHE = ROOT / "terraform" / ".terraform" / "plugin-cache"
 VALUES = "e2e.tfvars.json"
 VAR_FILES = ("-var-file=environments/dev.tfvars", f"-var-file={VALUES}")
+
+# Terraform only warns of a setting that variables.tf doesn't have.
+UNKNOWN_SETTING = "Value for undeclared variable"
 
 # The state stays in the copy. A request that the local AWS can't answer fails soon: with the
 # provider's 25 retries it would seem to hang.
@@ -46,12 +51,16 @@ Drain = Callable[[], str]
 
 @dataclass(frozen=True)
 class Deployment:
-    """What is deployed: Terraform's outputs, and the environment variables of the handler."""
+    """What is deployed: Terraform's outputs, and the environment variables of the handler.
+
+    surroundings are variables that the handler gets besides, from tests/world.py.
+    """
 
     aws: LocalAws
     topic_name: str
     outputs: dict[str, str]
     environment: dict[str, str]
+    surroundings: dict[str, str]
 
 
 class Terraform:
@@ -88,7 +97,7 @@ class Terraform:
     def __call__(self, *arguments: str, codes: tuple[int, ...] = (0,), stdin: str = "") -> str:
         """Run Terraform, with a sign of life every ten seconds; return what it prints on stdout.
 
-        An exit code that is not among `codes` fails the test.
+        An exit code that is not among `codes` fails the test, and so does a wrong setting.
         """
         output, errors = self.folder / "stdout.txt", self.folder / "stderr.txt"
         (self.folder / "stdin.txt").write_text(stdin, encoding="utf-8")
@@ -107,10 +116,12 @@ class Terraform:
                 process.terminate()  # Terraform ends its providers, too
                 process.wait()
         text = output.read_text(encoding="utf-8")
-        if process.returncode not in codes:
-            said = text + errors.read_text(encoding="utf-8")
+        said = text + errors.read_text(encoding="utf-8")
+        # `terraform console` answers, and exits with 0, whatever is wrong.
+        wrong = UNKNOWN_SETTING in said or re.search("^Error: ", said, re.MULTILINE)
+        if process.returncode not in codes or wrong:
             line = " ".join(command)
-            pytest.fail(f"`{line}` exited with {process.returncode}:\n{said}", pytrace=False)
+            pytest.fail(f"`{line}` failed:\n{said}", pytrace=False)
         return text
 
     def _wait(self, process: "subprocess.Popen[bytes]", output: Path) -> None:
@@ -168,6 +179,12 @@ def pytest_configure() -> None:
         signal.signal(number, end)
 
 
+def pytest_exception_interact(node: pytest.Item, report: pytest.TestReport) -> None:
+    """Stop where there is no deployment: each test would fail with the same words."""
+    if report.when == "setup":
+        node.session.shouldfail = "the service could not be deployed"
+
+
 @pytest.fixture(scope="session")
 def say(request: pytest.FixtureRequest) -> Say:
     """Return a function that prints a line on the terminal, although pytest captures output."""
@@ -202,16 +219,22 @@ def deployment(terraform: Terraform, say: Say) -> Iterator[Deployment]:
     with local_aws(region) as aws:
         say(f"local AWS for {region} at {aws.url}; SNS topic {topic_name}")
         aws.client("sns").create_topic(Name=topic_name)
+        added = surroundings(aws)
         terraform.write_values(compute.variables(aws))
         say("terraform apply in workspace dev")
         terraform("apply", "-auto-approve", *VAR_FILES)
         printed = json.loads(terraform("output", "-json"))
         outputs = {name: output["value"] for name, output in printed.items()}
-        yield Deployment(aws, topic_name, outputs, compute.environment_of(aws, outputs))
+        environment = compute.environment_of(aws, outputs)
+        local = {*read_environment(ROOT / "local.env"), *added, *compute.NOT_FOR_THE_HANDLER}
+        if missing := ", ".join(sorted(set(environment) - local)):
+            say(f"local.env lacks {missing}: unit tests and `make invoke` run without")
+        yield Deployment(aws, topic_name, outputs, environment, added)
 
 
 @pytest.fixture(scope="session")
 def drain(deployment: Deployment, say: Say) -> Iterator[Drain]:
     """Run what was deployed; return a function that waits until it has emptied the queue."""
-    with compute.running(deployment.aws, deployment.outputs, say) as drain:
+    where = deployment.aws, deployment.outputs, deployment.surroundings
+    with compute.running(*where, say) as drain:
         yield drain

@@ -5,7 +5,7 @@ import json
 import string
 from typing import Any
 
-from tests.e2e.compute import NAME, NOT_FOR_THE_HANDLER, deployed_and_built
+from tests.e2e.compute import NAME, deployed_and_built
 from tests.e2e.conftest import ROOT, VAR_FILES, Deployment, Drain, Json, Say, Terraform
 from tools import events
 
@@ -23,12 +23,6 @@ def test_a_plan_right_after_the_apply_shows_no_changes(
 def test_what_was_built_is_deployed(deployment: Deployment) -> None:
     deployed, built = deployed_and_built(deployment.aws, deployment.outputs)
     assert deployed == built
-
-
-def test_local_env_has_the_variables_of_the_handler(deployment: Deployment) -> None:
-    lines = (ROOT / "local.env").read_text(encoding="utf-8").splitlines()
-    given = set(deployment.environment) - NOT_FOR_THE_HANDLER
-    assert {line.partition("=")[0] for line in lines} == given
 
 
 def test_every_message_ends_where_it_belongs(

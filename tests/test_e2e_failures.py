@@ -1,0 +1,152 @@
+"""The service's end-to-end tests say at once why the code fails as a whole.
+
+What Terraform deploys takes a minute. Here the local AWS has the queue alone, and what the tests
+would ask it about the compute is given.
+"""
+
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import Render, need
+
+pytestmark = pytest.mark.slow
+
+HEAD = """
+from pathlib import Path
+from tests.e2e import compute
+from tools.local.server import local_aws
+
+compute.runnable = lambda: Path("lambda.zip")
+"""
+LAMBDA = """
+function = {"Handler": "handler.handler", "Timeout": 1, "MemorySize": 128, "FunctionName": "f"}
+function["Environment"] = {"Variables": {"TABLE": "orders"}}
+compute.function_of = lambda *_: function
+mapping = {"BatchSize": 10, "FunctionResponseTypes": ["ReportBatchItemFailures"]}
+compute.mapping_of = lambda *_: mapping
+"""
+FARGATE = """
+settings = {
+    "TABLE": "orders", "ENVIRONMENT": "dev", "POWERTOOLS_METRICS_NAMESPACE": "x",
+    "QUEUE_URL": "", "AWS_DEFAULT_REGION": "us-east-1", "BATCH_SIZE": "10", "POLLERS": "1",
+    "STOP_TIMEOUT": "6", "TIMEOUT": "1", "VISIBILITY_TIMEOUT": "30",
+}
+command = ["CMD", "python", "worker.py", "health"]
+compute.container_of = lambda _, outputs: {
+    "environment": [
+        {"name": name, "value": value or outputs["queue_url"]} for name, value in settings.items()
+    ],
+    "healthCheck": {"command": command},
+}
+"""
+TAIL = """
+with local_aws("us-east-1") as aws:
+    outputs = {"queue_url": aws.client("sqs").create_queue(QueueName="main")["QueueUrl"]}
+    aws.client("sqs").send_message(QueueUrl=outputs["queue_url"], MessageBody="{}")
+    added = {"PRICES": "here", "PYTHONPATH": PATH}
+    with compute.running(aws, outputs, added, print) as drain:
+        print(drain())
+"""
+
+GOOD = """
+import os
+
+def handler(event, context):
+    print("got", os.environ["TABLE"], os.environ["PRICES"], flush=True)
+"""
+BATCH = """
+import ctypes, os, time
+
+def handler(event, context):
+    print("working", flush=True)
+    {}
+"""
+
+# By compute: the code, what is said of it, and what more.
+FAILURES = {
+    "lambda": [
+        ("import no_such_module", "No module named 'no_such_module'", "ImportModuleError"),
+        (BATCH.format("time.sleep(600)"), "Task timed out after 1.00 seconds", "working"),
+        (BATCH.format("x = b'x' * 400_000_000; time.sleep(9)"), "Runtime.OutOfMemory", "working"),
+        (BATCH.format("1 / 0"), "ZeroDivisionError: division by zero", "handler.py"),
+    ],
+    # The local run limits no memory.
+    "fargate": [
+        ("import no_such_module", "No module named 'no_such_module'", "handler.py:1"),
+        (BATCH.format("time.sleep(600)"), "The handler timed out and was killed", "working"),
+        (BATCH.format("os._exit(3)"), "The handler's process ended: status 3", "working"),
+        (BATCH.format("1 / 0"), "The handler failed: ZeroDivisionError", "handler.py:6"),
+    ],
+}
+
+
+def run_chain(service: Path, compute: str, handler: str) -> subprocess.CompletedProcess[str]:
+    """Run the code in a package as the end-to-end tests do, for one message in the queue."""
+    with zipfile.ZipFile(service / "lambda.zip", "w") as archive:
+        archive.writestr("handler.py", handler)
+        if compute == "fargate":
+            archive.write(service / "worker.py", "worker.py")
+    path = f"\nPATH = {sysconfig.get_path('purelib')!r}\n"
+    script = HEAD + {"lambda": LAMBDA, "fargate": FARGATE}[compute] + path + TAIL
+    return subprocess.run(
+        [sys.executable, "-B", "-c", script], cwd=service, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("compute", FAILURES)
+def test_code_that_works_gets_the_surroundings_too(render: Render, compute: str) -> None:
+    done = run_chain(render(compute=compute), compute, GOOD)
+    assert "got orders here" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("compute", "code", "said", "more"),
+    [(compute, *failure) for compute, failures in FAILURES.items() for failure in failures],
+)
+def test_a_failure_is_said_with_the_log(
+    render: Render, compute: str, code: str, said: str, more: str
+) -> None:
+    done = run_chain(render(compute=compute), compute, code)
+    assert done.returncode != 0
+    failed = done.stderr[done.stderr.index("Failed: ") :]
+    summary, _, log = failed.partition("Its log:\n")
+    assert said in summary
+    assert more in failed
+    assert log.strip()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentences"),
+    [
+        (
+            "batch_size = 0\n",
+            ["  11: batch_size = 0\n", "batch_size must be a whole number from 1 to 10000, not 0."],
+        ),
+        ('colour = "red"\n', ['The root module does not declare a variable named "colour" but']),
+    ],
+    ids=["value", "name"],
+)
+def test_wrong_settings_are_said_once_in_terraforms_words(
+    fresh: Render, settings: str, sentences: list[str]
+) -> None:
+    need("terraform")
+    service = fresh()
+    (service / "dist").mkdir()
+    (service / "dist" / "lambda.zip").touch()
+    with (service / "terraform" / "environments" / "dev.tfvars").open("a") as file:
+        file.write(settings)
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "tests/e2e"],
+        cwd=service,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    for sentence in sentences:
+        assert done.stdout.count(sentence) == 1, done.stdout
+    assert "1 error in " in done.stdout
+    assert "apply" not in done.stdout.replace("test_a_plan_right_after_the_apply", "")
