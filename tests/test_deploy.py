@@ -3,6 +3,7 @@
 Terraform is a stand-in here, a program on the PATH; test_delivery.py has the real one.
 """
 
+import contextlib
 import json
 import os
 import pty
@@ -516,6 +517,19 @@ def test_terraform_can_ask_its_question(service: Path, tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.close(terminal)
     assert (tmp_path / "answer").read_text() == "yes\n"
+
+
+def test_a_package_that_lambda_would_not_take_has_no_plan(stand_in: Path) -> None:
+    with compute.ARTIFACT.open("wb") as file:
+        file.truncate(60 * 1024 * 1024)
+    for bucket, planned in (("null", False), ('"the-bucket"', True)):
+        (stand_in / "shown").write_text(
+            f'{{"resource_changes": [], "variables": {{"artifact_bucket": {{"value": {bucket}}}}}}}'
+        )
+        refused = pytest.raises(ToolError, match=r"is 60 MB\. .*: set artifact_bucket")
+        with contextlib.nullcontext() if planned else refused:
+            plans.make_plan(DEV, DEV.plan, DEV.tfvars, {})
+        assert plans.note_of(DEV.plan).exists() == planned
 
 
 ##### Provider locks

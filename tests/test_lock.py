@@ -6,15 +6,17 @@ built by uv itself, so nothing needs the network; the slow test makes a real env
 
 import json
 import os
+import re
 import shutil
 import sys
+import textwrap
 import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import Render, lend_environment, need, run
+from conftest import TEMPLATE, Render, lend_environment, need, run
 from test_package import (
     VERSION,
     Service,
@@ -359,15 +361,18 @@ def test_a_conflict_is_not_packed(shop: Service) -> None:
 
 
 @pytest.mark.slow
-def test_two_services_share_a_library(render: Render, tmp_path: Path) -> None:
-    """Lock, install and pack with make, then pack in a clean clone."""
+def test_the_documented_library_is_shared_in_every_clone(render: Render, tmp_path: Path) -> None:
+    """Lock with make as docs/monorepo.md says; install and pack in a clean clone, and in both."""
     need("make")
     need("git")
     monorepo = tmp_path / "monorepo"
     folder = monorepo / "services" / "order-events"
     answers = {"python_version": VERSION, "service_path": "services/order-events"}
     shutil.copytree(render(**answers), folder)
-    write_library(monorepo / "libs" / "common", "shop-common", ["jmespath>=1,<2"])
+    page = (TEMPLATE / "docs" / "monorepo.md").read_text(encoding="utf-8")
+    library, sources = re.findall(r"(?ms)^   ```toml\n(.*?)^   ```$", page)
+    write_library(monorepo / "libs" / "common", "shop-common", [])
+    (monorepo / "libs" / "common" / "pyproject.toml").write_text(textwrap.dedent(library))
     (monorepo / "libs" / "common" / "src" / "shop_common" / "py.typed").touch()
     (folder / "libs").mkdir()
     write_wheel(
@@ -381,7 +386,7 @@ def test_two_services_share_a_library(render: Render, tmp_path: Path) -> None:
         "dependencies = [\n", 'dependencies = [\n    "shop-common", "shoplib",\n', 1
     )
     (folder / "pyproject.toml").write_text(
-        f'{project}\n[tool.uv.sources]\nshop-common = {{ path = "../../libs/common" }}\n'
+        f"{project}\n{textwrap.dedent(sources)}"
         'shoplib = { path = "libs/shoplib-1.0-py3-none-any.whl" }\n',
         encoding="utf-8",
     )
