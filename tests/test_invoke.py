@@ -1,4 +1,4 @@
-"""tools/local/invoke.py and debug.py: `make invoke` and `make debug`."""
+"""tools/local/invoke.py: `make invoke` and `make debug`."""
 
 import json
 import os
@@ -101,7 +101,7 @@ def invoke(*bodies: str) -> Result:
     """Run the command as make does; with bodies of messages, on a batch of these."""
     if bodies:
         write_event(*bodies)
-    return CliRunner().invoke(tool.command, env={"EVENT": "events/one.json"})
+    return CliRunner().invoke(tool.invoke, env={"EVENT": "events/one.json"})
 
 
 def refused(*bodies: str) -> str:

@@ -16,8 +16,8 @@ from tools.errors import ToolError, explain
 COMMANDS = {
     "package": "tools.build.package:command",
     "sbom": "tools.build.sbom:command",
-    "invoke": "tools.local.invoke:command",
-    "debug": "tools.local.debug:command",
+    "invoke": "tools.local.invoke:invoke",
+    "debug": "tools.local.invoke:debug",
     "check-samples": "tools.events:check_samples",
     "init": "tools.deploy.terraform:init",
     "validate": "tools.deploy.validate:command",

@@ -1,8 +1,17 @@
-"""make invoke: run the packaged handler on events; show its log, and which messages failed."""
+"""Run the handler on events; show its log, and which messages failed.
+
+`make invoke` runs the package as it is deployed, `make debug` the code in this process, where a
+debugger can stop it.
+"""
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -13,13 +22,13 @@ from tools.display import describe, parse, shown
 from tools.errors import ToolError
 from tools.local.runtime import Runtime
 from tools.local.world import local_world
-from tools.project import Environment
+from tools.project import Environment, project
 
 
 @click.command()
 @events.event_option
 @events.event_type_option
-def command(event: str, event_type: str | None) -> None:
+def invoke(event: str, event_type: str | None) -> None:
     """Run the packaged handler on a batch of events."""
     settings = hcl.settings(Environment("dev"))
     content = events.batch(event, event_type, settings["aws_region"])
@@ -37,6 +46,30 @@ def command(event: str, event_type: str | None) -> None:
         kind, text = invocation.error.get("errorType"), invocation.error.get("errorMessage")
         raise ToolError(f"The handler failed: {kind}: {text}")
     click.echo(result(invocation.response, content))
+
+
+@click.command()
+@events.event_option
+@events.event_type_option
+def debug(event: str, event_type: str | None) -> None:
+    """Run the handler on a batch of events in this process."""
+    settings = hcl.settings(Environment("dev"))
+    content = events.batch(event, event_type, settings["aws_region"])
+    # What the code may ask of Lambda's context. There is no time limit: a day is left.
+    context = SimpleNamespace(
+        aws_request_id="debug",
+        function_name=project().name,
+        get_remaining_time_in_millis=lambda: 86_400_000,
+    )
+    log = SimpleNamespace(write=lambda text: show_line(text.rstrip("\n")), flush=lambda: None)
+    # The handler takes no exception but a signal's for the end.
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    with local_world(settings["aws_region"]) as environment:
+        os.environ.update(environment, POWERTOOLS_METRICS_DISABLED="true")
+        handler = import_module("handler")
+        handler.logger.registered_handler.setStream(log)
+        response = handler.handler(content, context)
+    click.echo(f"\n{result(response, content)}")
 
 
 def follow(log: Path) -> Callable[..., None]:
