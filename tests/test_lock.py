@@ -73,9 +73,9 @@ def depend(service: Service, *names: str, dev: tuple[str, ...] = (), **sources: 
     )
 
 
-def locked(service: Service, *command: str) -> str:  # noqa: F811
+def locked(service: Service, command: str = "lock", **environment: str | None) -> str:  # noqa: F811
     """Lock; return what was said."""
-    code, out, err = service.run(*(command or ("lock",)))
+    code, out, err = service.run(command, **environment)
     assert code == 0, out + err
     return out
 
@@ -337,6 +337,18 @@ def test_a_wheel_in_the_repository_is_locked_by_its_hash(shop: Service) -> None:
     assert " -> " in said
     shop.build()
     assert shop.files()["shoplib.py"] == b"VALUE = 2\n"
+
+
+def test_a_private_index_comes_first(shop: Service) -> None:
+    index = shop.folder.parents[2] / "index"
+    index.mkdir()
+    write_wheel(index, "tiny", "py3-none-any", {"tiny.py": "VALUE = 'ours'\n"})
+    corp = f'[[tool.uv.index]]\nname = "corp"\nformat = "flat"\nurl = "{index.as_uri()}"'
+    depend(shop, "tiny", unused=f'{{ index = "corp" }}\n{corp}')
+    locked(shop, UV_FIND_LINKS=None, UV_NO_CONFIG=None)
+    assert index.as_uri() not in (shop.folder / "requirements.txt").read_text(encoding="utf-8")
+    shop.build(UV_FIND_LINKS=None, UV_NO_CONFIG=None)
+    assert shop.files()["tiny.py"] == b"VALUE = 'ours'\n"
 
 
 def test_a_library_that_is_not_locked_is_not_packed(shop: Service) -> None:
