@@ -11,6 +11,7 @@ one as the endpoint of every service, and has made-up keys and no profile or fil
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -50,22 +51,30 @@ class LocalAws:
 
 
 @contextlib.contextmanager
-def local_aws(region: str) -> Iterator[LocalAws]:
-    """Run a local AWS, empty at first; afterwards all that was in it is gone."""
-    from moto.server import ThreadedMotoServer  # unit tests do without
+def local_aws(region: str, *, for_terraform: bool = True) -> Iterator[LocalAws]:
+    """Run a local AWS, empty at first; afterwards all that was in it is gone.
 
-    patches.apply()
+    for_terraform: with what only Terraform needs, which takes longer to start.
+    """
+    # Only here: unit tests do without a server.
+    from moto.moto_server import werkzeug_app as moto
+    from werkzeug.serving import make_server
+
+    if for_terraform:
+        patches.apply()
     moto_api_backend.reset()
     # An error of moto's own is worth reading, a line per request is not.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address=ADDRESS, port=0, verbose=False)
-    server.start()
+    app = moto.DomainDispatcherApplication(moto.create_backend_app)
+    server = make_server(ADDRESS, 0, app, threaded=True, request_handler=moto.MotoRequestHandler)
+    # moto's own way to start it takes half a second to end.
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        url = f"http://{ADDRESS}:{server.get_host_and_port()[1]}"
+        url = f"http://{ADDRESS}:{server.port}"
         with mock.patch.dict(os.environ, environment(url, region), clear=True):
             yield LocalAws(url, region)
     finally:
-        server.stop()
+        server.shutdown()
         moto_api_backend.reset()
 
 

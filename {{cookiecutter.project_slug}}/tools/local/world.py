@@ -17,7 +17,7 @@ def local_world(region: str) -> Iterator[dict[str, str]]:
     what `surroundings` returns, which counts most. Raises ToolError.
     """
     variables = read_environment()
-    with local_aws(region) as aws:
+    with local_aws(region, for_terraform=False) as aws:
         try:
             from tests.world import resources, surroundings
 
