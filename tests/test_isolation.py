@@ -148,6 +148,7 @@ def test_the_fixture_has_the_owners_world_anew_for_each_test(aws, key):
     assert ids() == [key]
     secret = boto3.client("secretsmanager").get_secret_value(SecretId="api-key")["SecretString"]
     assert secret == "secret"
+    assert os.environ["MINE"] == "1"
     assert service.prices_url == os.environ["PRICES_URL"] == "http://127.0.0.1:8080"
 
 @pytest.mark.parametrize("made", [None, "http://127.0.0.1:1"])
@@ -226,6 +227,8 @@ def test_make_test_reaches_no_aws(fresh: Render, listener: Listener, real: dict[
     with (folder / "order_events" / "service.py").open("a") as file:
         file.write(STORE)
     (folder / "tests" / "world.py").write_text(WORLD)
+    with (folder / "local.env").open("a") as file:
+        file.write("\n# mine\nMINE=1\n")
     (folder / "tests" / "unit" / "test_service.py").write_text(OWN_TESTS)
     # The owner's tests here are few.
     real["PYTEST_ADDOPTS"] = "--cov-fail-under=0"
