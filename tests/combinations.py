@@ -9,6 +9,9 @@ CHOICES = json.loads((Path(__file__).parents[1] / "cookiecutter.json").read_text
 
 LONGEST_SLUG = "a" * 20 + "-" + "b" * 19
 
+# As many and as long as may be, in other alphabets; the last is too long for a sample's file name.
+LONG_TYPES = ",".join([*(f"{n}\u0430/ö;" + "x" * 94 for n in range(10, 28)), "größe %*", "订" * 100])
+
 # Each answer with its values. The choices of cookiecutter.json come from there.
 VALUES: dict[str, list[str]] = {
     "python_version": CHOICES["python_version"],
@@ -17,7 +20,7 @@ VALUES: dict[str, list[str]] = {
     "idempotency": CHOICES["idempotency"],
     "service_path": [".", "services/order-events"],
     "terraform_state_bucket": ["", "my-company-terraform-state"],
-    "event_types": ["order.created", "order.created, order.paid,refund.*", "*"],
+    "event_types": ["order.created", "order.created, order.paid,refund.*", "*", LONG_TYPES],
     "project_slug": ["order-events", LONGEST_SLUG],
     "product": ["order-events", "A product_2.0:/=+-@ with" + "x" * 40],
     "aws_region": ["us-east-1", "us-gov-west-1"],

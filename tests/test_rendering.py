@@ -52,8 +52,9 @@ def expected_files(answers: dict[str, str]) -> set[str]:
     slug = answers["project_slug"]
     package = slug.replace("-", "_")
     paths = [path for path, condition in listed_files().items() if condition in given]
-    types = [event_type.strip() for event_type in answers["event_types"].split(",")]
-    paths += [f"events/{event_type.replace('*', 'example')}.json" for event_type in types]
+    for event_type in answers["event_types"].split(","):
+        name = event_type.strip().replace("*", "example").replace("%", "%25").replace("/", "%2F")
+        paths += [f"events/{name}.json"] if len(f"{name}.json".encode()) <= 255 else []
     return {path.replace("<slug>", slug).replace("<package>", package) for path in paths}
 
 

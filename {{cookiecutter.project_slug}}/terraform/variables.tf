@@ -109,12 +109,12 @@ variable "event_types" {
 
   validation {
     condition     = length(var.event_types) >= 1 && length(var.event_types) <= 20
-    error_message = "event_types must have 1 to 20 elements, not ${length(var.event_types)}."
+    error_message = "EVENTS in {{ cookiecutter.package_name }}/events.py must have 1 to 20 event types, not ${length(var.event_types)}."
   }
 
   validation {
     condition     = alltrue([for event_type in var.event_types : can(regex("^([^*]{1,100}|[^*]{0,99}\\*)$", event_type))])
-    error_message = "Each of event_types must have 1 to 100 characters, and a * only at the end, not ${jsonencode(var.event_types)}."
+    error_message = "Each event type in {{ cookiecutter.package_name }}/events.py must have 1 to 100 characters, and a * only at the end, not ${jsonencode(var.event_types)}."
   }
 }
 
