@@ -10,7 +10,7 @@ CHOICES = json.loads((Path(__file__).parents[1] / "cookiecutter.json").read_text
 LONGEST_SLUG = "a" * 20 + "-" + "b" * 19
 
 # As many and as long as may be, in other alphabets; the last is too long for a sample's file name.
-LONG_TYPES = ",".join([*(f"{n}\u0430/ö;" + "x" * 94 for n in range(10, 28)), "größe %*", "订" * 100])
+LONG_TYPES = ",".join([*(f"{n}\u0430/ö;{94 * 'x'}" for n in range(10, 28)), "größe %*", "订" * 100])
 
 # Each answer with its values. The choices of cookiecutter.json come from there.
 VALUES: dict[str, list[str]] = {
