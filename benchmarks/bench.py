@@ -41,6 +41,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.local.runtime import Runtime  # noqa: E402
 from tools.local.runtime_process import resident_memory  # noqa: E402
+from tools.project import read_environment  # noqa: E402
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE = {"aarch64": "arm64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
@@ -235,8 +236,7 @@ class Bench:
             shutil.copy(self.work / f"{name}.zip", timed)
             with zipfile.ZipFile(timed, "a") as archive:
                 archive.write(HERE / "timed.py", "timed.py")
-        lines = (self.service / "local.env").read_text().splitlines()
-        self.variables = dict(line.split("=", 1) for line in lines)
+        self.variables = read_environment(self.service / "local.env")
 
     def run(self, *command: object, cwd: Path | None = None, **environment: object) -> float:
         """Run a command; return how many seconds it took. Ends the benchmark if it fails."""

@@ -23,6 +23,7 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.local.isolation import isolate  # noqa: E402
+from tools.project import read_environment  # noqa: E402
 from tools.project import project  # noqa: E402
 
 # Tests know nothing of the developer's AWS either.
@@ -133,8 +134,7 @@ def importable(service: Path) -> Iterator[None]:
     """Let a rendered service's handler and package be imported here, with its local.env set."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(service))
-        for line in (service / "local.env").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition("=")
+        for name, value in read_environment(service / "local.env").items():
             patch.setenv(name, value)
         yield
     forget_packages()

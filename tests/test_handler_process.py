@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import Render
+from tools.project import read_environment
 
 # What runs instead of the service's process(); each quotes the payload.
 CODE = """
@@ -54,11 +55,10 @@ ASYNC = """
 )
 def test_the_log_is_json_without_payload(render: Render, code: str, said: str) -> None:
     folder = render()
-    lines = (folder / "local.env").read_text(encoding="utf-8").splitlines()
     done = subprocess.run(
         [sys.executable, "-B", "-c", CODE.format(code)],
         cwd=folder,
-        env={**os.environ, **dict(line.split("=", 1) for line in lines)},
+        env={**os.environ, **read_environment(folder / "local.env")},
         capture_output=True,
         text=True,
     )

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from combinations import label, pairwise
 from conftest import SERVICE, TEMPLATE, Render, need, run
+from tools.project import read_environment
 
 PAIRWISE = [pytest.param(answers, id=label(answers)) for answers in pairwise()]
 
@@ -162,10 +163,7 @@ def test_the_answers_arrive_as_they_were_given(render: Render, answers: dict[str
     assert project["name"] == given["project_slug"]
     assert project["description"] == given["description"]
     assert project["requires-python"] == f"=={given['python_version']}.*"
-    environment = dict(
-        line.split("=", 1)
-        for line in (service / "local.env").read_text(encoding="utf-8").splitlines()
-    )
+    environment = read_environment(service / "local.env")
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == given["product"]
     package = service / given["project_slug"].replace("-", "_")
     models = (package / "events.py").read_text(encoding="utf-8").partition("EVENTS: ")[2]

@@ -16,6 +16,7 @@ from unittest import mock
 from moto.sqs import models
 from tools.deploy.mirror import cli_config
 from tools.local.server import LocalAws, local_aws
+from tools.project import read_environment
 
 from . import TEMPLATE
 from .chain import Chain
@@ -195,8 +196,7 @@ def queues_only(service: Path, package: Path, max_receive_count: int = 5) -> Ite
             Endpoint=f"{arn}:main",
             Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps(wanted)},
         )
-        lines = (service / "local.env").read_text(encoding="utf-8").splitlines()
-        variables = dict(line.split("=", 1) for line in lines)
+        variables = read_environment(service / "local.env")
         if "IDEMPOTENCY_TABLE" in variables:
             variables["IDEMPOTENCY_TABLE"] = "events"
             aws.client("dynamodb").create_table(
