@@ -23,8 +23,7 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.local.isolation import isolate  # noqa: E402
-from tools.project import read_environment  # noqa: E402
-from tools.project import project  # noqa: E402
+from tools.project import project, read_environment  # noqa: E402
 
 # Tests know nothing of the developer's AWS either.
 isolate()
