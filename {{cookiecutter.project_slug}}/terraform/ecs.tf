@@ -174,6 +174,7 @@ resource "aws_ecs_service" "this" {
   depends_on = [
     aws_ecs_cluster_capacity_providers.this,
     aws_iam_role_policy.execution,
+    aws_iam_role_policy.added,
     aws_iam_role_policy.code,
 {% if cookiecutter.idempotency == "yes" %}
     aws_iam_role_policy.idempotency,

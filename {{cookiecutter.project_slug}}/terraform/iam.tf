@@ -64,7 +64,6 @@ resource "aws_iam_role_policy" "code" {
           Resource = "*" # Describe has no resource level, and Lambda names the network interfaces
         },
       ],
-      local.added_permissions,
     )
   })
 }
@@ -97,31 +96,28 @@ resource "aws_iam_role_policy" "code" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = concat(
-      [
-        {
-          Sid      = "TakeMessages"
-          Effect   = "Allow"
-          Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
-          Resource = aws_sqs_queue.main.arn
-        },
-        {
-          # Keeps a message hidden from other tasks for as long as it is being processed.
-          Sid      = "KeepMessages"
-          Effect   = "Allow"
-          Action   = ["sqs:ChangeMessageVisibility"]
-          Resource = aws_sqs_queue.main.arn
-        },
-        {
-          # Keeps ECS from choosing this task to stop while it is processing a message.
-          Sid      = "ProtectTask"
-          Effect   = "Allow"
-          Action   = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"]
-          Resource = "${replace(local.cluster_arn, ":cluster/", ":task/")}/*" # tasks of this cluster
-        },
-      ],
-      local.added_permissions,
-    )
+    Statement = [
+      {
+        Sid      = "TakeMessages"
+        Effect   = "Allow"
+        Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+        Resource = aws_sqs_queue.main.arn
+      },
+      {
+        # Keeps a message hidden from other tasks for as long as it is being processed.
+        Sid      = "KeepMessages"
+        Effect   = "Allow"
+        Action   = ["sqs:ChangeMessageVisibility"]
+        Resource = aws_sqs_queue.main.arn
+      },
+      {
+        # Keeps ECS from choosing this task to stop while it is processing a message.
+        Sid      = "ProtectTask"
+        Effect   = "Allow"
+        Action   = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"]
+        Resource = "${replace(local.cluster_arn, ":cluster/", ":task/")}/*" # tasks of this cluster
+      },
+    ]
   })
 }
 
@@ -173,3 +169,16 @@ resource "aws_iam_role_policy" "execution" {
   })
 }
 {% endif %}
+
+# What service.tf adds for the business logic.
+resource "aws_iam_role_policy" "added" {
+  count = length(local.added_permissions) > 0 ? 1 : 0
+
+  name = "added"
+  role = aws_iam_role.code.id
+
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = local.added_permissions
+  })
+}

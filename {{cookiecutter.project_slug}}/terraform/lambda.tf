@@ -85,6 +85,7 @@ resource "aws_lambda_function" "this" {
 
   # The role's permissions must exist before the function first runs.
   depends_on = [
+    aws_iam_role_policy.added,
     aws_iam_role_policy.code,
 {% if cookiecutter.idempotency == "yes" %}
     aws_iam_role_policy.idempotency,
