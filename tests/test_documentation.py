@@ -36,8 +36,10 @@ SERVICES: dict[str, dict[str, str]] = {
 # Files that a reader or a command creates.
 CREATED = {
     ".cruft.json",
+    "events/order.cancelled.json",
     "terraform.tfvars",
     "terraform/.terraform.lock.hcl",
+    "terraform/cancellations.tf",
     "terraform/import.tf",
 }
 
