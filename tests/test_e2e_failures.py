@@ -4,6 +4,7 @@ What Terraform deploys takes a minute. Here the local AWS has the queue alone, a
 would ask it about the compute is given.
 """
 
+import json
 import subprocess
 import sys
 import sysconfig
@@ -117,6 +118,59 @@ def test_a_failure_is_said_with_the_log(
     assert said in summary
     assert more in failed
     assert log.strip()
+
+
+# The chain's test, with a log that was written elsewhere.
+CHAIN = """
+import json
+from types import SimpleNamespace
+from tests.e2e import test_chain
+from tools.local.server import local_aws
+
+with local_aws("us-east-1") as aws:
+    sns, sqs = aws.client("sns"), aws.client("sqs")
+    topic = sns.create_topic(Name="events")["TopicArn"]
+    arn = "arn:aws:sqs:us-east-1:123456789012:"
+    sqs.create_queue(QueueName="dead")
+    redrive = {"deadLetterTargetArn": arn + "dead", "maxReceiveCount": 5}
+    url = sqs.create_queue(QueueName="main", Attributes={"RedrivePolicy": json.dumps(redrive)})
+    filter_policy = json.dumps({"event_type": ["order.created"], "country": ["NL", "BE"]})
+    subscription = sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=arn + "main", ReturnSubscriptionArn=True,
+        Attributes={"RawMessageDelivery": "true", "FilterPolicy": filter_policy},
+    )["SubscriptionArn"]
+    outputs = {"topic_arn": topic, "queue_url": url["QueueUrl"], "subscription_arn": subscription}
+    deployment = SimpleNamespace(aws=aws, outputs=outputs)
+
+    def drain():
+        assert aws.depth(outputs["queue_url"]) == 13
+        return LOG
+
+    test_chain.test_every_message_ends_where_it_belongs(deployment, drain, print)
+"""
+
+
+def test_a_sample_that_fails_is_said_with_its_error(render: Render) -> None:
+    """The messages meet the filter's other conditions, and the code may print what it likes."""
+    line = {
+        "level": "ERROR",
+        "message": "Message failed",
+        "error": "KeyError",
+        "exception": 'Traceback:\n  File "service.py", line 7\nKeyError: 1\n',
+    }
+    log = [
+        "{'not': 'JSON'}",
+        "[1]",
+        json.dumps(line | {"correlation_id": "poison"}),
+        json.dumps(line | {"correlation_id": "good-1"}),
+    ]
+    script = f"LOG = {chr(10).join(log)!r}\n{CHAIN}"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", script], cwd=render(), capture_output=True, text=True
+    )
+    said = done.stderr[done.stderr.index("Failed: ") :]
+    assert said.startswith("Failed: The sample of order.created failed:\nERROR     Message failed")
+    assert '\n      File "service.py", line 7\n    KeyError: 1\n' in said
 
 
 @pytest.mark.parametrize(
