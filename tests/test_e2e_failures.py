@@ -67,6 +67,17 @@ def handler(event, context):
     {}
 """
 
+REFUSING = """
+def handler(event, context):
+    print("refused", flush=True)
+    ids = [record["messageId"] for record in event["Records"]]
+    return {"batchItemFailures": [{"itemIdentifier": one} for one in ids]}
+"""
+IMPATIENT = """
+run = compute.EventSource.run
+compute.EventSource.run = lambda self, until, timeout: self.poll(1) and run(self, until, timeout=0)
+"""
+
 # By compute: the code, what is said of it, and what more.
 FAILURES = {
     "lambda": [
@@ -85,14 +96,19 @@ FAILURES = {
 }
 
 
-def run_chain(service: Path, compute: str, handler: str) -> subprocess.CompletedProcess[str]:
-    """Run the code in a package as the end-to-end tests do, for one message in the queue."""
+def run_chain(
+    service: Path, compute: str, handler: str, more: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the code in a package as the end-to-end tests do, for one message in the queue.
+
+    :param more: what the script does before.
+    """
     with zipfile.ZipFile(service / "lambda.zip", "w") as archive:
         archive.writestr("handler.py", handler)
         if compute == "fargate":
             archive.write(service / "worker.py", "worker.py")
     path = f"\nPATH = {sysconfig.get_path('purelib')!r}\n"
-    script = HEAD + {"lambda": LAMBDA, "fargate": FARGATE}[compute] + path + TAIL
+    script = HEAD + {"lambda": LAMBDA, "fargate": FARGATE}[compute] + path + more + TAIL
     return subprocess.run(
         [sys.executable, "-B", "-c", script], cwd=service, capture_output=True, text=True
     )
@@ -118,6 +134,14 @@ def test_a_failure_is_said_with_the_log(
     assert said in summary
     assert more in failed
     assert log.strip()
+
+
+def test_a_queue_that_is_not_emptied_is_said_with_the_log(render: Render) -> None:
+    """The function fails each message by itself, and the time is over after one batch."""
+    done = run_chain(render(), "lambda", REFUSING, IMPATIENT)
+    failed = done.stderr[done.stderr.index("Failed: ") :]
+    said = "Failed: After 120 seconds, 1 messages are still in the queue. The log:\nrefused\n"
+    assert failed.startswith(said)
 
 
 # The chain's test, with a log that was written elsewhere.

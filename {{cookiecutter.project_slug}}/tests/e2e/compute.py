@@ -73,11 +73,15 @@ def failure(invocation: Invocation) -> str:
     """Return how an invocation failed as a whole: the error, its places, and the log."""
     error = invocation.error or {}
     places = "".join(error.get("stackTrace") or [])
-    log = map(describe, map(parse, invocation.logs.splitlines()))
     return (
         f"The function failed: {error.get('errorType')}: {error.get('errorMessage')}\n{places}\n"
-        + "\n".join(["It took " + invocation.figures() + ". Its log:", *filter(None, log)])
+        f"It took {invocation.figures()}. Its log:\n{readable(invocation.logs)}"
     )
+
+
+def readable(log: str) -> str:
+    """Return a log without what only machines read."""
+    return "\n".join(filter(None, map(describe, map(parse, log.splitlines()))))
 
 
 @contextmanager
@@ -124,7 +128,12 @@ def running(
             return aws.depth(outputs["queue_url"]) == 0
 
         def drain() -> str:
-            batches = source.run(empty, timeout=120)
+            try:
+                batches = source.run(empty, timeout=120)
+            except TimeoutError:
+                log = readable(runtime.log.read_text(encoding="utf-8"))
+                left = f"{aws.depth(outputs['queue_url'])} messages are still in the queue"
+                pytest.fail(f"After 120 seconds, {left}. The log:\n{log}", pytrace=False)
             say(f"the event source handed {len(batches)} batches to the function")
             for warning in {batch.outcome.warning for batch in batches} - {""}:
                 say(warning)
