@@ -45,12 +45,13 @@ def test_terraform_is_valid_and_its_tests_pass(service: Path) -> None:
     added = added.replace(
         "added_environment_variables = {}", 'added_environment_variables = { A = "1" }'
     )
+    added = added.replace("added_filters = {}", 'added_filters = { country = ["NL", "BE"] }')
     try:
         own.write_text(added, encoding="utf-8")
         run("make", "validate", cwd=service)
     finally:
         own.write_text(text, encoding="utf-8")
-    assert added.count("{ Sid") == added.count("{ A") == 1
+    assert added.count("{ Sid") == added.count("{ A") == added.count("{ country") == 1
 
 
 # What an owner may add: none of it disturbs the end-to-end tests, and the code gets all of it.

@@ -103,6 +103,10 @@ run "subscription" {
     error_message = "The filter policy must match exactly what event_types says."
   }
   assert {
+    condition     = jsondecode(aws_sns_topic_subscription.queue.filter_policy) == merge(local.added_filters, { event_type = jsondecode(aws_sns_topic_subscription.queue.filter_policy).event_type })
+    error_message = "The filter policy must have service.tf's conditions, and no others."
+  }
+  assert {
     condition     = aws_sns_topic_subscription.queue.filter_policy_scope == "MessageAttributes" && aws_sns_topic_subscription.queue.raw_message_delivery
     error_message = "The filter must look at the message attributes, and the attributes must reach the queue."
   }
