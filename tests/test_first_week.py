@@ -30,7 +30,7 @@ SHARED = {"local.env", "pyproject.toml"}
 TARGETS = ("help", "invoke", "sbom", "workflow", "clean")
 SETTINGS = {
     "lambda": "\nmemory_size = 512\ntimeout = 20\nbatch_size = 5\nmax_receive_count = 3\n",
-    "fargate": "\ntask_memory = 1024\nbatch_size = 5\nmax_receive_count = 3\n",
+    "fargate": "\nmemory = 2048\nbatch_size = 5\nmax_receive_count = 3\n",
 }
 
 
