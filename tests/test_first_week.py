@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import need, run
+from test_isolation import HOSTILE
 from test_update import CRUFT_SAYS, Make, commit, git, made, replace, template  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -28,6 +29,16 @@ EDIT = re.compile(
 SHARED = {"local.env", "pyproject.toml"}
 # What FIRST_CHANGE.md does not run, and needs no account.
 TARGETS = ("help", "invoke", "sbom", "workflow", "clean")
+# What they say, of the service's own code and of its end-to-end tests.
+SAID = {
+    "lambda": ["0 of 1 messages failed.", "went through"],
+    "fargate": [
+        "0 of 1 messages failed.",
+        "Fargate arn:aws:ecs:",
+        "SIGTERM: the worker has shut down cleanly",
+        "was delivered 6 times was processed once",
+    ],
+}
 SETTINGS = {
     "lambda": "\nmemory_size = 512\ntimeout = 20\nbatch_size = 5\nmax_receive_count = 3\n",
     "fargate": "\nmemory = 2048\nbatch_size = 5\nmax_receive_count = 3\n",
@@ -133,9 +144,8 @@ def test_an_owners_first_week(made: Make, answers: dict[str, str]) -> None:  # n
     assert [command.split()[1] for command in commands] == ["format", "test", "invoke", "check"]
     go_on(folder, compute)
     run("make", "lock", "install", "format", cwd=folder)
-    for command in commands:
-        said = run(*command.split(), cwd=folder).stdout
-        print(said)
+    said = "".join(run(*command.split(), cwd=folder, **HOSTILE).stdout for command in commands)
+    assert [words for words in SAID[compute] if words not in said] == []
     run("make", *TARGETS, cwd=folder)
 
     # Nothing of the template's was touched.

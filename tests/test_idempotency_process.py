@@ -1,6 +1,6 @@
 """An idempotent service whose process dies: what becomes of the event.
 
-tests/test_idempotency.py has the rules; test_service_fargate.py runs such a service's own checks.
+tests/test_idempotency.py has the rules; test_first_week.py runs such a service's own checks.
 """
 
 import json
