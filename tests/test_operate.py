@@ -558,6 +558,25 @@ def test_publish_sends_a_sample_or_a_file_as_a_new_event(
     assert body["id"] != "event-1"
 
 
+def test_publish_meets_the_filters_other_conditions(deployed: Deployed) -> None:
+    policy = {
+        "event_type": ["order.created"],
+        "country": ["NL", "BE"],
+        "shop": [{"prefix": "eu-"}],
+        "size": [{"numeric": [">=", 5]}],
+        "test": [{"exists": False}],
+    }
+    client("sns").set_subscription_attributes(
+        SubscriptionArn=deployed.outputs["subscription_arn"],
+        AttributeName="FilterPolicy",
+        AttributeValue=json.dumps(policy),
+    )
+    deployed.done("publish", "--event-type", "order.created")
+    [message] = deployed.messages("queue")
+    assert message["MessageAttributes"]["size"]["DataType"] == "Number"
+    assert set(message["MessageAttributes"]) == {*policy, "correlation_id"} - {"test"}
+
+
 def test_publish_of_a_type_without_a_sample(deployed: Deployed) -> None:
     said = deployed.refused("publish", "--event-type", "order.cancelled")
     expected = "write one to events/order.cancelled.json"

@@ -173,6 +173,36 @@ def envelope(body: str, topic_arn: str, **attributes: str) -> str:
     )
 
 
+def attributes(policy: Json, **own: str | None) -> Json:
+    """Return attributes for a message, in SNS's form, that meet a filter policy.
+
+    :param own: what they must be instead of what the policy says; None: none of this name.
+    """
+    values = {name: _fitting(first) for name, (first, *_) in policy.items() if name != "$or"} | own
+    return {
+        name: {
+            "DataType": "String" if isinstance(value, str) else "Number",
+            "StringValue": str(value),
+        }
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _fitting(condition: Any) -> str | float | None:
+    """Return an attribute's value that meets a condition of a filter policy; None for none."""
+    match condition:
+        case str() | int() | float():
+            return condition
+        case {"prefix": str(text)} | {"suffix": str(text)} | {"equals-ignore-case": str(text)}:
+            return text
+        case {"numeric": ["=" | ">=" | "<=", int() | float() as number, *_]}:
+            return number
+        case {"exists": False}:
+            return None
+    return "anything"
+
+
 def batch(files: str, event_type: str | None = None, region: str = "us-east-1") -> Any:
     """Return the event that the handler gets: a batch of records, each with a fresh event.
 

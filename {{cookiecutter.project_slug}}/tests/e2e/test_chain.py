@@ -107,34 +107,11 @@ def publish(deployment: Deployment, name: str, body: str, event_type: str | None
     sns, outputs = deployment.aws.client("sns"), deployment.outputs
     subscription = sns.get_subscription_attributes(SubscriptionArn=outputs["subscription_arn"])
     policy = json.loads(subscription["Attributes"]["FilterPolicy"])
-    values = {key: fitting(first) for key, (first, *_) in policy.items()}
-    values |= {"event_type": event_type, "correlation_id": name}
     sns.publish(
         TopicArn=outputs["topic_arn"],
         Message=body,
-        MessageAttributes={
-            key: {
-                "DataType": "String" if isinstance(value, str) else "Number",
-                "StringValue": str(value),
-            }
-            for key, value in values.items()
-            if value is not None
-        },
+        MessageAttributes=events.attributes(policy, event_type=event_type, correlation_id=name),
     )
-
-
-def fitting(condition: Any) -> str | float | None:
-    """Return an attribute's value that meets a condition of a filter policy; None for none."""
-    match condition:
-        case str() | int() | float():
-            return condition
-        case {"prefix": str(text)} | {"suffix": str(text)} | {"equals-ignore-case": str(text)}:
-            return text
-        case {"numeric": ["=" | ">=" | "<=", int() | float() as number, *_]}:
-            return number
-        case {"exists": False}:
-            return None
-    return "anything"
 
 
 def dead_letters(sqs: Any, queue_url: str) -> list[str]:

@@ -21,36 +21,28 @@ POLL_SECONDS = 2.0
 def publish(service: Service, event_type: str, body: str) -> None:
     """Publish one message to the topic. Every subscriber gets it, not only this service.
 
-    :param event_type: the attribute that the subscription filters by.
+    It meets the other conditions of the subscription's filter.
     """
-    types = _types(service)
-    correlation_id = f"test-{uuid.uuid4()}"
-    attributes = {"event_type": event_type, "correlation_id": correlation_id}
-    answer = service.client("sns").publish(
+    sns, correlation_id = service.client("sns"), f"test-{uuid.uuid4()}"
+    subscription = sns.get_subscription_attributes(SubscriptionArn=service.subscription_arn)
+    policy = json.loads(subscription["Attributes"].get("FilterPolicy", "{}"))
+    own = {"event_type": event_type, "correlation_id": correlation_id}
+    answer = sns.publish(
         TopicArn=service.topic_arn,
         Message=body,
-        MessageAttributes={
-            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
-        },
+        MessageAttributes=events.attributes(policy, **own),
     )
     print(
         f"Published to {service.topic_arn}: message id {answer['MessageId']}, "
         f"event_type {event_type}, correlation_id {correlation_id}."
     )
+    rules = policy.get("event_type", [])
+    types = [one if isinstance(one, str) else f"{one.get('prefix', '')}*" for one in rules]
     prefixes = tuple(one[:-1] for one in types if one.endswith("*"))
     if types and event_type not in types and not event_type.startswith(prefixes):
         print(f"{service.service_name} does not get it: its subscription lets other types through.")
     else:
         print(f"`make logs` shows what becomes of it: look for {correlation_id}.")
-
-
-def _types(service: Service) -> list[str]:
-    """Return the event types that the subscription lets through; one that ends in * is a prefix."""
-    attributes = service.client("sns").get_subscription_attributes(
-        SubscriptionArn=service.subscription_arn
-    )["Attributes"]
-    rules = json.loads(attributes.get("FilterPolicy", "{}")).get("event_type", [])
-    return [one if isinstance(one, str) else f"{one.get('prefix', '')}*" for one in rules]
 
 
 def smoke(service: Service) -> None:
