@@ -76,6 +76,7 @@ mock_provider "aws" {
 variables {
   python_version = "3.13"
   architecture   = "arm64"
+  event_types    = ["order.created"]
   package_hash   = "deployed"
 }
 

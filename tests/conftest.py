@@ -164,7 +164,10 @@ def fresh(render: Render, tmp_path: Path) -> Render:
 
     def copy(**answers: str) -> Path:
         source = render(**answers)
-        target: Any = shutil.copytree(source, tmp_path / f"{source.name}-{next(numbers)}")
+        made = shutil.ignore_patterns(".venv", ".terraform", "dist")  # by tests that share it
+        target: Any = shutil.copytree(
+            source, tmp_path / f"{source.name}-{next(numbers)}", ignore=made
+        )
         return Path(target)
 
     return copy

@@ -446,7 +446,13 @@ def test_what_is_the_developers_is_the_same_whatever_is_chosen(render: Render) -
     assert skipped == skip(theirs)
     # The locks follow from pyproject.toml: `make lock`.
     for name in skipped - {"requirements.txt", "requirements-dev.txt"}:
-        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+        assert contents(ours / name) == contents(theirs / name), name
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Return name -> content of a file, or of the files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return {file.name: file.read_bytes() for file in files}
 
 
 def skip(service: Path) -> set[str]:
@@ -467,7 +473,7 @@ def test_every_file_that_updates_leave_alone_is_there(
     render: Render, answers: dict[str, str]
 ) -> None:
     service = render(**answers)
-    assert {name for name in skip(service) if not (service / name).is_file()} == set()
+    assert {name for name in skip(service) if not (service / name).exists()} == set()
 
 
 def test_the_version_to_update_from_is_the_last_release_or_the_previous_commit(

@@ -50,6 +50,7 @@ def service(render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     monkeypatch.setattr("tools.deploy.terraform.cli_config", lambda: None)
+    monkeypatch.setattr("tools.events.models", lambda: {"order.created": None})
     monkeypatch.chdir(tmp_path)
     project.cache_clear()
     yield tmp_path

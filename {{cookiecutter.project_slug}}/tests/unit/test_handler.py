@@ -91,20 +91,20 @@ def test_an_exception_in_the_business_logic_is_logged_without_its_text(
 def test_the_log_names_what_caused_an_error_and_what_aws_refused(
     monkeypatch: pytest.MonkeyPatch, logged: Log
 ) -> None:
-    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "4111"}}, "PutItem")
+    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "card 4111"}}, "PutItem")
 
     def process(_event_type: str, _event: Event) -> None:
         try:
-            raise KeyError("4111") from denied
+            raise KeyError("card 4111") from denied
         except KeyError as error:
-            raise RuntimeError("4111") from error
+            raise RuntimeError("card 4111") from error
 
     monkeypatch.setattr(entry_point, "process", process)
     failed(record())
     line = logged()[0]
     assert line["error"] == "RuntimeError"
     assert line["causes"] == "KeyError, ClientError (PutItem: AccessDenied)"
-    assert "4111" not in json.dumps(line)
+    assert "card 4111" not in json.dumps(line)
 
 
 async def cancel() -> None:
@@ -140,7 +140,7 @@ def test_whatever_a_message_raises_fails_it_alone(
     line = logged()[0]
     assert line["error"] == (type(error).__name__ if error else "CancelledError")
     assert f"{Path(__file__).name}:" in " ".join(line["stack"])
-    assert "4111" not in json.dumps(logged())
+    assert "card 4111" not in json.dumps(logged())
 
 
 @pytest.mark.filterwarnings("ignore:No application metrics")
