@@ -2,16 +2,20 @@
 
 import hashlib
 import os
+import platform
+import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import granted
+from conftest import Render, granted, lend_environment, need
 from moto.core.responses import BaseResponse
-from tools.local.server import LocalAws
+from tools.local.server import LocalAws, local_aws
 
 REGION = "eu-central-1"
 BUCKET = "my-company-terraform-state"
@@ -89,6 +93,24 @@ class Checkout:
         """Compare with what the roles of the bootstrap allow: moto itself does not mind."""
         assert self.asked_reading - granted("read") - ANYBODY == set()
         assert self.asked - granted("read", "deploy") - ANYBODY == set()
+
+
+@contextmanager
+def checked_out(render: Render, base: Path, *environments: str) -> Iterator[Checkout]:
+    """Run a local AWS; yield a service for this machine, in a folder that a test may change."""
+    need("terraform")
+    need("make")
+    source = render(
+        terraform_state_bucket=BUCKET,
+        aws_region=REGION,
+        python_version="{}.{}".format(*sys.version_info),
+        architecture="arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
+    )
+    folder = Path(shutil.copytree(source, base / source.name))
+    lend_environment(folder)
+    with local_aws(REGION) as aws:
+        made_for_delivery(aws, *environments)
+        yield Checkout(folder, aws)
 
 
 def recorded(actions: set[str], agent: str) -> Callable[[BaseResponse], Any]:

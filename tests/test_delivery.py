@@ -1,22 +1,18 @@
 """Delivery: the make targets in the workflow's order, from a pull request to production."""
 
 import json
-import platform
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Render, lend_environment, need
-from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
+from conftest import Render
+from delivery import BUCKET, REGION, RUN, Checkout, checked_out
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import sqs_backends
 from tools.local.event_source import EventSource
 from tools.local.runtime import Runtime
-from tools.local.server import local_aws
 
 pytestmark = pytest.mark.slow
 NAME = "order-events-prod"
@@ -24,19 +20,8 @@ NAME = "order-events-prod"
 
 @pytest.fixture(scope="module")
 def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    need("terraform")
-    need("make")
-    source = render(
-        terraform_state_bucket=BUCKET,
-        aws_region=REGION,
-        python_version="{}.{}".format(*sys.version_info),
-        architecture="arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
-    )
-    folder = Path(shutil.copytree(source, tmp_path_factory.mktemp("delivery") / source.name))
-    lend_environment(folder)
-    with local_aws(REGION) as aws:
-        made_for_delivery(aws, "prod")
-        yield Checkout(folder, aws)
+    with checked_out(render, tmp_path_factory.mktemp("delivery"), "prod") as checkout:
+        yield checkout
 
 
 def objects(checkout: Checkout) -> list[str]:

@@ -1,15 +1,11 @@
 """The next release of a Lambda function, and back."""
 
-import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from conftest import Render, lend_environment, need
-from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
+from conftest import Render
+from delivery import RUN, Checkout, checked_out
 from tools.deploy.settings import HEADING
-from tools.local.server import local_aws
 
 pytestmark = pytest.mark.slow
 NAME = "order-events-dev"
@@ -17,18 +13,8 @@ NAME = "order-events-dev"
 
 @pytest.fixture(scope="module")
 def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    need("terraform")
-    need("make")
-    source = render(
-        terraform_state_bucket=BUCKET,
-        aws_region=REGION,
-        python_version="{}.{}".format(*sys.version_info),
-    )
-    folder = Path(shutil.copytree(source, tmp_path_factory.mktemp("rollback") / source.name))
-    lend_environment(folder)
-    with local_aws(REGION) as aws:
-        made_for_delivery(aws, "dev")
-        yield Checkout(folder, aws)
+    with checked_out(render, tmp_path_factory.mktemp("rollback"), "dev") as checkout:
+        yield checkout
 
 
 def live(checkout: Checkout) -> str:

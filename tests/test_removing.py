@@ -2,20 +2,17 @@
 
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TEMPLATE, Render, lend_environment, need
-from delivery import BUCKET, REGION, Checkout, made_for_delivery
+from conftest import TEMPLATE, Render
+from delivery import REGION, Checkout, checked_out
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import sqs_backends
-from tools.local.server import local_aws
 
 pytestmark = pytest.mark.slow
 NAME = "order-events-prod"
@@ -25,19 +22,8 @@ DEAD, UNDELIVERED = 25, 23
 
 @pytest.fixture
 def checkout(render: Render, tmp_path: Path) -> Iterator[Checkout]:
-    need("terraform")
-    need("make")
-    source = render(
-        terraform_state_bucket=BUCKET,
-        aws_region=REGION,
-        python_version="{}.{}".format(*sys.version_info),
-        architecture="arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
-    )
-    folder = Path(shutil.copytree(source, tmp_path / source.name))
-    lend_environment(folder)
-    with local_aws(REGION) as aws:
-        made_for_delivery(aws, "prod")
-        yield Checkout(folder, aws)
+    with checked_out(render, tmp_path, "prod") as checkout:
+        yield checkout
 
 
 def steps() -> list[tuple[str, list[str]]]:
