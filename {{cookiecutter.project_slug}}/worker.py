@@ -71,7 +71,7 @@ NUMBERS = {
     "STOP_TIMEOUT": (2, 120, "seconds between SIGTERM and SIGKILL, ECS's stopTimeout"),
 }
 
-logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
+logger = Logger(json_serializer=json.JSONEncoder(default=str, separators=(",", ":")).encode)
 
 # Warnings, and what libraries log, get the same format.
 logging.captureWarnings(True)
