@@ -207,7 +207,7 @@ def next_steps(answers: Mapping[str, str], project: str, repository: str | None)
         *(f"  {command:<{width}}  {meaning}".rstrip() for command, meaning in steps),
         "To deploy:",
         *(f"  - {line}" for line in deploy),
-        "README.md says more.",
+        "FIRST_CHANGE.md leads through a first change, README.md says more.",
     ]
 
 
