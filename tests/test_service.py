@@ -90,6 +90,7 @@ def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
             (service / name).write_text(text, encoding="utf-8")
     assert "went through" in done.stdout
     assert "local.env lacks COLOUR: unit tests and `make invoke` run without" in done.stdout
+    assert "only local.env sets MINE: on AWS, the code runs without; see service.tf" in done.stdout
     in_demo(5, done.stdout)
 
 

@@ -226,9 +226,11 @@ def deployment(terraform: Terraform, say: Say) -> Iterator[Deployment]:
         printed = json.loads(terraform("output", "-json"))
         outputs = {name: output["value"] for name, output in printed.items()}
         environment = compute.environment_of(aws, outputs)
-        local = {*read_environment(ROOT / "local.env"), *added, *compute.NOT_FOR_THE_HANDLER}
-        if missing := ", ".join(sorted(set(environment) - local)):
+        local, deployed = {*read_environment(ROOT / "local.env"), *added}, {*environment, *added}
+        if missing := ", ".join(sorted(deployed - local - compute.NOT_FOR_THE_HANDLER)):
             say(f"local.env lacks {missing}: unit tests and `make invoke` run without")
+        if missing := ", ".join(sorted(local - deployed)):
+            say(f"only local.env sets {missing}: on AWS, the code runs without; see service.tf")
         yield Deployment(aws, topic_name, outputs, environment, added)
 
 
