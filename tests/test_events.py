@@ -83,7 +83,8 @@ def test_lint_names_a_type_without_sample_and_a_sample_without_type(service: Pat
     (service / "events" / "order.created.json").rename(service / "events" / "order.creatd.json")
     (service / "events" / "payment.example.json").rename(service / "events" / "payment.paid.json")
     assert refused() == (
-        "events/order.creatd.json: EVENTS has no type that fits it.\n"
+        "events/order.creatd.json fits none of EVENTS in order_events/events.py: rename it, "
+        "or add its type.\n"
         "There is no sample of order.created: write one to events/order.created.json."
     )
 

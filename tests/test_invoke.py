@@ -138,8 +138,25 @@ def test_a_handler_that_raises_is_an_error_after_its_log(folder: Path) -> None:
     result = invoke("raise")
     assert str(result.exception) == "The handler failed: ValueError: it is broken"
     assert "it is broken" in result.stdout
+    assert "LAMBDA_WARNING" not in result.stdout
     assert "It took " in result.stdout
     assert "messages failed" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os; os.environ['ORDERS']", "KeyError: 'ORDERS'\nIf .* set it in local.env."),
+        ("import shop", "No module named 'shop'\n`make test` shows where. .* `dependencies`"),
+        ("from os import shop", "name 'shop'.*\n`make test` shows where. .* `dependencies`"),
+    ],
+)
+def test_a_handler_that_cannot_be_imported_is_an_error_that_says_what_to_do(
+    folder: Path, code: str, said: str
+) -> None:
+    with zipfile.ZipFile(folder / "lambda.zip", "w") as archive:
+        archive.writestr("handler.py", code)
+    assert re.search(said, refused("fine"))
 
 
 def test_a_handler_that_does_not_say_what_failed(folder: Path) -> None:

@@ -225,7 +225,7 @@ def batch(files: str, event_type: str | None = None, region: str = "us-east-1") 
 def check_samples() -> None:
     """Say which event type has no sample, and which sample has no event type."""
     problems = [
-        f"{path}: EVENTS has no type that fits it."
+        f"{path} fits none of EVENTS in {project().package}/events.py: rename it, or add its type."
         for path in samples().values()
         if entry_of(type_of(path)) is None
     ]

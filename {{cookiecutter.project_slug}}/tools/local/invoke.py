@@ -24,6 +24,18 @@ from tools.local.runtime import Runtime
 from tools.local.world import local_world
 from tools.project import Environment, project
 
+# What to do if the handler can't be imported, by the error's type: Lambda's, Fargate's.
+NO_IMPORT = (
+    "\n`make test` shows where. If it passes, the package lacks a module: add it to `dependencies` "
+    "in pyproject.toml and run `make lock`."
+)
+HINTS = {
+    "KeyError": "\nIf this is an environment variable, set it in local.env.",
+    "Runtime.ImportModuleError": NO_IMPORT,
+    "ModuleNotFoundError": NO_IMPORT,
+    "ImportError": NO_IMPORT,
+}
+
 
 @click.command()
 @events.event_option
@@ -44,7 +56,7 @@ def invoke(event: str, event_type: str | None) -> None:
         click.echo(invocation.warning)
     if invocation.error:
         kind, text = invocation.error.get("errorType"), invocation.error.get("errorMessage")
-        raise ToolError(f"The handler failed: {kind}: {text}")
+        raise ToolError(f"The handler failed: {kind}: {text}{HINTS.get(str(kind), '')}")
     click.echo(result(invocation.response, content))
 
 
@@ -89,8 +101,10 @@ def follow(log: Path) -> Callable[..., None]:
 
 
 def show_line(line: str) -> None:
-    """Print a line of the log, unless only machines read it."""
-    if text := describe(parse(line)):
+    """Print a line of the log, unless it helps nobody here."""
+    text = describe(parse(line))
+    # Lambda's runtime suspects its own updates before each error that the handler raises.
+    if text and "LAMBDA_WARNING: Unhandled exception" not in text:
         click.echo(text)
 
 
