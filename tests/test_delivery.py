@@ -143,8 +143,3 @@ def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -
 
     assert len(checkout.asked_reading) > 10
     checkout.assert_roles_allow_what_was_asked()
-
-
-def test_security_finds_nothing(checkout: Checkout) -> None:
-    """That it finds faults is shown in test_checkov.py and test_workflow.py."""
-    checkout.make("security")

@@ -278,7 +278,7 @@ def compare_with(answers: Answers) -> Comparison:
 
 
 def parse_environment(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines())
+    return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
 def parse_yaml(text: str) -> Any:
