@@ -24,7 +24,7 @@ demo: .venv/installed ## Render a service, test it, package it, deploy it to a l
 
 # Four for two cores: much of the time Terraform waits for what it has made. By name, or the files with
 # one long test each would come last, and alone.
-test: .venv/installed ## Run all tests (about 13 minutes on two cores)
+test: .venv/installed ## Run all tests (about 16 minutes on two cores)
 	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed ## Run the tests that answer within a minute

@@ -108,15 +108,7 @@ def _build(output: Path, architecture: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=CACHE) as folder:
         own_folder, built, new_state = (Path(folder, name) for name in ("own", "zip", "state"))
-        # Its name has its own hash too: what a full disk or a crash has damaged is made again.
-        layers = list(CACHE.glob(f"{output.name}.{layer_key}.*"))
-        layer = layers[0] if layers else Path()
-        if not layers or layer.suffix != f".{_sha256(layer.read_bytes())}":
-            new_layer = dependencies.write_layer(architecture, Path(folder))
-            for old in CACHE.glob(f"{output.name}.*"):
-                old.unlink()
-            layer = CACHE / f"{output.name}.{layer_key}.{_sha256(new_layer.read_bytes())}"
-            new_layer.replace(layer)
+        layer = _layer(f"{output.name}.{layer_key}", architecture, Path(folder))
         dependencies.compile_own(own, own_folder)
         for limits, bytecode in itertools.product(_limits(), (True, False)):
             sizes = dependencies.add_own(layer, own_folder, built, bytecode)
@@ -132,6 +124,23 @@ def _build(output: Path, architecture: str) -> None:
     print(f"{output} for {dependencies.target_name(architecture)}\n{summary}  SHA-256   {sha256}")
     if not bytecode:
         print("  Dependencies have no bytecode: with it the package is too large.")
+
+
+def _layer(name: str, architecture: str, folder: Path) -> Path:
+    """Return the zip of the dependencies: from the cache, or made in a folder and put there.
+
+    :param name: the package's name and the key of its dependencies.
+    """
+    from tools.build import dependencies
+
+    # Its name has its own hash too: what a full disk or a crash has damaged is made again.
+    for cached in CACHE.glob(f"{name}.*"):
+        if cached.suffix == f".{_sha256(cached.read_bytes())}":
+            return cached
+    made = dependencies.write_layer(architecture, folder)
+    for old in CACHE.glob(f"{name.rpartition('.')[0]}.*"):
+        old.unlink()
+    return made.replace(CACHE / f"{name}.{_sha256(made.read_bytes())}")
 
 
 def own_code(sources: list[str]) -> dict[str, tuple[bytes, bool]]:
