@@ -87,6 +87,25 @@ def one_at_a_time() -> None:
             time.sleep(0.05)
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the ids of the processes that a process has started: a container may have no `ps`."""
+    if Path("/proc/self/stat").exists():
+        stats = [(path, read(path)) for path in Path("/proc").glob("[0-9]*/stat")]
+        pairs = [(path.parent.name, text.rpartition(")")[2].split()[1:2]) for path, text in stats]
+        return [int(child) for child, parent in pairs if parent == [str(pid)]]
+    listed = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid="], text=True)
+    split = [line.split() for line in listed.splitlines()]
+    return [int(child) for child, parent in split if int(parent) == pid]
+
+
+def read(path: Path) -> str:
+    """Return what is in a file of /proc; "" once the process has ended."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 class Process:
     """A worker that runs, and what it logs."""
 
@@ -101,9 +120,7 @@ class Process:
 
     def kill(self) -> None:
         """End it by SIGKILL, and what it started with it, as a container ends."""
-        listed = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid="], text=True)
-        pairs = [line.split() for line in listed.splitlines()]
-        children = [int(pid) for pid, parent in pairs if int(parent) == self.popen.pid]
+        children = children_of(self.popen.pid)
         self.popen.kill()
         self.popen.wait()
         for child in children:
