@@ -39,6 +39,7 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
+from tools import events  # noqa: E402
 from tools.local.runtime import Runtime  # noqa: E402
 from tools.local.runtime_process import resident_memory  # noqa: E402
 from tools.project import read_environment  # noqa: E402
@@ -51,41 +52,20 @@ MIB = 1024 * 1024
 MAX_LOAD = 1.0  # average number of processes that run or want to, when the benchmark starts
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
+# Ten messages, as Lambda hands them to the handler.
 BATCH = {
     "Records": [
-        {
-            "messageId": f"00000000-0000-4000-8000-{number:012}",
-            "receiptHandle": f"receipt-handle-{number}",
-            "body": json.dumps(
+        events.record(
+            json.dumps(
                 {
                     "id": f"event-{number}",
                     "occurred_at": "2026-01-01T10:00:00Z",
                     "data": {"order_id": f"order-{number}", "total": "19.90"},
                 }
             ),
-            "attributes": {
-                "ApproximateReceiveCount": "1",
-                "SentTimestamp": "1767261600000",
-                "SenderId": "AIDAEXAMPLE",
-                "ApproximateFirstReceiveTimestamp": "1767261600010",
-            },
-            "messageAttributes": {
-                name: {
-                    "stringValue": value,
-                    "stringListValues": [],
-                    "binaryListValues": [],
-                    "dataType": "String",
-                }
-                for name, value in (
-                    ("event_type", "order.created"),
-                    ("correlation_id", f"correlation-{number}"),
-                )
-            },
-            "md5OfBody": "d41d8cd98f00b204e9800998ecf8427e",
-            "eventSource": "aws:sqs",
-            "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:order-events-local",
-            "awsRegion": "us-east-1",
-        }
+            event_type="order.created",
+            correlation_id=f"correlation-{number}",
+        )
         for number in range(10)
     ]
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import platform
 import re
 import shutil
 import signal
@@ -48,6 +49,12 @@ os.environ.setdefault("GOGC", "400")
 collect_ignore = [] if "LAMBDA_RIE" in os.environ else ["test_runtime_emulator.py"]
 
 Render = Callable[..., Path]
+
+# The answers with which a service runs in this Python, on this machine.
+HOST = {
+    "python_version": "{}.{}".format(*sys.version_info),
+    "architecture": "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
+}
 
 # What a service with the default answers is imported as.
 PACKAGES = ("handler", "order_events")

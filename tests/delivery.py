@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import Render, granted, lend_environment, need
+from conftest import HOST, Render, granted, lend_environment, need
 from moto.core.responses import BaseResponse
 from tools.local.server import LocalAws, local_aws
 
@@ -103,8 +101,7 @@ def checked_out(render: Render, base: Path, *environments: str) -> Iterator[Chec
     source = render(
         terraform_state_bucket=BUCKET,
         aws_region=REGION,
-        python_version="{}.{}".format(*sys.version_info),
-        architecture="arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
+        **HOST,
     )
     folder = Path(shutil.copytree(source, base / source.name))
     lend_environment(folder)

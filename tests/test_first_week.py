@@ -5,14 +5,12 @@ reads a secret, a library is added, settings change. Nothing of the template's i
 """
 
 import json
-import platform
 import re
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import need, run
+from conftest import HOST, need, run
 from test_isolation import HOSTILE
 from test_update import CRUFT_SAYS, Make, commit, git, made, replace, template  # noqa: F401
 
@@ -135,8 +133,7 @@ def test_an_owners_first_week(made: Make, answers: dict[str, str]) -> None:  # n
     compute = answers.get("compute", "lambda")
     service = made(
         "now",
-        python_version="{}.{}".format(*sys.version_info),
-        architecture="arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
+        **HOST,
         **answers,
     )
     folder = service.path

@@ -7,12 +7,10 @@ signal there, and looks at what is left.
 
 import errno
 import os
-import platform
 import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import TEMPLATE, Render, lend_environment, need
+from conftest import HOST, TEMPLATE, Render, lend_environment, need
 from interrupting import (
     BUCKET,
     NEEDS_PROC,
@@ -83,8 +81,7 @@ def fresh(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     source = render(
         terraform_state_bucket=BUCKET,
         aws_region=REGION,
-        python_version="{}.{}".format(*sys.version_info),
-        architecture="arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
+        **HOST,
     )
     base = tmp_path_factory.mktemp("interrupted")
     (base / "tmp").mkdir()

@@ -5,7 +5,6 @@ test_deploy.py has every way to interrupt, with a stand-in for Terraform.
 """
 
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Render, lend_environment, need
+from conftest import HOST, Render, lend_environment, need
 from interrupting import BUCKET, LONG, NEEDS_PROC, REGION, Checkout, ctrl_c, kill_9
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.responses import BaseResponse
@@ -30,7 +29,7 @@ def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Checko
     source = render(
         terraform_state_bucket=BUCKET,
         aws_region=REGION,
-        python_version="{}.{}".format(*sys.version_info),
+        **HOST,
     )
     base = tmp_path_factory.mktemp("interrupted")
     (base / "tmp").mkdir()
