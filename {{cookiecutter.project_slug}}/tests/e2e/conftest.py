@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from tests.e2e import compute
 from tests.world import surroundings
 from tools import events
 from tools.deploy.mirror import cli_config
+from tools.deploy.validate import complaints
 from tools.local.isolation import isolate
 from tools.local.server import LocalAws, local_aws
 from tools.project import project, read_environment
@@ -27,9 +27,6 @@ ROOT = Path(__file__).parents[2]
 PLUGIN_CACHE = ROOT / "terraform" / ".terraform" / "plugin-cache"
 VALUES = "e2e.tfvars.json"
 VAR_FILES = ("-var-file=environments/dev.tfvars", f"-var-file={VALUES}")
-
-# Terraform only warns of a setting that variables.tf doesn't have.
-UNKNOWN_SETTING = "Value for undeclared variable"
 
 # The state stays in the copy. A request that the local AWS can't answer fails soon: with the
 # provider's 25 retries it would seem to hang.
@@ -115,13 +112,11 @@ class Terraform:
             finally:
                 process.terminate()  # Terraform ends its providers, too
                 process.wait()
-        text = output.read_text(encoding="utf-8")
-        said = text + errors.read_text(encoding="utf-8")
-        # `terraform console` answers, and exits with 0, whatever is wrong.
-        wrong = UNKNOWN_SETTING in said or re.search("^Error: ", said, re.MULTILINE)
+        text, said = (file.read_text(encoding="utf-8") for file in (output, errors))
+        wrong = complaints(text, said)
         if process.returncode not in codes or wrong:
             line = " ".join(command)
-            pytest.fail(f"`{line}` failed:\n{said}", pytrace=False)
+            pytest.fail(f"`{line}` failed:\n{wrong or text + said}", pytrace=False)
         return text
 
     def _wait(self, process: "subprocess.Popen[bytes]", output: Path) -> None:
