@@ -37,6 +37,9 @@ locals {
       ecs_services = [for service in var.services :
         "arn:${local.partition}:ecs:${local.here}:service/*/${service}-${environment}"
       ]
+      deployments = [for service in var.services :
+        "arn:${local.partition}:ecs:${local.here}:service-deployment/*/${service}-${environment}/*"
+      ]
       task_definitions = [for service in var.services :
         "arn:${local.partition}:ecs:${local.here}:task-definition/${service}-${environment}:*"
       ]
@@ -254,6 +257,13 @@ locals {
             "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
           ]
           Resource = concat(resource.clusters, resource.ecs_services, resource.task_definitions, resource.repositories)
+        },
+        {
+          # From version 6 on, the provider waits for a deployment by asking how it went.
+          Sid      = "Deployments"
+          Effect   = "Allow"
+          Action   = ["ecs:DescribeServiceDeployments", "ecs:ListServiceDeployments"]
+          Resource = concat(resource.ecs_services, resource.deployments)
         },
         {
           Sid      = "SignInToRegistry"
