@@ -7,7 +7,7 @@ CODE := benchmarks hooks scripts tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast soak bench pictures lint format lock clean
+.PHONY: help demo test test-fast soak bench pictures lint format lock schema clean
 
 # .venv is made and used whatever your Python, pip and uv are configured to do, as in a service.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PIP_CONSTRAINT PIP_PYTHON \
@@ -53,6 +53,9 @@ format: .venv/installed ## Format the template's own code
 
 lock: .venv/installed ## Refresh the template's lock file and those of the rendered service
 	$(PYTHON) scripts/lock.py
+
+schema: .venv/installed ## Refresh what the tests know of the newest AWS provider (takes Terraform)
+	$(PYTHON) scripts/provider_schema.py
 
 clean: ## Remove what make has made
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache
