@@ -28,6 +28,13 @@ SETTINGS: dict[str, Any] = {
     "repositories": [{"name": "my-company/order-events", "owner_id": 11, "id": 22}],
     "services": ["order-events"],
     "topics": ["events"],
+    "layers": [f"arn:aws:lambda:{REGION}:901920570463:layer:otel:*"],
+    "log_destinations": [
+        f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/central",
+        f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/central",
+        f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:central",
+        f"arn:aws:logs:{REGION}:999999999999:destination:central",
+    ],
 }
 
 
@@ -213,6 +220,9 @@ def test_a_pull_request_reads_and_comes_near_no_saved_plan(roles: dict[str, Role
     # Each keeps to its environment.
     other = state.replace("prod", "dev")
     assert not any(role.may("s3:GetObject", other) for role in (pull_request, main, deploy))
+    # Nor does a service that is not named lie open.
+    other = state.replace("order-events", "payments")
+    assert not any(role.may("s3:GetObject", other) for role in (pull_request, main, deploy))
 
 
 READ_ONLY = re.compile(r"[a-z0-9-]+:(Get|List|Describe)[A-Za-z]+")
@@ -288,7 +298,13 @@ def test_a_service_on_fargate_can_be_deployed_and_run(
             ("ecs", "TagResource", "task-definition/order-events-{}:*"),
             ("ecr", "PutImage", "repository/order-events-{}"),
             ("logs", "PutRetentionPolicy", "log-group:/ecs/order-events-{}"),
+            ("ecs", "CreateCluster", "cluster/order-events-{}"),
+            ("ecs", "RegisterTaskDefinition", "task-definition/order-events-{}:*"),
             ("cloudwatch", "PutMetricAlarm", "alarm:scaling-order-events-{}-to-zero"),
+            (
+                *("cloudwatch", "PutMetricAlarm"),
+                "alarm:TargetTracking-service/shared/order-events-{}-AlarmHigh-1-2",
+            ),
         ):
             arn = f"arn:aws:{service}:{REGION}:{ACCOUNT}:{place}"
             assert deploy.may(f"{service}:{action}", arn.format(environment)), arn
@@ -296,10 +312,13 @@ def test_a_service_on_fargate_can_be_deployed_and_run(
             stranger = arn.format(environment).replace("order-events", "other")
             assert not deploy.may(f"{service}:{action}", stranger), arn
         # Where AWS knows no names, tags or the kind of thing limit it.
-        made = {"ec2:CreateSecurityGroup", "ecs:CreateCluster", "ecs:RegisterTaskDefinition"}
         for statement in deploy.permissions:
             for action in listed(statement["Action"]):
-                if action in made and statement["Resource"] == ["*"]:
+                if "/*" in statement["Resource"][0] and action in {
+                    "application-autoscaling:PutScalingPolicy",
+                    "application-autoscaling:RegisterScalableTarget",
+                    "ec2:DeleteSecurityGroup",
+                }:
                     assert set(statement["Condition"]) == {"StringEquals", "StringLike"}, action
                 if action == "iam:CreateServiceLinkedRole":
                     assert all(":role/aws-service-role/ecs." in r for r in statement["Resource"])
@@ -401,8 +420,13 @@ REFUSED = {
             "repositories": [{"name": "my-company/*", "owner_id": 1, "id": 2}],
             "services": ["Order"],
             "boundary_actions": ["iam:PassRole"],
+            "layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:otel"],
+            "log_destinations": [f"arn:aws:logs:us-east-1:{ACCOUNT}:destination:central"],
         },
-        ["dev, prod or both", "no wildcard", "services has 1 to 10 elements", "none of iam, sts"],
+        [
+            *("dev, prod or both", "no wildcard", "services has 1 to 10 elements"),
+            *("none of iam, sts", "layers are ARNs of versions", f"ARNs in {REGION} of Kinesis"),
+        ],
     ),
     "nothing, or everything": (
         {"environments": [], "repositories": [], "services": [], "boundary_actions": ["*"]},

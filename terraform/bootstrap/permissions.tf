@@ -11,6 +11,12 @@ locals {
     for environment in var.environments : environment => "arn:${local.partition}:iam::${local.account}:policy/delivery/services-${environment}"
   }
 
+  # Where logs may be forwarded to, by service: kinesis, firehose, lambda, logs.
+  log_destinations = { for arn in var.log_destinations : split(":", arn)[2] => arn... }
+  log_streams      = concat(lookup(local.log_destinations, "kinesis", []), lookup(local.log_destinations, "firehose", []))
+  log_functions    = lookup(local.log_destinations, "lambda", [])
+  log_accounts     = lookup(local.log_destinations, "logs", [])
+
   # ARNs of what the services have in an environment.
   resources = {
     for environment in var.environments : environment => {
@@ -30,6 +36,10 @@ locals {
         for prefix in ["", "scaling-"] :
         "arn:${local.partition}:cloudwatch:${local.here}:alarm:${prefix}${service}-${environment}-*"
       ]])
+      # Target tracking makes its own alarms.
+      tracking_alarms = [for service in var.services :
+        "arn:${local.partition}:cloudwatch:${local.here}:alarm:TargetTracking-service/*/${service}-${environment}-Alarm*"
+      ]
       # Of services on Fargate. The cluster may be one that several share.
       clusters = [for service in var.services :
         "arn:${local.partition}:ecs:${local.here}:cluster/${service}-${environment}"
@@ -55,13 +65,14 @@ locals {
       roles = [for service in var.services :
         "arn:${local.partition}:iam::${local.account}:role/services/${service}-${environment}*"
       ]
-      # The state, what is read of it before the workspace is selected, and packages that go through S3.
-      state = [
-        "${local.bucket}/env:/${environment}/services/*",
-        "${local.bucket}/services/*/terraform.tfstate",
+      # The state with its lock, what is read of it before the workspace is selected, and packages that
+      # go through S3 (artifact_bucket).
+      state = [for service in var.services :
+        "${local.bucket}/env:/${environment}/services/${service}/terraform.tfstate*"
       ]
-      packages = ["${local.bucket}/services/*/${environment}/*"]
-      plans    = ["${local.bucket}/plans/*/${environment}/*"]
+      unselected_state = [for service in var.services : "${local.bucket}/services/${service}/terraform.tfstate"]
+      packages         = [for service in var.services : "${local.bucket}/services/${service}/${environment}/*"]
+      plans            = [for service in var.services : "${local.bucket}/plans/${service}/${environment}/*"]
     }
   }
 
@@ -83,8 +94,8 @@ locals {
         {
           Sid      = "EventSourceMappings"
           Effect   = "Allow"
-          Action   = ["lambda:GetEventSourceMapping"]
-          Resource = ["*"] # their ids are random
+          Action   = ["lambda:GetEventSourceMapping", "lambda:ListTags"]
+          Resource = ["arn:${local.partition}:lambda:${local.here}:event-source-mapping:*"] # their ids are random
         },
         {
           Sid    = "Roles"
@@ -95,8 +106,6 @@ locals {
           ]
           Resource = resource.roles
         },
-      ]
-      containers = [
         {
           Sid    = "ServicesImages"
           Effect = "Allow"
@@ -123,7 +132,7 @@ locals {
           Sid      = "ReadState"
           Effect   = "Allow"
           Action   = ["s3:GetObject", "s3:GetObjectTagging"]
-          Resource = concat(resource.state, resource.packages)
+          Resource = concat(resource.state, resource.unselected_state, resource.packages)
         },
         {
           Sid      = "ListState"
@@ -157,7 +166,7 @@ locals {
           Resource = resource.tables
         },
       ]
-      monitoring = [
+      monitoring = concat([
         {
           Sid    = "LogsAlarmsDashboards"
           Effect = "Allow"
@@ -173,13 +182,20 @@ locals {
           Action   = ["cloudwatch:DescribeAlarms", "logs:DescribeLogGroups"]
           Resource = ["*"] # AWS has no resource level to list them
         },
-      ]
+        ], length(local.log_functions) == 0 ? [] : [
+        {
+          Sid      = "LogFunctions"
+          Effect   = "Allow"
+          Action   = ["lambda:GetPolicy"]
+          Resource = local.log_functions
+        },
+      ])
     }
   }
 
   deploy = {
     for environment, resource in local.resources : environment => {
-      compute = [
+      compute = concat([
         {
           Sid    = "Functions"
           Effect = "Allow"
@@ -202,7 +218,7 @@ locals {
         {
           Sid      = "EventSourceMappingTags"
           Effect   = "Allow"
-          Action   = ["lambda:ListTags", "lambda:TagResource", "lambda:UntagResource"]
+          Action   = ["lambda:TagResource", "lambda:UntagResource"]
           Resource = ["arn:${local.partition}:lambda:${local.here}:event-source-mapping:*"]
         },
         {
@@ -242,14 +258,22 @@ locals {
             StringEquals = { "iam:PassedToService" = ["ecs-tasks.amazonaws.com", "lambda.amazonaws.com", "logs.amazonaws.com"] }
           }
         },
-      ]
+        ], length(var.layers) == 0 ? [] : [
+        {
+          Sid      = "Layers"
+          Effect   = "Allow"
+          Action   = ["lambda:GetLayerVersion"]
+          Resource = var.layers
+        },
+      ])
       containers = [
         {
           Sid    = "ServicesImages"
           Effect = "Allow"
           Action = [
-            "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders",
-            "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster", "ecs:UpdateService",
+            "ecs:CreateCluster", "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService",
+            "ecs:PutClusterCapacityProviders", "ecs:RegisterTaskDefinition", "ecs:TagResource", "ecs:UntagResource",
+            "ecs:UpdateCluster", "ecs:UpdateService",
             "ecr:CreateRepository", "ecr:DeleteLifecyclePolicy", "ecr:DeleteRepository", "ecr:PutImageScanningConfiguration",
             "ecr:PutImageTagMutability", "ecr:PutLifecyclePolicy", "ecr:TagResource", "ecr:UntagResource",
             # to push
@@ -272,22 +296,38 @@ locals {
           Resource = ["*"] # AWS has no resource level here
         },
         {
-          # AWS knows no resource before it is there: its tags limit it.
+          # Once in an account: the roles in which ECS and its scaling work. AWS says what they may do.
+          Sid    = "ServiceLinkedRoles"
+          Effect = "Allow"
+          Action = ["iam:CreateServiceLinkedRole"]
+          Resource = [
+            "arn:${local.partition}:iam::${local.account}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS",
+            "arn:${local.partition}:iam::${local.account}:role/aws-service-role/ecs.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_ECSService",
+          ]
+        },
+      ]
+      network = [
+        {
+          # The ids of security groups are random: their tags limit them.
           Sid      = "MakeTagged"
           Effect   = "Allow"
-          Action   = ["ec2:CreateSecurityGroup", "ecs:CreateCluster", "ecs:RegisterTaskDefinition"]
-          Resource = ["*"]
+          Action   = ["ec2:CreateSecurityGroup"]
+          Resource = ["arn:${local.partition}:ec2:${local.here}:security-group/*"]
           Condition = {
             StringEquals = { "aws:RequestTag/Environment" = environment }
             StringLike   = { "aws:RequestTag/Service" = var.services }
           }
         },
         {
-          # AWS asks about the VPC of a new security group too, and about a new rule beside its group.
-          Sid      = "InVpc"
-          Effect   = "Allow"
-          Action   = ["ec2:AuthorizeSecurityGroupEgress", "ec2:CreateSecurityGroup"]
-          Resource = [for kind in ["security-group-rule", "vpc"] : "arn:${local.partition}:ec2:${local.here}:${kind}/*"]
+          # AWS asks about the VPC of a new security group too, which another account may share with this
+          # one, and about a new rule beside its group.
+          Sid    = "InVpc"
+          Effect = "Allow"
+          Action = ["ec2:AuthorizeSecurityGroupEgress", "ec2:CreateSecurityGroup"]
+          Resource = [
+            "arn:${local.partition}:ec2:${local.here}:security-group-rule/*",
+            "arn:${local.partition}:ec2:${var.aws_region}:*:vpc/*",
+          ]
         },
         {
           # Tags are given to what is being made: with others' security groups this does nothing.
@@ -313,40 +353,36 @@ locals {
           }
         },
         {
-          # The ids of scalable targets are random. What scales is limited to ECS services.
-          Sid    = "Scaling"
+          # The ids of scalable targets are random: their tags limit them, and what scales is an ECS service.
+          Sid      = "MakeScalable"
+          Effect   = "Allow"
+          Action   = ["application-autoscaling:RegisterScalableTarget", "application-autoscaling:TagResource"]
+          Resource = ["arn:${local.partition}:application-autoscaling:${local.here}:scalable-target/*"]
+          Condition = {
+            StringEquals = { "aws:RequestTag/Environment" = environment }
+            StringLike   = { "aws:RequestTag/Service" = var.services }
+          }
+        },
+        {
+          Sid    = "Scale"
           Effect = "Allow"
           Action = [
             "application-autoscaling:DeleteScalingPolicy", "application-autoscaling:DeregisterScalableTarget",
             "application-autoscaling:PutScalingPolicy", "application-autoscaling:RegisterScalableTarget",
+            "application-autoscaling:TagResource", "application-autoscaling:UntagResource",
           ]
           Resource = ["arn:${local.partition}:application-autoscaling:${local.here}:scalable-target/*"]
           Condition = {
-            StringEquals = { "application-autoscaling:service-namespace" = "ecs" }
+            StringEquals = { "aws:ResourceTag/Environment" = environment }
+            StringLike   = { "aws:ResourceTag/Service" = var.services }
           }
         },
         {
-          Sid      = "ScalingTags"
-          Effect   = "Allow"
-          Action   = ["application-autoscaling:TagResource", "application-autoscaling:UntagResource"]
-          Resource = ["arn:${local.partition}:application-autoscaling:${local.here}:scalable-target/*"]
-        },
-        {
-          # Target tracking makes its own alarms, in the name of whoever asks for it.
+          # Target tracking makes its alarms in the name of whoever asks for it.
           Sid      = "TargetTracking"
           Effect   = "Allow"
           Action   = ["cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm"]
-          Resource = ["arn:${local.partition}:cloudwatch:${local.here}:alarm:TargetTracking-service/*"]
-        },
-        {
-          # Once in an account: the roles in which ECS and its scaling work. AWS says what they may do.
-          Sid    = "ServiceLinkedRoles"
-          Effect = "Allow"
-          Action = ["iam:CreateServiceLinkedRole"]
-          Resource = [
-            "arn:${local.partition}:iam::${local.account}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS",
-            "arn:${local.partition}:iam::${local.account}:role/aws-service-role/ecs.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_ECSService",
-          ]
+          Resource = resource.tracking_alarms
         },
       ]
       data = [
@@ -354,13 +390,20 @@ locals {
           Sid      = "WriteState"
           Effect   = "Allow"
           Action   = ["s3:PutObject", "s3:DeleteObject"]
-          Resource = [resource.state[0]]
+          Resource = resource.state
         },
         {
+          # The bucket is versioned: a package that is no longer used goes with all its versions.
           Sid      = "Packages"
           Effect   = "Allow"
-          Action   = ["s3:PutObject", "s3:DeleteObject", "s3:PutObjectTagging"]
+          Action   = ["s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject", "s3:DeleteObjectVersion"]
           Resource = resource.packages
+        },
+        {
+          Sid      = "PackageVersions"
+          Effect   = "Allow"
+          Action   = ["s3:ListBucketVersions"]
+          Resource = [local.bucket]
         },
         {
           Sid      = "ApprovedPlans"
@@ -403,7 +446,7 @@ locals {
           Resource = resource.tables
         },
       ]
-      monitoring = [
+      monitoring = concat([
         {
           Sid    = "LogGroups"
           Effect = "Allow"
@@ -424,7 +467,26 @@ locals {
           ]
           Resource = concat(resource.alarms, resource.dashboards)
         },
-      ]
+        ], length(local.log_functions) == 0 ? [] : [
+        {
+          # Lets CloudWatch Logs, and nobody else, invoke them.
+          Sid      = "LogFunctions"
+          Effect   = "Allow"
+          Action   = ["lambda:AddPermission", "lambda:RemovePermission"]
+          Resource = local.log_functions
+          Condition = {
+            StringEquals = { "lambda:Principal" = "logs.amazonaws.com" }
+          }
+        },
+        ], length(local.log_accounts) == 0 ? [] : [
+        {
+          # AWS asks about the destination beside the log group.
+          Sid      = "LogDestinations"
+          Effect   = "Allow"
+          Action   = ["logs:PutSubscriptionFilter"]
+          Resource = local.log_accounts
+        },
+      ])
     }
   }
 
@@ -448,18 +510,25 @@ locals {
             )
           },
           {
-            # Traces, network interfaces and the registry's sign-in have no resource level; the log may go
-            # to any stream; a task says of itself that it is at work, in whichever cluster it is.
+            # Traces, network interfaces and the registry's sign-in have no resource level; a task says of
+            # itself that it is at work, in whichever cluster it is.
             Sid    = "WithoutResource"
             Effect = "Allow"
             Action = [
               "xray:PutTelemetryRecords", "xray:PutTraceSegments",
               "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
               "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
-              "firehose:PutRecord", "firehose:PutRecordBatch", "kinesis:PutRecord", "kinesis:PutRecords",
               "ecr:GetAuthorizationToken", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection",
             ]
             Resource = ["*"]
+          },
+        ],
+        length(local.log_streams) == 0 ? [] : [
+          {
+            Sid      = "ForwardLogs"
+            Effect   = "Allow"
+            Action   = ["firehose:PutRecord", "firehose:PutRecordBatch", "kinesis:PutRecord", "kinesis:PutRecords"]
+            Resource = local.log_streams
           },
         ],
         length(var.boundary_actions) == 0 ? [] : [

@@ -78,6 +78,28 @@ variable "github_claims" {
   default     = null
 }
 
+variable "layers" {
+  description = "Versions of Lambda layers that services may use (layers in their environments/*.tfvars), as ARNs; a * stands for any characters: [\"arn:aws:lambda:eu-central-1:901920570463:layer:aws-otel-python-arm64-ver-*:*\"]. A layer of another account must be shared with this one."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.layers : can(regex("^arn:[^:]+:lambda:[^:]+:([0-9]{12}|\\*):layer:[^:]+:([0-9]+|\\*)$", arn))])
+    error_message = "layers are ARNs of versions of Lambda layers: arn:aws:lambda:eu-central-1:123456789012:layer:otel:1, or with * for any version."
+  }
+}
+
+variable "log_destinations" {
+  description = "Where services may forward their logs to (log_destination_arn in their environments/*.tfvars): ARNs of Kinesis streams, Firehose streams, Lambda functions or CloudWatch Logs destinations, the latter of any account."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.log_destinations : can(regex("^arn:[^:]+:(kinesis|firehose|lambda|logs):${var.aws_region}:[0-9]{12}:(stream/|deliverystream/|function:|destination:)[A-Za-z0-9*._-]+$", arn))])
+    error_message = "log_destinations are ARNs in ${var.aws_region} of Kinesis streams, Firehose streams, Lambda functions or CloudWatch Logs destinations: arn:aws:logs:${var.aws_region}:123456789012:destination:central."
+  }
+}
+
 variable "boundary_actions" {
   description = "Actions that the services' business logic needs, beyond those that every service needs: [\"s3:GetObject\"]. The boundary allows them; each service's own policy still has to grant them."
   type        = list(string)

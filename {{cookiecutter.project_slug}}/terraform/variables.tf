@@ -196,7 +196,7 @@ variable "package_hash" {
 }
 
 variable "artifact_bucket" {
-  description = "S3 bucket in the same region to upload the package through. Lambda takes up to 50 MB directly, and up to 250 MB unzipped through S3. Null: directly."
+  description = "S3 bucket in the same region to upload the package through: the state's own, where the bootstrap's roles may write. Lambda takes up to 50 MB directly, and up to 250 MB unzipped through S3. Null: directly."
   type        = string
   default     = null
 }
@@ -275,7 +275,7 @@ variable "tracing_mode" {
 }
 
 variable "layers" {
-  description = "ARNs of Lambda layer versions, for example of an OpenTelemetry layer."
+  description = "ARNs of Lambda layer versions, for example of an OpenTelemetry layer. The bootstrap's roles may use those in its variable layers."
   type        = list(string)
   default     = []
 
@@ -598,7 +598,7 @@ variable "log_retention_in_days" {
 }
 
 variable "log_destination_arn" {
-  description = "Second destination of the log: ARN of a Kinesis stream, a Firehose stream, a Lambda function or a CloudWatch Logs destination. Null: none."
+  description = "Second destination of the log: ARN of a Kinesis stream, a Firehose stream, a Lambda function or a CloudWatch Logs destination. The bootstrap's roles may use those in its variable log_destinations. Null: none."
   type        = string
   default     = null
 
