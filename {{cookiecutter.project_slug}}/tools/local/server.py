@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -22,21 +22,35 @@ from moto.moto_api._internal.models import moto_api_backend
 
 from tools.local import patches
 from tools.local.isolation import isolated
+from tools.local.permissions import Permissions
 
 ADDRESS = "127.0.0.1"  # with a name in its place, S3 clients put the bucket in front of it
 
 
 @dataclass(frozen=True)
 class LocalAws:
-    """A running local AWS: the URL of all its services, and its region."""
+    """A running local AWS: the URL of all its services, its region, and who may do what."""
 
     url: str
     region: str
+    permissions: Permissions = field(default_factory=Permissions)
 
     def client(self, service: str) -> Any:
         """Return a boto3 client for a service of this local AWS, "sqs" for example."""
         # A session of its own: the default one may know another AWS from before.
         return boto3.session.Session().client(service)
+
+    def grant(self, role_arn: str) -> dict[str, str]:
+        """Return environment variables with keys of a role: with them, its policies count."""
+        name = role_arn.rpartition("/")[2]
+        made = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=name)
+        keys = made["Credentials"]
+        self.permissions.roles[keys["AccessKeyId"]] = role_arn
+        return {
+            "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": keys["SessionToken"],
+        }
 
     def depth(self, queue_url: str) -> int:
         """Return how many messages a queue holds, including those in flight."""
@@ -51,10 +65,13 @@ class LocalAws:
 
 
 @contextlib.contextmanager
-def local_aws(region: str, *, for_terraform: bool = True) -> Iterator[LocalAws]:
+def local_aws(
+    region: str, *, for_terraform: bool = True, permissions: Permissions | None = None
+) -> Iterator[LocalAws]:
     """Run a local AWS, empty at first; afterwards all that was in it is gone.
 
     for_terraform: with what only Terraform needs, which takes longer to start.
+    permissions: what the keys of `LocalAws.grant` may do; their roles' policies, if not given.
     """
     # Only here: unit tests do without a server.
     from moto.moto_server import werkzeug_app as moto
@@ -65,14 +82,15 @@ def local_aws(region: str, *, for_terraform: bool = True) -> Iterator[LocalAws]:
     moto_api_backend.reset()
     # An error of moto's own is worth reading, a line per request is not.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = moto.DomainDispatcherApplication(moto.create_backend_app)
+    permissions = permissions or Permissions()
+    app = permissions.wrap(moto.DomainDispatcherApplication(moto.create_backend_app))
     server = make_server(ADDRESS, 0, app, threaded=True, request_handler=moto.MotoRequestHandler)
     # moto's own way to start it takes half a second to end.
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         url = f"http://{ADDRESS}:{server.port}"
         with mock.patch.dict(os.environ, environment(url, region), clear=True):
-            yield LocalAws(url, region)
+            yield LocalAws(url, region, permissions)
     finally:
         server.shutdown()
         moto_api_backend.reset()

@@ -1,0 +1,180 @@
+"""IAM in front of moto, which asks for no permission: a request is refused as AWS refuses it.
+
+    with local_aws("us-east-1") as aws:
+        environment = aws.grant(role_arn)  # keys of a role that was created there
+
+Requests with a role's keys may do what the role's policies in moto allow at that moment, within its
+permissions boundary. All other keys may do everything. Not evaluated: policies of resources (of a
+queue, a bucket, a key), trust policies, and what AWS asks for besides the request's own action.
+
+A test can know more, or look on:
+
+    Permissions(mapping=exact, record=[])
+
+mapping returns the questions that a call (see actions.py) asks, or None for the usual ones. record
+gets each Decision. What no request tells, such as the tags of a resource, is in context:
+
+    aws.permissions.context["aws:ResourceTag/team"] = ["orders"]
+"""
+
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
+
+from moto.backends import get_backend
+from moto.core.model import ServiceModel
+from moto.core.parse import PROTOCOL_PARSERS
+from moto.core.request import Request, determine_request_protocol
+from moto.core.routing import get_service_router
+from moto.core.utils import service_name_from_moto_package_name
+from werkzeug.wrappers import Response
+
+from tools.local.actions import Call, questions_of
+from tools.local.policy import Context, Document, EvaluationError, Question, refusal
+
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+Mapping = Callable[[Call], list[Question] | None]
+NAMES = {"awslambda": "lambda"}  # where moto's package has another name than botocore's service
+# The key and the region, in a header or in a presigned URL.
+CREDENTIAL = re.compile(r"(?:Credential|AWSAccessKeyId)=([^/,&]+)(?:/\d+/([^/]+)/)?")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A question that was asked for a role, by its name, and why it was refused; "" if not."""
+
+    role: str
+    question: Question
+    refusal: str
+
+    def __str__(self) -> str:
+        """Say what the role may not do, and why."""
+        what, where = self.question.action, self.question.resource or "*"
+        return f"is not authorized to perform: {what} on resource: {where} {self.refusal}"
+
+
+@dataclass
+class Permissions:
+    """Which keys belong to which role's ARN, and what was asked and refused; see the module."""
+
+    mapping: Mapping = lambda _: None
+    record: list[Decision] = field(default_factory=list)
+    context: Context = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+
+    def wrap(self, moto: Any) -> Wsgi:
+        """Return an application that passes on to moto's what is allowed."""
+
+        def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            said = environ.get("HTTP_AUTHORIZATION", "") + unquote(environ.get("QUERY_STRING", ""))
+            signed = CREDENTIAL.search(said)
+            role = self.roles.get(signed[1]) if signed else None
+            answer: Wsgi = moto
+            if signed and role:
+                body = Request(environ).get_data()
+                environ["wsgi.input"] = io.BytesIO(body)
+                package = moto.get_application(environ).service
+                service = NAMES.get(package) or service_name_from_moto_package_name(package)
+                if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and service != "s3":
+                    body = gzip.decompress(body)
+                request = Request({**environ, "wsgi.input": io.BytesIO(body)})
+                answer = self.answer(role, service, signed[2] or "", request) or moto
+                environ["wsgi.input"].seek(0)
+            return answer(environ, start_response)
+
+        return guarded
+
+    def answer(self, role: str, service: str, region: str, request: Request) -> Response | None:
+        """Return the refusal of a request; None if it is allowed."""
+        operation, values = get_service_router(service).match(request)
+        model = operation.service_model
+        protocol = determine_request_protocol(model, request.content_type)
+        given: Any = {name: getattr(request, name) for name in ("method", "values", "headers")}
+        given |= {"body": request.data, "url_path": request.path, "url_params": values}
+        parameters = PROTOCOL_PARSERS[protocol](operation).parse(given)
+        account, partition = role.split(":")[4], role.split(":")[1]
+        call = Call(service, operation.name, parameters, region, account, partition)
+        asked = self.mapping(call)
+        for question in questions_of(call) if asked is None else asked:
+            code, decision = self.decide(role, question, call)
+            self.record.append(decision)
+            if decision.refusal:
+                user = call.arn(f"assumed-role/{decision.role}/{decision.role}", "sts", region="")
+                return response(model, protocol, code, f"User: {user} {decision}")
+        return None
+
+    def decide(self, role: str, question: Question, call: Call) -> tuple[str, Decision]:
+        """Answer a question; also return the error code of a refusal, "" for the usual one."""
+        name = role.rpartition("/")[2]
+        context = {**principal_of(role, call), **question.context, **self.context}
+        complete = replace(question, context=context)
+        try:
+            return "", Decision(name, complete, refusal(complete, *policies_of(role)))
+        except EvaluationError as error:
+            why = f"because a policy has {error}, which the local AWS cannot evaluate"
+            return "CannotEvaluate", Decision(name, complete, why)
+
+    @property
+    def refused(self) -> list[Decision]:
+        """Return what was refused so far."""
+        return [decision for decision in self.record if decision.refusal]
+
+
+def policies_of(role_arn: str) -> tuple[list[Document], list[Document] | None]:
+    """Return a role's policies, inline and attached, and its permissions boundary, if any."""
+    _, partition, _, _, account, _ = role_arn.split(":", 5)
+    backend = get_backend("iam")[account][partition]
+    role = backend.get_role_by_arn(role_arn)
+    attached = [managed(policy) for policy in role.managed_policies.values()]
+    inline = [json.loads(document) for document in role.policies.values()]
+    boundary = role.permissions_boundary_arn
+    return inline + attached, [managed(backend.get_policy(boundary))] if boundary else None
+
+
+def managed(policy: Any) -> Document:
+    """Return the document of a managed policy's default version."""
+    versions = {version.version_id: version.document for version in policy.versions}
+    document: Document = json.loads(versions[policy.default_version_id])
+    return document
+
+
+def principal_of(role_arn: str, call: Call) -> Context:
+    """Return the condition keys that each request of a role has."""
+    role = get_backend("iam")[call.account][call.partition].get_role_by_arn(role_arn)
+    return {
+        "aws:CalledVia": [],
+        "aws:PrincipalAccount": [call.account],
+        "aws:PrincipalArn": [role_arn],
+        "aws:PrincipalTag/": [],
+        "aws:PrincipalType": ["AssumedRole"],
+        "aws:RequestedRegion": [call.region],
+        "aws:ResourceAccount": [call.account],
+        "aws:SecureTransport": ["true"],
+        "aws:ViaAWSService": ["false"],
+        "kms:ViaService": [],
+        **{f"aws:PrincipalTag/{one['Key']}": [one["Value"]] for one in role.tags},
+    }
+
+
+def response(model: ServiceModel, protocol: str, code: str, message: str) -> Response:
+    """Return an error in a service's protocol; without a code, with the service's own for it."""
+    compatible = "awsQueryCompatible" in model.metadata
+    usual = "AccessDenied" if compatible or "json" not in protocol else "AccessDeniedException"
+    own = {"ec2": "UnauthorizedOperation", "sns": "AuthorizationError"}
+    code = code or own.get(model.service_name, usual)
+    if "json" in protocol:
+        headers = {"x-amzn-errortype": code, "x-amzn-query-error": f"{code};Sender"}
+        body = json.dumps({"__type": code, "message": message})
+        return Response(body, 400 if protocol == "json" else 403, headers, "application/json")
+    body = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    if protocol == "ec2":
+        body = f"<Response><Errors>{body}</Errors><RequestID>local</RequestID></Response>"
+    elif model.service_name != "s3":
+        body = f"<ErrorResponse>{body}<RequestId>local</RequestId></ErrorResponse>"
+    return Response(body, 403, mimetype="text/xml")
