@@ -61,4 +61,4 @@ clean: ## Remove what make has made
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache
 
 .venv/installed: requirements-dev.txt
-	@sh '{{cookiecutter.project_slug}}/tools/venv.sh' requirements-dev.txt 3.13 3.12 3.11
+	@sh '{{cookiecutter.project_slug}}/tools/venv.sh' requirements-dev.txt 3.13 3.14 3.12

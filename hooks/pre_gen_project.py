@@ -31,7 +31,7 @@ ANSWERS = r"""
 {{ cookiecutter | tojson }}
 """
 
-PYTHON_VERSIONS = ("3.13", "3.12", "3.11")
+PYTHON_VERSIONS = ("3.13", "3.14", "3.12")
 ARCHITECTURES = ("arm64", "x86_64")
 COMPUTE = ("lambda", "fargate")
 IDEMPOTENCY = ("no", "yes")

@@ -20,7 +20,7 @@ step() {
 }
 trap 'kill "$running" 2>/dev/null && wait "$running"; exit 130' INT TERM HUP
 
-python=$(sh '{{cookiecutter.project_slug}}/tools/find_python.sh' 3.13 3.12 3.11)
+python=$(sh '{{cookiecutter.project_slug}}/tools/find_python.sh' 3.13 3.14 3.12)
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 say "1. Rendering a service with the default answers, for Python $version"
@@ -46,6 +46,13 @@ step package
 if ! command -v terraform >/dev/null; then
 	say "5. Not deployed: Terraform is missing."
 	echo "Install version $(cat "$service/.terraform-version") from https://developer.hashicorp.com/terraform/install, then run \`make demo\` again."
+	exit 0
+fi
+
+# Python 3.14 needs a newer AWS provider than some mirrors have.
+if ! refusal=$(cd "$service" && .venv/bin/python tools/deploy/mirror.py 2>&1 >/dev/null); then
+	say "5. Not deployed: there is no AWS provider that fits."
+	echo "$refusal"
 	exit 0
 fi
 

@@ -44,7 +44,7 @@ from tools.local.runtime import Runtime  # noqa: E402
 from tools.project import project  # noqa: E402
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-OTHER_VERSION = "3.11" if VERSION == "3.12" else "3.12"
+OTHER_VERSION = "3.13" if VERSION == "3.12" else "3.12"
 TAG = sys.implementation.cache_tag  # cpython-313
 
 # name -> (tag, files). Those with boto3's names are as small as the others.

@@ -105,7 +105,7 @@ RIGHT = {
     "service_path": [".", "a", "services/order-events", "a/.b/_c/9.d"],
     "owner": ["x", "x" * 128, "my team", "orders+a@example.com", "a_b.c:d/e=f-g"],
     "product": ["x", "x" * 64, "A product_2.0:/=+-@", "awsome"],
-    "python_version": ["3.13", "3.12", "3.11"],
+    "python_version": ["3.13", "3.14", "3.12"],
     "architecture": ["arm64", "x86_64"],
     "compute": ["lambda", "fargate"],
     "idempotency": ["no", "yes"],

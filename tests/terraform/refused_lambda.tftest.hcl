@@ -80,15 +80,12 @@ run "settings_that_do_not_go_together" {
 
   variables {
     batch_size     = 11 # without a window
-    snap_start     = true
-    python_version = "3.11"
     subnet_ids     = ["subnet-1"] # without security groups
     canary_weight  = 0.1          # without live_version
   }
 
   expect_failures = [
     var.maximum_batching_window_in_seconds,
-    var.snap_start,
     var.security_group_ids,
     var.canary_weight,
   ]

@@ -173,8 +173,8 @@ variable "python_version" {
   type        = string
 
   validation {
-    condition     = contains(["3.11", "3.12", "3.13"], var.python_version)
-    error_message = "python_version must be 3.11, 3.12 or 3.13, not \"${var.python_version}\"."
+    condition     = contains(["3.12", "3.13", "3.14"], var.python_version)
+    error_message = "python_version must be 3.12, 3.13 or 3.14, not \"${var.python_version}\"."
   }
 }
 
@@ -286,14 +286,9 @@ variable "layers" {
 }
 
 variable "snap_start" {
-  description = "Start from a snapshot of the initialised function. It needs Python 3.12 or later, and code that creates connections and unique values after the start, not at import. AWS charges for every published version and for every start; publishing takes minutes."
+  description = "Start from a snapshot of the initialised function. It needs code that creates connections and unique values after the start, not at import. AWS charges for every published version and for every start; publishing takes minutes."
   type        = bool
   default     = false
-
-  validation {
-    condition     = !var.snap_start || var.python_version != "3.11"
-    error_message = "snap_start must be false with Python ${var.python_version}: SnapStart needs Python 3.12 or later."
-  }
 }
 
 variable "subnet_ids" {

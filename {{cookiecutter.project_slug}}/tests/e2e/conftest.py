@@ -119,7 +119,7 @@ class Terraform:
             pytest.fail(f"`{line}` failed:\n{wrong or text + said}", pytrace=False)
         return text
 
-    def _wait(self, process: "subprocess.Popen[bytes]", output: Path) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], output: Path) -> None:
         started = time.monotonic()
         while True:
             try:

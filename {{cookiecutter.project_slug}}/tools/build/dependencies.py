@@ -35,10 +35,8 @@ IN_THE_RUNTIME = {
     "botocore": ("1.31.72", "1.9999"),
     "s3transfer": ("0.7.0", "0.9999"),
 }
-# Python 3.11 runs on Amazon Linux 2 (glibc 2.26; uv's nearest level below is 2.17), later ones on
-# Amazon Linux 2023 (glibc 2.34). uv takes wheels of the level it is given and of all older ones.
-MANYLINUX = {"3.11": "manylinux_2_17"}
-MANYLINUX_DEFAULT = "manylinux_2_34"
+# Lambda is on Amazon Linux 2023, with glibc 2.34. uv takes wheels for that and for older ones.
+MANYLINUX = "manylinux_2_34"
 PROCESSORS = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 # What uv says, and what it means: the first pattern that is found. {0} and {1} are its groups.
@@ -161,10 +159,8 @@ def _uv(
             raise ToolError(
                 f"architecture in pyproject.toml is {architecture!r}: it must be arm64 or x86_64."
             )
-        version = project().python_version
-        level = MANYLINUX.get(version, MANYLINUX_DEFAULT)
-        command += ["--python-version", version]
-        command += ["--python-platform", f"{PROCESSORS[architecture]}-{level}"]
+        command += ["--python-version", project().python_version]
+        command += ["--python-platform", f"{PROCESSORS[architecture]}-{MANYLINUX}"]
     # The cache alone first: everything is pinned by hash, so the index can't know better, and a
     # warm cache needs no network.
     for network in (["--offline"], []):

@@ -4,8 +4,8 @@
 
 The user's own configuration, TF_CLI_CONFIG_FILE or ~/.terraformrc, is used as it is. Next comes the
 folder that TERRAFORM_PROVIDER_MIRROR names, then the first of PLACES that has the provider for this
-machine. Whether its version will do is left to Terraform: a parser of version constraints is not
-worth its code. Without a mirror, Terraform asks the registry.
+machine, in a version that is not older than versions.tf says (`>= 6.20`; other constraints are left
+to Terraform). Without a mirror, Terraform asks the registry.
 
 It imports only the standard library, so that any Python can run it as a file.
 """
@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
@@ -44,33 +46,77 @@ def cli_config(terraform: Path = TERRAFORM, places: tuple[str, ...] = PLACES) ->
     :param terraform: a folder with Terraform code; a configuration is written below it, to
         .terraform/mirror.tfrc, which Git ignores.
     :param places: patterns of folders that may be a mirror.
-    :raises SystemExit: TERRAFORM_PROVIDER_MIRROR does not name a mirror.
+    :raises SystemExit: TERRAFORM_PROVIDER_MIRROR does not name a mirror, or every provider that was
+        found is too old.
     """
     given = os.environ.get("TF_CLI_CONFIG_FILE")
     if given and Path(given).is_file():
         return Path(given)
-    if named := os.environ.get("TERRAFORM_PROVIDER_MIRROR"):
-        if not Path(named, PROVIDER).is_dir():
-            raise SystemExit(
-                f"TERRAFORM_PROVIDER_MIRROR is {named}, but there is no {PROVIDER} in it: it must "
-                "name the folder that holds the folder registry.terraform.io."
-            )
-        return _write(Path(named).absolute(), terraform / ".terraform/mirror.tfrc")
-    if Path("~/.terraformrc").expanduser().is_file():
+    named = os.environ.get("TERRAFORM_PROVIDER_MIRROR")
+    if named and not Path(named, PROVIDER).is_dir():
+        raise SystemExit(
+            f"TERRAFORM_PROVIDER_MIRROR is {named}, but there is no {PROVIDER} in it: it must name "
+            "the folder that holds the folder registry.terraform.io."
+        )
+    if not named and Path("~/.terraformrc").expanduser().is_file():
         return None
-    machine = platform.machine().lower()
-    processor = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    too_old = ""
+    for mirror in [Path(named)] if named else _search(places):
+        if not (problem := _too_old(mirror, terraform)):
+            return _write(mirror.absolute(), terraform / ".terraform/mirror.tfrc")
+        too_old = too_old or problem
+    if too_old:
+        raise SystemExit(too_old)
+    return None
+
+
+def _search(places: tuple[str, ...]) -> Iterator[Path]:
+    """Find the mirrors that have the provider for this machine."""
     for place in places:
         for found in sorted(glob(os.path.expanduser(place))):  # noqa: PTH111, PTH207 (hidden ones)
-            if has_provider(Path(found), f"{platform.system().lower()}_{processor}"):
-                return _write(Path(found).absolute(), terraform / ".terraform/mirror.tfrc")
-    return None
+            if has_provider(Path(found), this_platform()):
+                yield Path(found)
+
+
+def this_platform() -> str:
+    """Return this machine's platform in Terraform's words, linux_arm64 for example."""
+    machine = platform.machine().lower()
+    processor = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return f"{platform.system().lower()}_{processor}"
 
 
 def has_provider(mirror: Path, target: str) -> bool:
     """Tell whether a mirror has the provider for a platform, linux_arm64 for example."""
+    return bool(_versions(mirror, target))
+
+
+def _versions(mirror: Path, target: str) -> list[str]:
+    """Return the provider's versions that a mirror has for a platform, the newest last."""
     folder = mirror / PROVIDER
-    return any(folder.glob(f"*/{target}")) or any(folder.glob(f"*_{target}.zip"))
+    found = [path.parent.name for path in folder.glob(f"*/{target}")]
+    found += [path.name.split("_")[1] for path in folder.glob(f"*_{target}.zip")]
+    return sorted(found, key=_numbers)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]+", version)]
+
+
+def _too_old(mirror: Path, terraform: Path) -> str:
+    """Say that a mirror's newest provider is older than versions.tf asks for; "" if it is not."""
+    file = terraform / "versions.tf"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    asked = re.search(r'"hashicorp/aws"\n *version *= *">= *([0-9.]+).*?"(?: *# (.+))?', text)
+    has = _versions(mirror, this_platform())
+    if not asked or not has or _numbers(has[-1]) >= _numbers(asked[1]):
+        return ""
+    why = f": {asked[2]}" if asked[2] else ""
+    return (
+        f"The mirror {mirror} has the AWS provider {has[-1]}, but this service needs {asked[1]} or "
+        f"newer (terraform/versions.tf{why}). Add a newer one to the mirror (`terraform providers "
+        "mirror`), name another in TERRAFORM_PROVIDER_MIRROR, or, to use Terraform's registry, run "
+        "`touch ~/.terraformrc`."
+    )
 
 
 def _write(mirror: Path, output: Path) -> Path:
