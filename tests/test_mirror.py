@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, need
+from conftest import SERVICE, Render, need
 from tools.deploy.mirror import PLACES, cli_config
 
 VERSIONS = """
@@ -35,10 +35,14 @@ class Machine:
             made.mkdir()
         self.output = self.terraform / ".terraform" / "mirror.tfrc"
 
-    def mirror(self, folder: Path, target: str = HERE) -> Path:
+    def mirror(self, folder: Path, target: str = HERE, version: str = "5.100.0") -> Path:
         provider = folder / "registry.terraform.io" / "hashicorp" / "aws"
-        (provider / "5.100.0" / target).mkdir(parents=True)
+        (provider / version / target).mkdir(parents=True)
         return folder
+
+    def ask(self, constraint: str) -> None:
+        text = VERSIONS.replace('">= 5.100, < 7.0"', constraint)
+        (self.terraform / "versions.tf").write_text(text, encoding="utf-8")
 
     def answer(self) -> Path | None:
         own = (place for place in PLACES if place.startswith("~/"))
@@ -136,6 +140,61 @@ def test_a_mirror_may_hold_archives(machine: Machine) -> None:
     assert machine.answer() is None
     (provider / f"terraform-provider-aws_6.1.0_{HERE}.zip").touch()
     assert mirror_in(machine.answer()) == str(machine.root / "mirror")
+
+
+def test_a_mirror_with_too_old_a_provider_is_named(machine: Machine) -> None:
+    mirror = machine.mirror(machine.root / "mirror")
+    machine.mirror(machine.root / "other", version="6.9.1")  # by number, older than 6.20
+    machine.ask('">= 6.20, < 7.0" # older ones refuse Lambda\'s Python 3.14')
+    with pytest.raises(SystemExit) as refused:
+        machine.answer()
+    assert str(refused.value).startswith(
+        f"The mirror {mirror} has the AWS provider 5.100.0, but this service needs 6.20 or newer "
+        "(terraform/versions.tf: older ones refuse Lambda's Python 3.14). Add a newer one"
+    )
+    assert not machine.output.exists()
+    machine.mirror(machine.root / "other", version="6.20.0")
+    assert mirror_in(machine.answer()) == str(machine.root / "other")
+
+
+def test_a_named_mirror_with_too_old_a_provider_is_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.mirror(machine.root / "found", version="6.20.0")
+    provider = machine.home / "registry.terraform.io" / "hashicorp" / "aws"
+    provider.mkdir(parents=True)
+    (provider / f"terraform-provider-aws_6.3.0_{HERE}.zip").touch()
+    monkeypatch.setenv("TERRAFORM_PROVIDER_MIRROR", str(machine.home))
+    machine.ask('">= 6.20.0"')
+    with pytest.raises(SystemExit, match=r"has the AWS provider 6\.3\.0.*versions\.tf\)\. Add"):
+        machine.answer()
+
+
+@pytest.mark.parametrize("constraint", ['">= 5.100, < 7.0"', '"~> 6.20"', '"< 7.0"'])
+def test_other_constraints_are_left_to_terraform(machine: Machine, constraint: str) -> None:
+    mirror = machine.mirror(machine.root / "mirror")
+    machine.ask(constraint)
+    assert mirror_in(machine.answer()) == str(mirror)
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ({"python_version": "3.14"}, False),
+        ({"python_version": "3.14", "compute": "fargate"}, True),
+        ({"python_version": "3.13"}, True),
+    ],
+)
+def test_what_a_service_says_of_its_provider_is_heeded(
+    machine: Machine, render: Render, answers: dict[str, str], found: bool
+) -> None:
+    mirror = machine.mirror(machine.root / "mirror")
+    (machine.terraform / "versions.tf").symlink_to(render(**answers) / "terraform/versions.tf")
+    if found:
+        assert mirror_in(machine.answer()) == str(mirror)
+    else:
+        with pytest.raises(SystemExit, match=r"needs 6\.20 or newer .* Python 3\.14\)"):
+            machine.answer()
 
 
 @pytest.mark.parametrize("folder", ["a/b", ".hidden"])

@@ -188,7 +188,7 @@ WRONG = {
     ],
     "owner": ["", " ", "x" * 129, "größe", "a,b", 'a"b', "aws:x", "AWS:x"],
     "product": ["", " ", "x" * 65, "größe", "a,b", "aws:x", "AWS/x", ":x", "a$b", "a*b"],
-    "python_version": ["", "3.10", "3.14", "3"],
+    "python_version": ["", "3.11", "3.15", "3"],
     "architecture": ["", "arm", "X86_64"],
     "compute": ["", "ecs", "Lambda"],
     "idempotency": ["", "y", "true"],

@@ -107,8 +107,8 @@ def put_later(template: Path) -> None:
     replace(workflow, r"\A", "# Of the next version.\n")
     replace(service / "handler.py", r"^SMOKE_TEST = .*$", 'SMOKE_TEST = "smoke_test"  # later')
     questions = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
-    questions["python_version"].remove("3.11")
-    del questions["__prompts__"]["python_version"]["3.11"]
+    questions["python_version"].remove("3.12")
+    del questions["__prompts__"]["python_version"]["3.12"]
     questions = {"greeting": "hello", **questions}
     (template / "cookiecutter.json").write_text(json.dumps(questions), encoding="utf-8")
     (service / "GREETING").write_text("{{ cookiecutter.greeting }}\n", encoding="utf-8")
@@ -399,12 +399,12 @@ def test_a_new_question_takes_its_default_until_it_is_answered(made: Make) -> No
 
 
 def test_a_choice_that_is_no_longer_offered_strands_no_service(made: Make) -> None:
-    service = made("now", python_version="3.11")
+    service = made("now", python_version="3.12")
     assert "python_version" in refused("update", "-y", "--checkout", "later", cwd=service.path)
     assert git("status", "--porcelain", cwd=service.repository) == ""
-    service.update("later", "--variables-to-update", '{"python_version": "3.12"}')
+    service.update("later", "--variables-to-update", '{"python_version": "3.14"}')
     assert conflicts(service.repository) == set()
-    assert (service.path / ".python-version").read_text(encoding="utf-8") == "3.12\n"
+    assert (service.path / ".python-version").read_text(encoding="utf-8") == "3.14\n"
     commit(service.repository, "Updated")
     service.update("later")  # and from then on as ever
     assert git("status", "--porcelain", cwd=service.repository) == ""
