@@ -79,9 +79,9 @@ run "settings_that_do_not_go_together" {
   command = plan
 
   variables {
-    batch_size     = 11 # without a window
-    subnet_ids     = ["subnet-1"] # without security groups
-    canary_weight  = 0.1          # without live_version
+    batch_size    = 11           # without a window
+    subnet_ids    = ["subnet-1"] # without security groups
+    canary_weight = 0.1          # without live_version
   }
 
   expect_failures = [
