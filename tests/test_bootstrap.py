@@ -361,13 +361,11 @@ def test_the_table_of_processed_events_can_be_made_and_used(
 
 
 @pytest.mark.slow
-def test_the_bucket_is_versioned_encrypted_private_and_forgets_plans(
+def test_the_bucket_is_versioned_private_and_forgets_plans(
     applied: dict[str, Any], aws: LocalAws
 ) -> None:
     s3, bucket = aws.client("s3"), applied["state_bucket"]
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
-    (rule,) = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
-    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
     blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     assert set(blocked.values()) == {True}
     (policy,) = statements(s3.get_bucket_policy(Bucket=bucket)["Policy"])

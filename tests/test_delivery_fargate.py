@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from conftest import Render, lend_environment, need
 from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
+from moto.ecs.models import EC2ContainerServiceBackend
 from tools.build import image
 from tools.deploy.settings import HEADING
 from tools.errors import ToolError
@@ -244,6 +245,15 @@ def test_registries_of_all_partitions_are_known() -> None:
 ##### The make targets, in the workflow's order
 
 
+def rolled_back(
+    ecs: EC2ContainerServiceBackend,
+    properties: dict[str, Any],
+    update: Any = EC2ContainerServiceBackend.update_service,
+) -> Any:
+    """Update a service but leave its task definition, as ECS does in the end of a bad release."""
+    return update(ecs, {**properties, "task_definition": None})
+
+
 class Fargate(Checkout):
     """A checkout of a service on Fargate, and what ECS has of it."""
 
@@ -325,8 +335,13 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
     assert checkout.image("1") == f"{REGISTRY}/order-events-dev@{first}"
     assert f"has the image {first} already" in make("push")
 
-    # The next release: another image, another revision.
+    # The next release: another image, another revision. ECS rolls it back: the apply fails.
     checkout.change_code("second")
+    make("plan")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EC2ContainerServiceBackend, "update_service", rolled_back)
+        assert "ECS rolled the release back" in refused("apply")
+    assert checkout.live() == "1"
     make("plan")
     make("apply")
     second = image.image_digest(archive)

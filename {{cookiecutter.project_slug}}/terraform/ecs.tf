@@ -118,6 +118,10 @@ locals {
     ? aws_ecs_task_definition.this.arn
     : "${aws_ecs_task_definition.this.arn_without_revision}:${var.live_version}"
   )
+
+  # What a deployment takes at most: ten minutes until the new tasks run, a quarter of an hour until a task
+  # under constant load takes no more messages (see RELEASE_AFTER in worker.py), and its last batch.
+  deployment_time = "${var.timeout + 25 * 60}s"
 }
 
 resource "aws_ecs_service" "this" {
@@ -149,7 +153,7 @@ resource "aws_ecs_service" "this" {
   deployment_maximum_percent         = 200
   availability_zone_rebalancing      = "DISABLED" # it would stop tasks, which start and stop with the backlog anyway
 
-  # A release whose tasks do not start is rolled back, and the apply fails.
+  # A release whose tasks do not start is rolled back, and the apply fails (see postcondition).
   deployment_circuit_breaker {
     enable   = true
     rollback = true
@@ -161,13 +165,19 @@ resource "aws_ecs_service" "this" {
   wait_for_steady_state = var.timeout <= 1800
 
   timeouts {
-    create = "35m"
-    update = "35m"
-    delete = "35m"
+    create = local.deployment_time
+    update = local.deployment_time
+    delete = local.deployment_time
   }
 
   lifecycle {
     ignore_changes = [desired_count]
+
+    # Version 6 of the provider reports a rollback itself; version 5 takes it for a success.
+    postcondition {
+      condition     = self.task_definition == local.live_task_definition
+      error_message = "ECS rolled the release back, because its tasks did not start: it runs ${self.task_definition} again, not ${local.live_task_definition}. make status shows why they stopped."
+    }
   }
 
   # The roles' permissions must exist before the first task starts.
