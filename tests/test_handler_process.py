@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Render
@@ -54,15 +57,74 @@ ASYNC = """
     ids=["exit", "warning", "thread", "thread's interrupt", "finalizer", "task", "SIGTERM"],
 )
 def test_the_log_is_json_without_payload(render: Render, code: str, said: str) -> None:
-    folder = render()
+    logged = lines(render(), CODE.format(code))
+    assert said in str(logged)
+    assert "card 4111" not in str(logged)
+
+
+def lines(folder: Path, code: str, **environment: str) -> list[dict[str, Any]]:
+    """Run code in a process of its own; return the lines that it prints, each JSON."""
     done = subprocess.run(
-        [sys.executable, "-B", "-c", CODE.format(code)],
+        [sys.executable, "-B", "-c", code],
         cwd=folder,
-        env={**os.environ, **read_environment(folder / "local.env")},
+        env={**os.environ, **read_environment(folder / "local.env"), **environment},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0
-    logged = [json.loads(line) for line in (done.stdout + done.stderr).splitlines()]
-    assert said in str(logged)
-    assert "card 4111" not in str(logged)
+    return [json.loads(line) for line in (done.stdout + done.stderr).splitlines()]
+
+
+# One message of each kind, and a line of the package's, of Powertools' and of a library's.
+ALL_KINDS = """
+import logging
+logging.getLogger().addHandler(logging.StreamHandler())
+logging.getLogger().setLevel("INFO")  # as Lambda's runtime does
+import handler
+from aws_lambda_powertools import Logger
+from tools.events import record
+
+def process(event_type, event):
+    logging.getLogger("order_events.service").info("ours")
+
+handler.process = process
+body = open("events/order.created.json").read()
+kinds = {"order.created": body, handler.SMOKE_TEST: "{}", "unknown": body}
+records = [record(body, event_type=kind) for kind, body in kinds.items()]
+for one, name in zip(records, kinds):
+    one["messageId"] = name
+handler.handler({"Records": records}, None)
+Logger(service="another", use_rfc3339=True).info("of a second logger")
+logging.getLogger("library").info('{"message": "of a library"}')
+"""
+# RFC 3339, with milliseconds.
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d")
+# What Lambda takes for a level; a line without one, or without a timestamp, has level INFO.
+# https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
+
+def passes(line: dict[str, Any], application_log_level: str) -> bool:
+    """Tell whether Lambda lets a line through to CloudWatch Logs."""
+    level = str(line.get("level")) if TIMESTAMP.fullmatch(str(line.get("timestamp"))) else "INFO"
+    return LEVELS.index(level if level in LEVELS else "INFO") >= LEVELS.index(application_log_level)
+
+
+@pytest.mark.parametrize("level", ["INFO", "ERROR"])
+def test_metrics_errors_and_smoke_tests_are_seen_at_every_log_level(
+    render: Render, level: str
+) -> None:
+    printed = lines(render(), ALL_KINDS, LOG_LEVEL=level, AWS_LAMBDA_LOG_LEVEL="INFO")
+    assert all(TIMESTAMP.fullmatch(line["timestamp"]) for line in printed if "level" in line)
+    through = [line for line in printed if passes(line, "INFO")]
+    [metrics] = [line for line in through if "_aws" in line]
+    assert (metrics["MessagesProcessed"], metrics["MessagesFailed"]) == ([2.0], [1.0])
+    said = {(line.get("message"), line.get("message_id")) for line in through}
+    always = {("Smoke test received", "smoke_test"), ("Message failed", "unknown")}
+    of_info = {
+        ("ours", "order.created"),
+        ("Message processed", "order.created"),
+        ("of a second logger", None),
+        ("of a library", None),
+    }
+    assert said - {(None, None)} == (always | of_info if level == "INFO" else always)

@@ -108,6 +108,15 @@ class Deployed:
             for body in bodies
         ]
 
+    def send_of_group(self, queue: str, body: str, group: str) -> None:
+        """Send a message of a message group, as a producer for a fair queue does."""
+        client("sqs").send_message(
+            QueueUrl=self.urls[queue],
+            MessageBody=body,
+            MessageAttributes=ATTRIBUTES,
+            MessageGroupId=group,
+        )
+
     def bodies(self, queue: str) -> list[str]:
         """Receive all visible messages of a queue, without keeping others from seeing them."""
         return [message["Body"] for message in self.messages(queue)]
@@ -120,6 +129,7 @@ class Deployed:
                 QueueUrl=self.urls[queue],
                 MaxNumberOfMessages=10,
                 MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["MessageGroupId"],
                 VisibilityTimeout=30,
             )
             .get("Messages")
@@ -706,25 +716,34 @@ def test_peek_recognises_an_envelope(deployed: Deployed) -> None:
 ##### save and replay
 
 
+def groups(messages: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the message groups of those messages that have one, by body."""
+    found = {message["Body"]: message["Attributes"].get("MessageGroupId") for message in messages}
+    return {body: group for body, group in found.items() if group}
+
+
 def test_what_peek_saves_replay_sends_to_the_queue_and_never_to_the_topic(
     deployed: Deployed, tmp_path: Path
 ) -> None:
     binary = {"DataType": "Binary", "BinaryValue": b"\x00\xff"}
     bodies = [json.dumps({**EVENT, "id": f"e-{n}"}) for n in range(12)] + ["Grüße\u2028\n{", "x"]
     deployed.send("dlq", *bodies, **ATTRIBUTES, trace=binary)
+    deployed.send_of_group("dlq", "of tenant-1", "tenant-1")
+    bodies.append("of tenant-1")
     file = tmp_path / "saved.jsonl"
     said = deployed.done("dlq-peek", "--save", file)
-    assert f"Saved all 14 messages with their bodies to {file}" in said
+    assert f"Saved all 15 messages with their bodies to {file}" in said
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.glob("*.part")) == []
 
     said = deployed.done("replay", "--file", file)
-    assert f"Sent 14 of 14 messages from {file} to {NAME}" in said
+    assert f"Sent 15 of 15 messages from {file} to {NAME}" in said
     sent = deployed.messages("queue")
     assert sorted(message["Body"] for message in sent) == sorted(bodies)
+    assert groups(sent) == {"of tenant-1": "tenant-1"}
     assert sent[0]["MessageAttributes"]["trace"]["BinaryValue"] == b"\x00\xff"
     assert sent[0]["MessageAttributes"]["event_type"]["StringValue"] == "order.created"
-    assert len(deployed.bodies("dlq")) == 14
+    assert len(deployed.bodies("dlq")) == 15
     assert deployed.bodies("other") == []
 
 
@@ -752,6 +771,10 @@ def test_a_file_that_cannot_be_written(deployed: Deployed, tmp_path: Path) -> No
         ('{"body": "", "message_attributes": {}}', "body must be text, and not empty"),
         ('{"body": 5, "message_attributes": {}}', "body must be text, and not empty"),
         ('{"body": "x", "message_attributes": []}', "line 2 is not a saved message"),
+        (
+            '{"body": "x", "message_attributes": {}, "message_group_id": 5}',
+            "message_group_id must be text, or null",
+        ),
         ('{"body": "x", "message_attributes": {"a": {"StringValue": "1"}}}', "attribute a must"),
     ],
 )
@@ -979,11 +1002,13 @@ def test_ctrl_c_leaves_the_redrive_to_sqs_and_cancel_stops_it(
 
 def test_undelivered_messages_are_sent_on_with_their_attributes(deployed: Deployed) -> None:
     bodies = [f"b{n}" for n in range(25)]
-    deployed.send("undelivered", *bodies)
+    deployed.send("undelivered", *bodies[1:])
+    deployed.send_of_group("undelivered", "b0", "tenant-1")
     said = deployed.done("undelivered-redrive")
     assert f"Sent 25 messages of {NAME}-undelivered to {NAME}." in said
     sent = deployed.messages("queue")
     assert sorted(message["Body"] for message in sent) == sorted(bodies)
+    assert groups(sent) == {"b0": "tenant-1"}
     assert sent[0]["MessageAttributes"]["correlation_id"]["StringValue"] == "c-1"
     assert deployed.bodies("undelivered") == []
     assert deployed.bodies("other") == []

@@ -108,7 +108,8 @@ def test_settings_of_both_environments_are_checked_by_terraform(fresh: Render) -
     for sentence in (
         'does not declare a variable named "memory_siz" but a value was found in file '
         '"environments/dev.tfvars".',
-        'log_level must be DEBUG, INFO, WARN, ERROR or FATAL, not "LOUD".',
+        "log_level must be DEBUG, INFO, WARN or ERROR (failed messages are logged at ERROR), not "
+        '"LOUD".',
         "on environments/prod.tfvars line 15",
         "memory_size must be a whole number from 128 to 10240 (MB), not 64.",
         "The given value is not suitable for var.timeout",

@@ -247,6 +247,7 @@ def test_a_batch_that_fails_as_a_whole_stays_and_is_logged(
     (line,) = logged()
     assert line["message"] == "The handler's response is not a partial batch response"
     assert len(line["message_ids"]) == 2
+    assert line["timestamp"][10] == "T"  # RFC 3339, as in the handler's lines
     metric = json.loads(capsys.readouterr().out)
     assert metric["MessagesFailed"] == [2.0]
     assert metric["environment"] == os.environ["ENVIRONMENT"]

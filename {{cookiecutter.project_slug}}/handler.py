@@ -42,8 +42,16 @@ LOCAL_RUN = bool(os.environ.get("LOCAL_RUN"))
 # AWS's error codes and operations, such as AccessDeniedException and PutItem; "404" is one, too.
 AWS_CODE = re.compile(r"[A-Za-z0-9._-]{1,80}")
 
+# LOG_LEVEL decides what is logged. Powertools and the libraries would go by Lambda's own level,
+# which is never above INFO, since Lambda would drop the metrics, too.
+if os.environ.pop("AWS_LAMBDA_LOG_LEVEL", None):
+    logging.getLogger().setLevel(os.environ.get("LOG_LEVEL", "INFO").upper())
+
 # ASCII with escapes: no character in a message's attributes can break a line of the log.
-logger = Logger(json_serializer=json.JSONEncoder(default=str, separators=(",", ":")).encode)
+logger = Logger(
+    json_serializer=json.JSONEncoder(default=str, separators=(",", ":")).encode,
+    use_rfc3339=True,  # the only timestamps that Lambda reads
+)
 metrics = Metrics()
 metrics.set_default_dimensions(environment=os.environ["ENVIRONMENT"])
 
@@ -52,7 +60,9 @@ metrics.set_default_dimensions(environment=os.environ["ENVIRONMENT"])
 package_logger = logging.getLogger({{ cookiecutter.package_name }}.__name__)
 package_logger.setLevel(logger.log_level)
 asyncio_logger = logging.getLogger("asyncio")
-for other in (package_logger, asyncio_logger, logging.getLogger("py.warnings")):
+smoke_logger = logging.getLogger(SMOKE_TEST)
+smoke_logger.setLevel(logging.INFO)  # `make smoke` waits for its line, whatever LOG_LEVEL is
+for other in (package_logger, asyncio_logger, smoke_logger, logging.getLogger("py.warnings")):
     other.handlers = [logger.registered_handler]
     other.propagate = False
 logging.captureWarnings(True)
@@ -159,7 +169,7 @@ def _succeeds(record: dict[str, Any]) -> bool:
         keys["correlation_id"] = attributes.get("correlation_id", record["messageId"])
         with logger.append_context_keys(**keys):
             if event_type == SMOKE_TEST:
-                logger.info("Smoke test received")
+                smoke_logger.info("Smoke test received")
                 return True
             process(event_type, decode_event(EVENTS, event_type, body))
             logger.info("Message processed")

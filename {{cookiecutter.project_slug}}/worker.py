@@ -71,7 +71,9 @@ NUMBERS = {
     "STOP_TIMEOUT": (2, 120, "seconds between SIGTERM and SIGKILL, ECS's stopTimeout"),
 }
 
-logger = Logger(json_serializer=json.JSONEncoder(default=str, separators=(",", ":")).encode)
+logger = Logger(
+    json_serializer=json.JSONEncoder(default=str, separators=(",", ":")).encode, use_rfc3339=True
+)
 
 # Warnings, and what libraries log, get the same format.
 logging.captureWarnings(True)

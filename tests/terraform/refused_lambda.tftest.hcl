@@ -75,6 +75,26 @@ run "values_of_the_wrong_form_on_lambda" {
   ]
 }
 
+run "layers_of_another_region" {
+  command = plan
+
+  variables {
+    layers = ["arn:aws:lambda:eu-central-1:123456789012:layer:theirs:1"]
+  }
+
+  expect_failures = [var.layers]
+}
+
+run "layers_of_another_architecture" {
+  command = plan
+
+  variables {
+    layers = ["arn:aws:lambda:us-east-1:901920570463:layer:aws-otel-python-amd64-ver-1-32-0:2"]
+  }
+
+  expect_failures = [var.layers]
+}
+
 run "settings_that_do_not_go_together" {
   command = plan
 

@@ -25,7 +25,6 @@ run "values_of_the_wrong_form" {
     architecture                 = "riscv64"
     log_level                    = "LOUD"
     log_retention_in_days        = 31
-    log_destination_arn          = "arn:aws:s3:::bucket"
     alarm_actions                = ["on-call"]
     max_receive_count            = 1
     message_age_alarm_in_seconds = 10
@@ -44,7 +43,6 @@ run "values_of_the_wrong_form" {
     var.architecture,
     var.log_level,
     var.log_retention_in_days,
-    var.log_destination_arn,
     var.alarm_actions,
     var.max_receive_count,
     var.message_age_alarm_in_seconds,
@@ -60,6 +58,10 @@ run "above_the_limits_and_topic_in_another_region" {
     max_receive_count = 1001
     sns_topic_arn     = "arn:aws:sns:eu-central-1:123456789012:theirs"
     event_types       = ["a*b"] # a star inside
+
+    # In another region, and a level that would hide failed messages
+    log_destination_arn = "arn:aws:logs:eu-central-1:123456789012:destination:central"
+    log_level           = "FATAL"
   }
 
   expect_failures = [
@@ -67,6 +69,8 @@ run "above_the_limits_and_topic_in_another_region" {
     var.max_receive_count,
     var.sns_topic_arn,
     var.event_types,
+    var.log_destination_arn,
+    var.log_level,
   ]
 }
 
@@ -76,11 +80,14 @@ run "fifo_topic" {
   variables {
     sns_topic_arn = "arn:aws:sns:us-east-1:123456789012:theirs.fifo"
     event_types   = [for number in range(21) : "type-${number}"] # more than 20
+
+    log_destination_arn = "arn:aws:s3:::bucket"
   }
 
   expect_failures = [
     var.sns_topic_arn,
     var.event_types,
+    var.log_destination_arn,
   ]
 }
 

@@ -1,7 +1,7 @@
 # As many tasks as the backlog needs. A task costs money while it runs; with min_capacity 0, none runs
 # while there is nothing to do.
 #
-#   0 → 1       messages wait and no task runs for three minutes: step scaling
+#   0 → 1       messages wait and none is in flight for three minutes: step scaling
 #   1 → many    keeps (waiting + in flight) / running tasks at backlog_per_task: target tracking
 #   many → 0    nothing waits and nothing is in flight for ten minutes: step scaling
 #
@@ -145,15 +145,18 @@ resource "aws_appautoscaling_policy" "to_zero" {
 # apart from the service's alarms: being in alarm is normal for them.
 
 locals {
-  waiting_unattended = "IF(FILL(running, 0) > 0, 0, waiting)"
+  # Nobody receives messages. SQS reports both metrics at the same time. ECS's, of which running is made,
+  # come later and not at all while no task runs, and AWS advises against FILL in alarms on such metrics.
+  # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html
+  waiting_unattended = "IF(in_flight > 0, 0, waiting)"
 
   scaling_alarms = {
     from-zero = {
-      description = "Messages are waiting and no task is running."
+      description = "Messages are waiting and none is in flight."
       expression  = local.waiting_unattended
-      metrics     = ["waiting", "running"]
+      metrics     = ["waiting", "in_flight"]
       operator    = "GreaterThanThreshold"
-      minutes     = 3 # reports of running tasks can be one or two minutes late
+      minutes     = 3 # figures of SQS can be a minute old
       policies    = aws_appautoscaling_policy.from_zero[*].arn
     }
     to-zero = {

@@ -54,11 +54,16 @@ resource "aws_lambda_function" "this" {
   }
 
   logging_config {
-    log_format            = "JSON"
-    log_group             = aws_cloudwatch_log_group.code.name
-    application_log_level = var.log_level
+    log_format = "JSON"
+    log_group  = aws_cloudwatch_log_group.code.name
 
-    # AWS's default, set explicitly: otherwise every plan would show a new version.
+    # Never above INFO: Lambda takes lines without a level for INFO, such as those that carry the metrics,
+    # and drops what is below this. Above INFO, the code's LOG_LEVEL alone decides what is logged.
+    # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+    application_log_level = var.log_level == "DEBUG" ? "DEBUG" : "INFO"
+
+    # AWS's default, set explicitly: otherwise every plan would show a new version. make status needs INFO:
+    # the reports of invocations that ended badly.
     system_log_level = "INFO"
   }
 
@@ -106,6 +111,13 @@ resource "aws_lambda_alias" "live" {
 
     content {
       additional_version_weights = { (aws_lambda_function.this.version) = var.canary_weight }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = var.canary_weight == 0 || var.live_version != aws_lambda_function.this.version
+      error_message = "canary_weight must be 0 while live_version is the newest version (${jsonencode(var.live_version)}), not ${var.canary_weight}: there is no newer version to give batches to. Set it together with the change of code to try out."
     }
   }
 }

@@ -156,10 +156,10 @@ resource "aws_cloudwatch_metric_alarm" "duration" {
   ok_actions          = var.alarm_actions
 }
 {% else %}
-# From three metrics: see scaling_metrics in autoscaling.tf.
+# From two metrics: see waiting_unattended in autoscaling.tf.
 resource "aws_cloudwatch_metric_alarm" "no_task_running" {
   alarm_name          = "${local.name}-no-task-running"
-  alarm_description   = "Messages have been waiting in ${aws_sqs_queue.main.name} for 15 minutes, and no task of ${local.name} is running. First find out why tasks stopped (make status): the image is missing, the subnets have no route to AWS's services, the worker exits at once; or the service is paused (make resume). ${var.runbook_url}#no-task-running"
+  alarm_description   = "Messages have been waiting in ${aws_sqs_queue.main.name} for 15 minutes, and no task of ${local.name} receives them. First find out why tasks stopped (make status): the image is missing, the subnets have no route to AWS's services, the worker exits at once; or the service is paused (make resume). ${var.runbook_url}#no-task-running"
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   evaluation_periods  = 15
@@ -169,13 +169,13 @@ resource "aws_cloudwatch_metric_alarm" "no_task_running" {
 
   metric_query {
     id          = "messages"
-    label       = "Messages waiting while no task is running"
+    label       = "Messages waiting while none is in flight"
     expression  = local.waiting_unattended
     return_data = true
   }
 
   dynamic "metric_query" {
-    for_each = { for name, metric in local.scaling_metrics : name => metric if name != "in_flight" }
+    for_each = { for name, metric in local.scaling_metrics : name => metric if name != "running" }
 
     content {
       id = metric_query.key

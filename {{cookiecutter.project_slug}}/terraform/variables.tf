@@ -132,13 +132,13 @@ variable "architecture" {
 }
 
 variable "log_level" {
-  description = "Lowest level that is logged."
+  description = "Lowest level that is logged. Above INFO, the log does not say which messages were processed; metrics and smoke tests work at every level."
   type        = string
   default     = "INFO"
 
   validation {
-    condition     = contains(["DEBUG", "INFO", "WARN", "ERROR", "FATAL"], var.log_level)
-    error_message = "log_level must be DEBUG, INFO, WARN, ERROR or FATAL, not \"${var.log_level}\"."
+    condition     = contains(["DEBUG", "INFO", "WARN", "ERROR"], var.log_level)
+    error_message = "log_level must be DEBUG, INFO, WARN or ERROR (failed messages are logged at ERROR), not \"${var.log_level}\"."
   }
 }
 
@@ -282,6 +282,17 @@ variable "layers" {
   validation {
     condition     = length(var.layers) <= 5 && alltrue([for arn in var.layers : can(regex("^arn:[^:]+:lambda:[^:]+:[0-9]+:layer:[^:]+:[0-9]+$", arn))])
     error_message = "layers must be at most 5 ARNs of layer versions, such as arn:{{ cookiecutter.__partition }}:lambda:{{ cookiecutter.aws_region }}:123456789012:layer:otel:1, not ${jsonencode(var.layers)}."
+  }
+
+  validation {
+    condition     = alltrue([for arn in var.layers : try(split(":", arn)[3], var.aws_region) == var.aws_region])
+    error_message = "layers must be in the region aws_region (${var.aws_region}), as Lambda takes them from no other, not ${jsonencode(var.layers)}."
+  }
+
+  # Only as far as their names tell, as those of public layers do: what a layer declares is optional.
+  validation {
+    condition     = !can(regex(var.architecture == "arm64" ? "x86_64|amd64" : "arm64|aarch64", lower(join(" ", var.layers))))
+    error_message = "layers must be built for the architecture ${var.architecture}, not ${jsonencode(var.layers)}."
   }
 }
 
@@ -600,6 +611,11 @@ variable "log_destination_arn" {
   validation {
     condition     = var.log_destination_arn == null || can(regex("^arn:[^:]+:(kinesis|firehose|lambda|logs):", var.log_destination_arn))
     error_message = "log_destination_arn must be the ARN of a Kinesis stream, a Firehose stream, a Lambda function or a CloudWatch Logs destination, not ${jsonencode(var.log_destination_arn)}."
+  }
+
+  validation {
+    condition     = try(regex("^arn:[^:]+:[^:]+:([^:]+):", var.log_destination_arn)[0], var.aws_region) == var.aws_region
+    error_message = "log_destination_arn must be in the region aws_region (${var.aws_region}), as CloudWatch Logs sends to no other, not ${jsonencode(var.log_destination_arn)}."
   }
 }
 

@@ -347,6 +347,10 @@ run "function" {
     error_message = "system_log_level must be set: without it every plan shows a new version."
   }
   assert {
+    condition     = aws_lambda_function.this.logging_config[0].system_log_level == "INFO" && aws_lambda_function.this.logging_config[0].application_log_level == "INFO"
+    error_message = "Reports of invocations, and lines without a level, must get through Lambda's filter."
+  }
+  assert {
     condition     = aws_lambda_function.this.tracing_config[0].mode == "Active"
     error_message = "Tracing must be on by default."
   }
@@ -376,16 +380,21 @@ run "function" {
   }
 }
 
-run "role_without_tracing" {
+run "role_without_tracing_and_log_of_errors" {
   command = plan
 
   variables {
+    log_level    = "ERROR"
     tracing_mode = "PassThrough"
   }
 
   assert {
     condition     = [for s in jsondecode(aws_iam_role_policy.code.policy).Statement : s.Sid if s.Resource == "*"] == []
     error_message = "Without tracing, no permission may be for all resources."
+  }
+  assert {
+    condition     = local.environment_variables.LOG_LEVEL == "ERROR" && aws_lambda_function.this.logging_config[0].application_log_level == "INFO"
+    error_message = "Above INFO the code alone must decide what is logged: Lambda would drop the metrics, as they have no level."
   }
 }
 
@@ -439,12 +448,29 @@ run "gradual_release" {
   }
 }
 
+run "gradual_release_of_the_version_that_is_live" {
+  command = plan
+
+  variables {
+    live_version  = "7" # the newest
+    canary_weight = 0.1
+  }
+
+  expect_failures = [aws_lambda_alias.live]
+}
+
 run "package_through_s3_and_snap_start" {
   command = plan
 
   variables {
     artifact_bucket = "artifacts"
     snap_start      = true
+    log_level       = "DEBUG"
+  }
+
+  assert {
+    condition     = aws_lambda_function.this.logging_config[0].application_log_level == "DEBUG"
+    error_message = "Lambda must let through what the code logs."
   }
 
   assert {
@@ -614,6 +640,17 @@ run "scaling" {
   assert {
     condition     = [for query in aws_cloudwatch_metric_alarm.scaling["to-zero"].metric_query : query.expression if query.id == "messages"] == ["waiting + in_flight"]
     error_message = "While a message is in flight, the last task must stay."
+  }
+  assert {
+    condition = alltrue([
+      for alarm in [aws_cloudwatch_metric_alarm.scaling["from-zero"], aws_cloudwatch_metric_alarm.no_task_running] :
+      { for query in alarm.metric_query : query.id => try(query.metric[0].namespace, query.expression) } == {
+        messages  = "IF(in_flight > 0, 0, waiting)"
+        waiting   = "AWS/SQS"
+        in_flight = "AWS/SQS"
+      }
+    ])
+    error_message = "Whether messages wait for nothing must not depend on metrics that are missing while no task runs."
   }
   assert {
     condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.scaling : startswith(alarm.alarm_name, "scaling-") && alarm.treat_missing_data == "notBreaching" && length(alarm.alarm_actions) == 1])

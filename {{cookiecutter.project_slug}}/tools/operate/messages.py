@@ -166,6 +166,7 @@ def _write(path: Path, messages: list[Message]) -> None:
             "message_id": message["MessageId"],
             "sent": logs.clock(queues.sent(message) * 1000),
             "message_attributes": message["MessageAttributes"],
+            "message_group_id": message["Attributes"].get(queues.GROUP),
             "body": message["Body"],
         }
         text += json.dumps(line, default=lambda value: base64.b64encode(value).decode()) + "\n"
@@ -205,15 +206,18 @@ def _read(path: Path) -> list[Message]:
 def _message(line: dict[str, Any]) -> Message:
     """Return a message as SQS takes it."""
     body, attributes = line["body"], line["message_attributes"]
+    group = line.get("message_group_id")  # files of earlier versions have none
     if not isinstance(body, str) or not body:
         raise ValueError("body must be text, and not empty")
+    if not isinstance(group, str | None):
+        raise ValueError("message_group_id must be text, or null")
     for name, attribute in attributes.items():
         texts = all(isinstance(value, str) for value in attribute.values())
         if attribute.keys() not in KINDS or not texts:
             raise ValueError(f"attribute {name} must have DataType and one value, as text")
         if "BinaryValue" in attribute:
             attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
-    return {"Body": body, "MessageAttributes": attributes}
+    return {"Body": body, "MessageAttributes": attributes, "Attributes": {queues.GROUP: group}}
 
 
 def replay(service: Service, path: Path) -> None:

@@ -17,6 +17,9 @@ HOLD_SECONDS = 120
 WAIT_SECONDS = 2
 # The parts of a message attribute that SQS accepts when it is sent.
 OF_ATTRIBUTE = ("DataType", "StringValue", "BinaryValue")
+# What a message keeps beside its own attributes: in a fair queue, whose message it is.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+GROUP = "MessageGroupId"
 
 Message = dict[str, Any]
 
@@ -71,7 +74,7 @@ def receive(service: Service, queue_url: str) -> list[Message]:
         VisibilityTimeout=HOLD_SECONDS,
         WaitTimeSeconds=WAIT_SECONDS,
         MessageAttributeNames=["All"],
-        MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+        MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", GROUP],
     )
     messages: list[Message] = answer.get("Messages", [])
     for message in messages:
@@ -107,14 +110,17 @@ def each(messages: list[Message], call: Callable[[Message], object]) -> dict[str
 def send(service: Service, messages: list[Message]) -> dict[str, str]:
     """Send messages to the service's own queue; return why some were not sent, by message id."""
     sqs = service.client("sqs")
-    return each(
-        messages,
-        lambda message: sqs.send_message(
+
+    def send_one(message: Message) -> None:
+        group = message["Attributes"].get(GROUP)
+        sqs.send_message(
             QueueUrl=service.queue_url,
             MessageBody=message["Body"],
             MessageAttributes=message["MessageAttributes"],
-        ),
-    )
+            **({GROUP: group} if group else {}),
+        )
+
+    return each(messages, send_one)
 
 
 def show_again(service: Service, queue_url: str, messages: list[Message]) -> None:

@@ -68,8 +68,7 @@ def smoke(service: Service) -> None:
             raise ToolError(
                 f"The log {service.log_group_name} does not show the smoke test {message_id} after "
                 f"{compute.SMOKE_SECONDS} s. {service.queue_name} has {count['waiting']} messages "
-                f"waiting and {count['in_flight']} in flight: see `make status` and `make logs`. "
-                "(It is logged at level INFO: with a higher LOG_LEVEL it does not show.)"
+                f"waiting and {count['in_flight']} in flight: see `make status` and `make logs`."
             )
         time.sleep(POLL_SECONDS)
     errors = [describe(line) for line in lines if is_error(line)]
