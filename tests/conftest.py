@@ -23,6 +23,7 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 # Tests import the service's tools from there; a cache beside them would be rendered too.
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
+from tools.deploy.mirror import cli_config  # noqa: E402
 from tools.local.isolation import isolate  # noqa: E402
 from tools.project import project, read_environment  # noqa: E402
 
@@ -66,6 +67,24 @@ def need(tool: str) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{tool} is not on the PATH, and under CI=true every check must run")
         pytest.skip(f"{tool} is not on the PATH")
+
+
+def need_provider(service: Path) -> None:
+    """Skip the test, as `need` does, where Terraform would find too old an AWS provider."""
+    need("terraform")
+    if refusal := too_old_a_provider(service):
+        if os.environ.get("CI") == "true":
+            pytest.fail(refusal)
+        pytest.skip(refusal)
+
+
+def too_old_a_provider(service: Path) -> str:
+    """Say that the machine's AWS provider is too old for the service's Python; "" if not."""
+    try:
+        cli_config(service / "terraform")
+    except SystemExit as refusal:
+        return str(refusal)
+    return ""
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

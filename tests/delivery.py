@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import HOST, Render, granted, lend_environment, need
+from conftest import HOST, Render, granted, lend_environment, need, need_provider
 from moto.core.responses import BaseResponse
 from tools.local.server import LocalAws, local_aws
 
@@ -96,13 +96,13 @@ class Checkout:
 @contextmanager
 def checked_out(render: Render, base: Path, *environments: str) -> Iterator[Checkout]:
     """Run a local AWS; yield a service for this machine, in a folder that a test may change."""
-    need("terraform")
     need("make")
     source = render(
         terraform_state_bucket=BUCKET,
         aws_region=REGION,
         **HOST,
     )
+    need_provider(source)
     folder = Path(shutil.copytree(source, base / source.name))
     lend_environment(folder)
     with local_aws(REGION) as aws:

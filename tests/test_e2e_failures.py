@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Render, need
+from tools.deploy.mirror import PROVIDER, this_platform
 
 pytestmark = pytest.mark.slow
 
@@ -233,3 +234,18 @@ def test_wrong_settings_are_said_once_in_terraforms_words(
         assert done.stdout.count(sentence) == 1, done.stdout
     assert "1 error in " in done.stdout
     assert "apply" not in done.stdout.replace("test_a_plan_right_after_the_apply", "")
+
+
+def test_too_old_a_provider_is_said_in_one_sentence(fresh: Render, tmp_path: Path) -> None:
+    need("terraform")
+    service = fresh(python_version="3.14")
+    (tmp_path / PROVIDER / "5.100.0" / this_platform()).mkdir(parents=True)
+    environment = {**os.environ, "TERRAFORM_PROVIDER_MIRROR": str(tmp_path)}
+    environment.pop("TF_CLI_CONFIG_FILE", None)
+    for command in (("pytest", "-p", "no:cacheprovider", "tests/e2e"), ("tools", "validate")):
+        line = [sys.executable, "-B", "-m", *command]
+        done = subprocess.run(line, cwd=service, env=environment, capture_output=True, text=True)
+        assert done.returncode
+        assert done.stdout == ""
+        (said,) = done.stderr.strip().splitlines()
+        assert f"The mirror {tmp_path} has the AWS provider 5.100.0, but this service needs" in said

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import HOST, need, run
+from conftest import HOST, need, need_provider, run
 from test_isolation import HOSTILE
 from test_update import CRUFT_SAYS, Make, commit, git, made, replace, template  # noqa: F401
 
@@ -128,8 +128,7 @@ def go_on(folder: Path, compute: str) -> None:
     "answers", [{}, {"compute": "fargate", "idempotency": "yes"}], ids=["lambda", "fargate"]
 )
 def test_an_owners_first_week(made: Make, answers: dict[str, str]) -> None:  # noqa: F811
-    for tool in ("make", "terraform"):
-        need(tool)
+    need("make")
     compute = answers.get("compute", "lambda")
     service = made(
         "now",
@@ -137,6 +136,7 @@ def test_an_owners_first_week(made: Make, answers: dict[str, str]) -> None:  # n
         **answers,
     )
     folder = service.path
+    need_provider(folder)
     commands = follow((folder / "FIRST_CHANGE.md").read_text(encoding="utf-8"), folder)
     assert [command.split()[1] for command in commands] == ["format", "test", "invoke", "check"]
     go_on(folder, compute)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Render, lend_environment, need, run
+from conftest import Render, lend_environment, need, run, too_old_a_provider
 
 VERSION = "{}.{}".format(*sys.version_info)
 # Variables that would change which Python runs, what it sees, where packages go or what they are.
@@ -181,7 +181,8 @@ def test_every_target_without_an_account_in_a_hostile_environment(
     (victim / "click.py").write_text("raise SystemExit('PYTHONPATH is heeded')\n")
     before = {path: listing(path) for path in (home, victim, plain)}
     home.chmod(0o555)
-    targets = TARGETS if shutil.which("terraform") else TARGETS[:-1]
+    terraform = shutil.which("terraform") and not too_old_a_provider(plain)
+    targets = TARGETS if terraform else TARGETS[:-1]
     for target in targets:
         done = subprocess.run(
             ["make", target, "EVENT=events/order.created.json"],

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import HOST, TEMPLATE, Render, lend_environment, need
+from conftest import HOST, TEMPLATE, Render, lend_environment, need, need_provider
 from interrupting import (
     BUCKET,
     NEEDS_PROC,
@@ -129,7 +129,7 @@ def is_free(port: int) -> bool:
 
 @pytest.mark.parametrize("way", [ctrl_c, kill_9])
 def test_end_to_end(checkout: Checkout, way: Way) -> None:
-    need("terraform")
+    need_provider(checkout.folder)
     text = checkout.interrupt(way, lambda text: "terraform apply in workspace" in text, "e2e")
     (port,) = re.findall(r"local AWS for .* at http://127\.0\.0\.1:(\d+);", text)
     eventually(lambda: is_free(int(port)), f"the end of the server at port {port}")

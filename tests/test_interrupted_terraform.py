@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOST, Render, lend_environment, need
+from conftest import HOST, Render, lend_environment, need, need_provider
 from interrupting import BUCKET, LONG, NEEDS_PROC, REGION, Checkout, ctrl_c, kill_9
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.responses import BaseResponse
@@ -25,12 +25,12 @@ pytestmark = [pytest.mark.slow, NEEDS_PROC]
 def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Return the service, installed and packaged."""
     need("make")
-    need("terraform")
     source = render(
         terraform_state_bucket=BUCKET,
         aws_region=REGION,
         **HOST,
     )
+    need_provider(source)
     base = tmp_path_factory.mktemp("interrupted")
     (base / "tmp").mkdir()
     made = Checkout(Path(shutil.copytree(source, base / source.name)), base / "tmp")

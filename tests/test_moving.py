@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import need
+from conftest import need_provider
 from soak.chain import depth
 from soak.deployment import OVERRIDE, build, render, terraform
 from soak.fargate import Queues
@@ -118,12 +118,12 @@ class Moving:
 @pytest.fixture
 def moving(tmp_path: Path) -> Iterator[Moving]:
     """Render both, build the package that both run, and start a local AWS."""
-    need("terraform")
     services = {}
     for compute in ("lambda", "fargate"):
         (tmp_path / compute).mkdir()
         services[compute] = service = render(tmp_path / compute, compute=compute)
         (service / "terraform" / "moving_override.tf").write_text(OVERRIDE)
+    need_provider(services["lambda"])
     fargate = services["fargate"]
     package = build(fargate)
     with zipfile.ZipFile(package) as archive:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Render, need, run
+from conftest import HOST, Render, need, need_provider, run
 from test_isolation import HOSTILE
 from test_pictures import in_demo
 
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def service(render: Render) -> Path:
-    """Render the default service into a folder of its own and install it."""
+    """Render the default service, but for this Python, into a folder of its own and install it."""
     need("make")
-    folder = render()
+    folder = render(python_version=HOST["python_version"])
     run("make", "install", cwd=folder)
     return folder
 
@@ -35,7 +35,7 @@ def test_nothing_changes_when_it_is_formatted(service: Path) -> None:
 
 def test_terraform_is_valid_and_its_tests_pass(service: Path) -> None:
     """Also with what a team adds, in the form that service.tf shows."""
-    need("terraform")
+    need_provider(service)
     own = service / "terraform" / "service.tf"
     text = own.read_text(encoding="utf-8")
     statement = (
@@ -77,7 +77,7 @@ OWN = {
 
 
 def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
-    need("terraform")
+    need_provider(service)
     in_demo(4, run("make", "package", cwd=service).stdout)
     texts = {name: (service / name).read_text(encoding="utf-8") for name in OWN}
     try:

@@ -164,6 +164,10 @@ def pytest_configure() -> None:
         version = (ROOT / ".terraform-version").read_text(encoding="utf-8").strip()
         get = "https://developer.hashicorp.com/terraform/install"
         raise pytest.UsageError(f"Terraform is missing: install version {version}, see {get}")
+    try:
+        cli_config()
+    except SystemExit as refusal:
+        raise pytest.UsageError(str(refusal)) from None
 
     def end(*_: object) -> None:
         for number in ENDS:  # once is enough: make passes on what its whole group has got
