@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,25 @@ def ecs_service_settings(client: Client) -> bool:
     )
 
 
+def ecs_service_deployments(client: Client) -> bool:
+    make_ecs_service(client)
+    ecs, names = client("ecs"), {"cluster": "cluster", "service": "service"}
+    ecs.update_service(**names, forceNewDeployment=True)
+    (made,) = ecs.describe_services(cluster="cluster", services=["service"])["services"]
+    _, _, primary = made["deployments"][0]["id"].partition("/")
+    (listed,) = ecs.list_service_deployments(**names)["serviceDeployments"]
+    arn = listed["serviceDeploymentArn"]
+    (told,) = ecs.describe_service_deployments(serviceDeploymentArns=[arn])["serviceDeployments"]
+    return bool(
+        primary
+        and listed["targetServiceRevisionArn"].endswith(
+            f"service-revision/cluster/service/{primary}"
+        )
+        and arn.startswith(f"arn:aws:ecs:{REGION}:123456789012:service-deployment/cluster/service/")
+        and told == {"serviceDeploymentArn": arn, "status": "SUCCESSFUL"}
+    )
+
+
 def application_autoscaling_tags(client: Client) -> bool:
     scaling = client("application-autoscaling")
     target = {
@@ -156,6 +176,7 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         sqs_policy_is_kept,
         sqs_redrive_policy_is_compact,
         ecs_service_settings,
+        ecs_service_deployments,
         application_autoscaling_tags,
         lambda_logging_config,
         lambda_event_source_mapping_of_an_alias,
@@ -255,6 +276,49 @@ def test_nothing_of_the_users_aws_is_reachable(monkeypatch: pytest.MonkeyPatch) 
         assert aws.client("sqs").meta.region_name == REGION
     assert {name: os.environ.get(name) for name in leaks} == leaks
     assert "AWS_ENDPOINT_URL" not in os.environ
+
+
+def test_cloudwatch_speaks_what_version_6_of_the_provider_speaks(
+    aws: LocalAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # boto3 knows all of CloudWatch's protocols; it takes the first one here.
+    protocol = "smithy-rpc-v2-cbor"
+    monkeypatch.setattr("botocore.model.PRIORITY_ORDERED_SUPPORTED_PROTOCOLS", (protocol,))
+    cloudwatch = boto3.session.Session().client("cloudwatch", region_name=REGION)
+    assert cloudwatch.meta.service_model.resolved_protocol == protocol
+    before = datetime.now(UTC)
+    settings = {
+        "AlarmName": "backlog",
+        "ComparisonOperator": "GreaterThanThreshold",
+        "EvaluationPeriods": 3,
+        "Threshold": 0.5,
+        "TreatMissingData": "notBreaching",
+        "ActionsEnabled": False,
+        "Metrics": [
+            {"Id": "sum", "Label": "Größe", "Expression": "waiting", "ReturnData": True},
+            {
+                "Id": "waiting",
+                "ReturnData": False,
+                "MetricStat": {
+                    "Metric": {"Namespace": "AWS/SQS", "MetricName": "Waiting", "Dimensions": []},
+                    "Period": 60,
+                    "Stat": "Maximum",
+                },
+            },
+        ],
+    }
+    cloudwatch.put_metric_alarm(**settings, Tags=[{"Key": "Owner", "Value": "me"}])
+    (alarm,) = cloudwatch.describe_alarms(AlarmNames=["backlog"])["MetricAlarms"]
+    assert {name: alarm[name] for name in settings} == settings
+    assert abs(alarm["AlarmConfigurationUpdatedTimestamp"] - before) < timedelta(minutes=5)
+    tags = cloudwatch.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
+    assert tags == [{"Key": "Owner", "Value": "me"}]
+    cloudwatch.put_dashboard(DashboardName="service", DashboardBody='{"widgets": []}')
+    assert cloudwatch.get_dashboard(DashboardName="service")["DashboardBody"] == '{"widgets": []}'
+    with pytest.raises(cloudwatch.exceptions.ResourceNotFound):
+        cloudwatch.get_dashboard(DashboardName="none")
+    cloudwatch.delete_alarms(AlarmNames=["backlog"])
+    assert cloudwatch.describe_alarms(AlarmNames=["backlog"])["MetricAlarms"] == []
 
 
 def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

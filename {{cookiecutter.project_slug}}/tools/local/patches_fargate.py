@@ -28,6 +28,30 @@ def ecs_service_settings() -> None:
         return result
 
 
+def ecs_service_deployments() -> None:
+    """ECS says how deployments went: well, here. Version 6 of the provider waits for that."""
+
+    def list_service_deployments(response: Any) -> str:
+        (service,), _ = response.ecs_backend.describe_services(
+            response._get_param("cluster"), [response._get_param("service")]
+        )
+        arn = f"{service.arn}/{service.deployments[0]['id'].rpartition('/')[2]}"
+        found = {
+            "serviceDeploymentArn": arn.replace(":service/", ":service-deployment/"),
+            "targetServiceRevisionArn": arn.replace(":service/", ":service-revision/"),
+            "status": "SUCCESSFUL",
+        }
+        return json.dumps({"serviceDeployments": [found]})
+
+    def describe_service_deployments(response: Any) -> str:
+        arns = response._get_param("serviceDeploymentArns")
+        found = [{"serviceDeploymentArn": arn, "status": "SUCCESSFUL"} for arn in arns]
+        return json.dumps({"serviceDeployments": found})
+
+    for operation in (list_service_deployments, describe_service_deployments):
+        setattr(EC2ContainerServiceResponse, operation.__name__, operation)
+
+
 def application_autoscaling_tags() -> None:
     """RegisterScalableTarget sets the tags that ListTagsForResource returns."""
 
@@ -49,4 +73,4 @@ def application_autoscaling_tags() -> None:
     ApplicationAutoScalingResponse.list_tags_for_resource = list_tags_for_resource  # type: ignore[attr-defined]
 
 
-PATCHES = [ecs_service_settings, application_autoscaling_tags]
+PATCHES = [ecs_service_settings, ecs_service_deployments, application_autoscaling_tags]

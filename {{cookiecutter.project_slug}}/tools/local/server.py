@@ -20,7 +20,7 @@ from unittest import mock
 import boto3
 from moto.moto_api._internal.models import moto_api_backend
 
-from tools.local import patches
+from tools.local import cbor, patches
 from tools.local.isolation import isolated
 from tools.local.permissions import Permissions
 
@@ -83,7 +83,8 @@ def local_aws(
     # An error of moto's own is worth reading, a line per request is not.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     permissions = permissions or Permissions()
-    app = permissions.wrap(moto.DomainDispatcherApplication(moto.create_backend_app))
+    moto_app = moto.DomainDispatcherApplication(moto.create_backend_app)
+    app = cbor.wrap(permissions.wrap(moto_app))
     server = make_server(ADDRESS, 0, app, threaded=True, request_handler=moto.MotoRequestHandler)
     # moto's own way to start it takes half a second to end.
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
