@@ -7,7 +7,7 @@ CODE := benchmarks hooks scripts tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast soak bench pictures lint format lock schema clean
+.PHONY: help demo test test-fast soak bench pictures lint format lock schema clean terraform
 
 # .venv is made and used whatever your Python, pip and uv are configured to do, as in a service.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PIP_CONSTRAINT PIP_PYTHON \
@@ -24,7 +24,7 @@ demo: .venv/installed ## Render a service, test it, package it, deploy it to a l
 
 # Four for two cores: much of the time Terraform waits for what it has made. By name, or the files with
 # one long test each would come last, and alone.
-test: .venv/installed ## Run all tests (about 16 minutes on two cores)
+test: terraform ## Run all tests (about 16 minutes on two cores)
 	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed ## Run the tests that answer within a minute
@@ -32,16 +32,16 @@ test-fast: .venv/installed ## Run the tests that answer within a minute
 		tests/test_plan_summary.py tests/test_find_python.py tests/test_mirror.py tests/test_deploy.py \
 		tests/test_documentation.py
 
-soak: .venv/installed ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes
-	PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY))
+soak: terraform ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY))
 	HOSTILE_EXAMPLES=3 $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_hostile_answers.py tests/test_hostile_events.py \
 		tests/test_soak_fargate.py
 
 bench: .venv/installed ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py
 
-pictures: .venv/installed ## Make docs/pictures anew, from real runs (about five minutes); ONLY=help for one
-	$(PYTHON) scripts/pictures.py $(ONLY)
+pictures: terraform ## Make docs/pictures anew, from real runs (about five minutes); ONLY=help for one
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" $(PYTHON) scripts/pictures.py $(ONLY)
 
 lint: .venv/installed ## Check the template's own style and types
 	$(PYTHON) -m ruff check $(CODE)
@@ -54,11 +54,16 @@ format: .venv/installed ## Format the template's own code
 lock: .venv/installed ## Refresh the template's lock file and those of the rendered service
 	$(PYTHON) scripts/lock.py
 
-schema: .venv/installed ## Refresh what the tests know of the newest AWS provider (takes Terraform)
-	$(PYTHON) scripts/provider_schema.py
+schema: terraform ## Refresh what the tests know of the newest AWS provider (takes Terraform)
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" $(PYTHON) scripts/provider_schema.py
 
 clean: ## Remove what make has made
-	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build .venv .terraform-bin .mypy_cache .pytest_cache .ruff_cache
+
+# Exit code 3: it can't be fetched. What needs it says so, and the rest works.
+terraform: .venv/installed
+	@cd '{{cookiecutter.project_slug}}' && "$(CURDIR)/$(PYTHON)" -B -m tools.deploy.terraform_binary \
+		"$(CURDIR)/.terraform-bin" || [ $$? -eq 3 ]
 
 .venv/installed: requirements-dev.txt
 	@sh '{{cookiecutter.project_slug}}/tools/venv.sh' requirements-dev.txt 3.13 3.14 3.12

@@ -4,6 +4,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+template=$PWD
 demo=build/demo
 service=$demo/order-events
 
@@ -13,10 +14,17 @@ say() {
 
 # However the demo ends, it ends the running step, too.
 running=
-step() {
-	make -C "$service" --no-print-directory "$@" &
+run() {
+	"$@" &
 	running=$!
 	wait "$running"
+}
+step() {
+	run make -C "$service" --no-print-directory "$@"
+}
+fetch_terraform() {
+	cd '{{cookiecutter.project_slug}}'
+	exec "$template/.venv/bin/python" -B -m tools.deploy.terraform_binary "$template/.terraform-bin"
 }
 trap 'kill "$running" 2>/dev/null && wait "$running"; exit 130' INT TERM HUP
 
@@ -26,6 +34,14 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 say "1. Rendering a service with the default answers, for Python $version"
 rm -rf "$demo"
 mkdir -p "$demo"
+# If it can't be fetched, that is said at the end, and `make install` needn't try again.
+fetched=0
+run fetch_terraform 2>"$demo/terraform.log" || fetched=$?
+case $fetched in
+0) export PATH="$template/.terraform-bin:$PATH" ;;
+3) export TERRAFORM_DOWNLOAD=no ;;
+*) cat "$demo/terraform.log" >&2 && exit 1 ;;
+esac
 # The next steps that it prints are for somebody who renders a service to keep it.
 .venv/bin/python -m cookiecutter --no-input --default-config --output-dir "$demo" . \
 	"python_version=$version" >"$demo/cookiecutter.log" 2>&1 || {
@@ -43,9 +59,9 @@ step lint typecheck test
 say "4. Building the package for Lambda: make package"
 step package
 
-if ! command -v terraform >/dev/null; then
-	say "5. Not deployed: Terraform is missing."
-	echo "Install version $(cat "$service/.terraform-version") from https://developer.hashicorp.com/terraform/install, then run \`make demo\` again."
+if [ "$fetched" = 3 ]; then
+	say "5. Not deployed:"
+	cat "$demo/terraform.log"
 	exit 0
 fi
 

@@ -36,6 +36,7 @@ SERVICES: dict[str, dict[str, str]] = {
 # Files that a reader or a command creates.
 CREATED = {
     ".cruft.json",
+    ".terraform-bin/terraform",
     "events/order.cancelled.json",
     "terraform.tfvars",
     "terraform/.terraform.lock.hcl",

@@ -10,7 +10,6 @@ boto3, which comes with ``make install``. It changes nothing, here or in AWS.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tools.deploy import terraform_binary
 from tools.errors import ToolError, explain
 
 
@@ -89,19 +89,15 @@ def virtual_environment() -> str:
 
 
 def terraform() -> str:
-    wanted = read(".terraform-version")
-    needed = quoted(read("terraform/versions.tf"), r"^\s*required_version\s*=")
-    fix = f"Install version {wanted}: https://developer.hashicorp.com/terraform/install"
-    if shutil.which("terraform") is None:
+    wanted = terraform_binary.wanted()
+    fix = f"Run `make install`, which fetches version {wanted}."
+    program = terraform_binary.installed()
+    if program is None:
         raise ToolError(f"not on the PATH\n{fix}")
-    _, text = output("terraform", "version", "-json")
     try:
-        version = str(json.loads(text[text.index("{") :])["terraform_version"])
-    except (ValueError, KeyError):
-        raise ToolError(f"`terraform version` fails: {text[:200]}\n{fix}") from None
-    has, needs = ([int(n) for n in re.findall(r"\d+", text)] for text in (version, needed))
-    if has < needs:
-        raise ToolError(f"{version}, but it must be {needed}\n{fix}")
+        version = terraform_binary.version(program)
+    except ToolError as error:
+        raise ToolError(f"{error}\n{fix}") from None
     return version if version == wanted else f"{version}; the workflow has {wanted}"
 
 

@@ -17,8 +17,10 @@ import pytest
 from tests.e2e import compute
 from tests.world import surroundings
 from tools import events
+from tools.deploy import terraform_binary
 from tools.deploy.mirror import cli_config
 from tools.deploy.validate import complaints
+from tools.errors import ToolError
 from tools.local.isolation import isolate
 from tools.local.server import LocalAws, local_aws
 from tools.project import project, read_environment
@@ -98,7 +100,7 @@ class Terraform:
         """
         output, errors = self.folder / "stdout.txt", self.folder / "stderr.txt"
         (self.folder / "stdin.txt").write_text(stdin, encoding="utf-8")
-        command = ["terraform", f"-chdir={self.folder}", *arguments]
+        command = [terraform_binary.program(), f"-chdir={self.folder}", *arguments]
         with (
             (self.folder / "stdin.txt").open() as given,
             output.open("w") as stdout,
@@ -160,13 +162,10 @@ ENDS = (signal.SIGTERM, signal.SIGHUP)
 def pytest_configure() -> None:
     """Refuse to run without Terraform, and clean up after SIGTERM and SIGHUP as after Ctrl-C."""
     isolate()  # Terraform must not see the user's AWS either
-    if shutil.which("terraform") is None:
-        version = (ROOT / ".terraform-version").read_text(encoding="utf-8").strip()
-        get = "https://developer.hashicorp.com/terraform/install"
-        raise pytest.UsageError(f"Terraform is missing: install version {version}, see {get}")
     try:
+        terraform_binary.program()
         cli_config()
-    except SystemExit as refusal:
+    except (ToolError, SystemExit) as refusal:
         raise pytest.UsageError(str(refusal)) from None
 
     def end(*_: object) -> None:

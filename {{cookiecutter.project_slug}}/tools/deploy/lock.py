@@ -5,7 +5,6 @@ Whatever can be refused is refused before a lock file is touched.
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import click
 
 from tools.build import dependencies, shared
 from tools.build.package import CACHE, repository
+from tools.deploy import terraform_binary
 from tools.deploy.mirror import cli_config, has_provider
 from tools.deploy.terraform import LOCK_FILE, OFFLINE, run
 from tools.errors import ToolError
@@ -166,7 +166,7 @@ def lock_providers(upgrade: bool) -> None:
     :param upgrade: take the newest version that is allowed. Terraform keeps to a version that is
         locked, so the lock file is put aside; a failure brings it back.
     """
-    if shutil.which("terraform") is None:
+    if terraform_binary.installed() is None:
         print(f"{LOCK_FILE} was left as it is: Terraform is missing.")
         return
     config = cli_config()

@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 import click
 
 from tools import events, hcl
+from tools.deploy import terraform_binary
 from tools.deploy.mirror import cli_config
 from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
@@ -43,8 +43,8 @@ ADVICE = {
     r"(?s)Error acquiring the state lock(?:.*?(?<![A-Za-z])ID: *([A-Za-z0-9-]+))?": (
         'The state of {name} is locked. "Lock Info" above says who locked it (Who), when (Created) '
         "and for what (Operation).\nWait until they have finished, or ask them. Only if you are "
-        "sure that their run is dead:\n  TF_DATA_DIR=.terraform/{name} terraform -chdir=terraform "
-        "force-unlock {0}\nNothing was changed, and nothing unlocks by itself."
+        "sure that their run is dead:\n  TF_DATA_DIR=.terraform/{name} {terraform} "
+        "-chdir=terraform force-unlock {0}\nNothing was changed, and nothing unlocks by itself."
     ),
     "Saved plan is stale": (
         "{name} has changed since this plan was made, so it was not applied: plan again and read it"
@@ -59,6 +59,7 @@ ADVICE = {
     r"Workspace \"\w+\" doesn't exist": (
         "{name} has no state yet. Somebody who may write it runs `make init ENV={name}` once."
     ),
+    "Unsupported Terraform Core version": "`make install` fetches a version that fits.",
     "could not connect to registry|Failed to query available provider": (
         "Where the registry cannot be reached, TERRAFORM_PROVIDER_MIRROR names a mirror."
     ),
@@ -70,7 +71,7 @@ def run(environment: Environment, *arguments: str, capture: bool = False, **more
 
     :param capture: return what it prints on stdout, and do not show it.
     :param more: more environment variables for Terraform.
-    :raises ToolError: Terraform is missing.
+    :raises ToolError: Terraform is missing and can't be fetched.
     """
     code, printed, errors = attempt(environment, arguments, capture, more)
     sys.stderr.write(explain(environment.name, errors) if code else errors)
@@ -86,10 +87,7 @@ def attempt(
 
     Only where it was interrupted this command ends with it.
     """
-    if shutil.which("terraform") is None:
-        version = Path(".terraform-version").read_text(encoding="utf-8").strip()
-        get = "https://developer.hashicorp.com/terraform/install"
-        raise ToolError(f"Terraform is missing: install version {version}, see {get}")
+    program = terraform_binary.program()
     variables = {
         **os.environ,
         "TF_DATA_DIR": str(environment.data_dir.absolute()),
@@ -103,7 +101,7 @@ def attempt(
         variables["TF_VAR_event_types"] = json.dumps([*events.models()], ensure_ascii=False)
     # The workspace is the environment's: this variable would make `workspace select` fail.
     variables.pop("TF_WORKSPACE", None)
-    command = ["terraform", f"-chdir={environment.code}", *arguments]
+    command = [program, f"-chdir={environment.code}", *arguments]
     code, printed, errors = _interruptible(command, {**variables, **more}, capture)
     if code > 128:
         sys.stderr.write(explain(environment.name, errors))
@@ -159,9 +157,10 @@ def explain(name: str, errors: str) -> str:
     """Return Terraform's errors in an environment of that name, with what to do about them."""
     if re.search("No valid credential sources|failed to refresh cached credentials", errors):
         return "There are no AWS credentials: sign in, or set AWS_PROFILE.\n"
+    values = {"name": name, "terraform": terraform_binary.installed()}
     for pattern, advice in ADVICE.items():
         if found := re.search(pattern, errors):
-            return f"{errors}\n{advice.format(*found.groups('ID'), name=name)}\n"
+            return f"{errors}\n{advice.format(*found.groups('ID'), **values)}\n"
     return errors
 
 
