@@ -7,17 +7,20 @@ CODE := benchmarks hooks scripts tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast soak bench pictures lint format lock schema clean terraform
+.PHONY: help demo test test-fast test-deploy soak bench pictures lint format lock schema clean terraform
 
 # .venv is made and used whatever your Python, pip and uv are configured to do, as in a service.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PIP_CONSTRAINT PIP_PYTHON \
 	UV_PYTHON UV_SYSTEM_PYTHON UV_NO_BINARY UV_CONSTRAINT UV_OVERRIDE
 
+# The AWS provider that `make test-deploy` takes: the oldest that services may have, if nothing else is said.
+PROVIDER ?= 5.100.0
+
 # What `make soak` mixes its messages by; one more seed is taken at random.
 SEEDS ?= 1
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/installed ## Render a service, test it, package it, deploy it to a local AWS
 	@sh scripts/demo.sh
@@ -31,6 +34,17 @@ test-fast: .venv/installed ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \
 		tests/test_plan_summary.py tests/test_find_python.py tests/test_mirror.py tests/test_deploy.py \
 		tests/test_documentation.py
+
+# Terraform's own folder of providers serves as a mirror.
+test-deploy: terraform ## Run the tests that deploy, on one AWS provider; PROVIDER="~> 6.0" is the newest
+	rm -rf build/provider
+	mkdir -p build/provider
+	echo '{"terraform": {"required_providers": {"aws": {"source": "hashicorp/aws", "version": "$(PROVIDER)"}}}}' \
+		> build/provider/versions.tf.json
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" terraform -chdir=build/provider init
+	TERRAFORM_PROVIDER_MIRROR='$(CURDIR)/build/provider/.terraform/providers' $(PYTHON) -m pytest -n 2 --dist loadfile \
+		tests/test_bootstrap.py tests/test_delivery.py tests/test_delivery_fargate.py tests/test_e2e_failures.py \
+		tests/test_moving.py tests/test_validate.py
 
 soak: terraform ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes
 	PATH="$(CURDIR)/.terraform-bin:$$PATH" PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY))
