@@ -16,7 +16,7 @@ import click
 from tools.build import dependencies, shared
 from tools.build.package import CACHE, repository
 from tools.deploy import terraform_binary
-from tools.deploy.mirror import cli_config, has_provider
+from tools.deploy.mirror import cli_config, versions
 from tools.deploy.terraform import LOCK_FILE, OFFLINE, run
 from tools.errors import ToolError
 from tools.project import project
@@ -173,7 +173,7 @@ def lock_providers(upgrade: bool) -> None:
     text = config.read_text(encoding="utf-8") if config else ""
     named = re.search(r'filesystem_mirror\s*\{[^}]*?path\s*=\s*(".*")', text)
     mirror = Path(json.loads(named[1])) if named else None
-    missing = [name for name in PLATFORMS if mirror and not has_provider(mirror, name)]
+    missing = [name for name in PLATFORMS if mirror and not versions(mirror, name)]
     wanted = [f"-platform={name}" for name in PLATFORMS if name not in missing]
     before = _text(LOCK_FILE)
     if upgrade:

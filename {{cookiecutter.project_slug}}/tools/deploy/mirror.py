@@ -60,13 +60,13 @@ def cli_config(terraform: Path = TERRAFORM, places: tuple[str, ...] = PLACES) ->
         )
     if not named and Path("~/.terraformrc").expanduser().is_file():
         return None
-    too_old = ""
+    refusals = []
     for mirror in [Path(named)] if named else _search(places):
-        if not (problem := _too_old(mirror, terraform)):
+        if not (refusal := _too_old(mirror, terraform)):
             return _write(mirror.absolute(), terraform / ".terraform/mirror.tfrc")
-        too_old = too_old or problem
-    if too_old:
-        raise SystemExit(too_old)
+        refusals.append(refusal)
+    if refusals:
+        raise SystemExit(refusals[0])
     return None
 
 
@@ -74,7 +74,7 @@ def _search(places: tuple[str, ...]) -> Iterator[Path]:
     """Find the mirrors that have the provider for this machine."""
     for place in places:
         for found in sorted(glob(os.path.expanduser(place))):  # noqa: PTH111, PTH207 (hidden ones)
-            if has_provider(Path(found), this_platform()):
+            if versions(Path(found), this_platform()):
                 yield Path(found)
 
 
@@ -85,13 +85,8 @@ def this_platform() -> str:
     return f"{platform.system().lower()}_{processor}"
 
 
-def has_provider(mirror: Path, target: str) -> bool:
-    """Tell whether a mirror has the provider for a platform, linux_arm64 for example."""
-    return bool(_versions(mirror, target))
-
-
-def _versions(mirror: Path, target: str) -> list[str]:
-    """Return the provider's versions that a mirror has for a platform, the newest last."""
+def versions(mirror: Path, target: str) -> list[str]:
+    """Return the provider's versions in a mirror for a platform (linux_arm64), the newest last."""
     folder = mirror / PROVIDER
     found = [path.parent.name for path in folder.glob(f"*/{target}")]
     found += [path.name.split("_")[1] for path in folder.glob(f"*_{target}.zip")]
@@ -107,7 +102,7 @@ def _too_old(mirror: Path, terraform: Path) -> str:
     file = terraform / "versions.tf"
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     asked = re.search(r'"hashicorp/aws"\n *version *= *">= *([0-9.]+).*?"(?: *# (.+))?', text)
-    has = _versions(mirror, this_platform())
+    has = versions(mirror, this_platform())
     if not asked or not has or _numbers(has[-1]) >= _numbers(asked[1]):
         return ""
     why = f": {asked[2]}" if asked[2] else ""
