@@ -21,11 +21,24 @@ pytestmark = pytest.mark.slow
 CI = ("CI", "BUILD_NUMBER")
 
 HEAD = """
+import json
 from pathlib import Path
 from tests.e2e import compute
 from tools.local.server import local_aws
 
 compute.runnable = lambda: Path("lambda.zip")
+ACTIONS = ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility"]
+ALLOW = {
+    "Effect": "Allow",
+    "Action": [f"sqs:{name}" for name in ACTIONS],
+    "Resource": "arn:aws:sqs:us-east-1:123456789012:main",
+}
+POLICY = {"Version": "2012-10-17", "Statement": [ALLOW]}
+TRUST = {
+    "Effect": "Allow",
+    "Principal": {"Service": "lambda.amazonaws.com"},
+    "Action": "sts:AssumeRole",
+}
 """
 LAMBDA = """
 function = {"Handler": "handler.handler", "Timeout": 1, "MemorySize": 128, "FunctionName": "f"}
@@ -51,6 +64,12 @@ compute.container_of = lambda _, outputs: {
 TAIL = """
 with local_aws("us-east-1") as aws:
     outputs = {"queue_url": aws.client("sqs").create_queue(QueueName="main")["QueueUrl"]}
+    outputs["role_arn"] = aws.client("iam").create_role(
+        RoleName="code", AssumeRolePolicyDocument=json.dumps(POLICY | {"Statement": TRUST})
+    )["Role"]["Arn"]
+    aws.client("iam").put_role_policy(
+        RoleName="code", PolicyName="code", PolicyDocument=json.dumps(POLICY)
+    )
     aws.client("sqs").send_message(QueueUrl=outputs["queue_url"], MessageBody="{}")
     added = {"PRICES": "here", "PYTHONPATH": PATH}
     with compute.running(aws, outputs, added, print) as drain:
@@ -146,6 +165,45 @@ def test_a_queue_that_is_not_emptied_is_said_with_the_log(render: Render) -> Non
     failed = done.stderr[done.stderr.index("Failed: ") :]
     said = "Failed: After 120 seconds, 1 messages are still in the queue. The log:\nrefused\n"
     assert failed.startswith(said)
+
+
+TABLE = """
+import boto3
+
+def handler(event, context):
+    print("working", flush=True)
+    table = boto3.client("dynamodb")
+    try:
+        table.put_item(TableName="orders", Item={"id": {"S": "1"}})
+    except Exception as error:
+        print(error, flush=True)
+"""
+
+
+PATIENT = {"lambda": 'function["Timeout"] = 60\n', "fargate": 'settings["TIMEOUT"] = "60"\n'}
+
+
+@pytest.mark.parametrize("compute", FAILURES)
+def test_a_forgotten_permission_is_said_with_its_action(render: Render, compute: str) -> None:
+    """Even if the code goes on without what it was refused."""
+    done = run_chain(render(compute=compute), compute, TABLE, PATIENT[compute])
+    assert done.returncode != 0
+    failed = done.stderr[done.stderr.index("Failed: ") :]
+    where = "arn:aws:dynamodb:us-east-1:123456789012:table/orders"
+    assert failed.startswith(
+        f"Failed: The role code is not authorized to perform: dynamodb:PutItem on resource: {where}"
+        " because no identity-based policy allows the dynamodb:PutItem action. If the code needs"
+        " it, add it to added_permissions in terraform/service.tf."
+    )
+
+
+@pytest.mark.parametrize("compute", FAILURES)
+def test_the_queue_is_read_with_the_codes_role(render: Render, compute: str) -> None:
+    less = '\nALLOW["Action"].remove("sqs:ReceiveMessage")\n'
+    done = run_chain(render(compute=compute), compute, GOOD, less)
+    failed = done.stderr[done.stderr.index("Failed: ") :]
+    assert "The role code is not authorized to perform: sqs:ReceiveMessage" in failed
+    assert "got orders" not in done.stdout + done.stderr
 
 
 # The chain's test, with a log that was written elsewhere.

@@ -157,7 +157,7 @@ def chain(package: Path, tmp_path: Path) -> Iterator[Chain]:
                 function,
                 batch_size=10,
                 report_batch_item_failures=True,
-                retry_at_once=True,
+                retry_with=sqs,
             )
             yield Chain(aws, source, tmp_path)
 

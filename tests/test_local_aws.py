@@ -498,7 +498,7 @@ def test_an_error_leaves_the_whole_batch(queue: Queue) -> None:
 def test_what_keeps_failing_ends_in_the_dead_letter_queue(queue: Queue) -> None:
     queue.send("good", "poison")
     function = Function(failing("poison"))
-    source = queue.source(function, retry_at_once=True)
+    source = queue.source(function, retry_with=queue.sqs)
     batches = source.run(lambda _: queue.visible + queue.hidden == 0, timeout=120)
     assert [[r["body"] for r in batch.records] for batch in batches] == [
         ["good", "poison"],

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tools.build.package import runnable
 from tools.display import describe, parse
@@ -91,8 +92,9 @@ def running(
     """Run the packaged function as it is deployed, in a process of its own.
 
     The local AWS runs no functions, so the test is the event source: it takes messages from the
-    queue as Lambda does, and hands them to that process.
+    queue as Lambda does, and hands them to that process. Both may do what the function's role may.
     """
+    keys = aws.grant(outputs["role_arn"])
     package = runnable()
     if package != ARTIFACT:
         say(f"{package} runs: the same code, with wheels for this machine")
@@ -105,6 +107,7 @@ def running(
             **environment_of(aws, outputs),
             "AWS_ENDPOINT_URL": aws.url,
             "LOCAL_RUN": "1",
+            **keys,
             **added,
         },
         timeout=function["Timeout"],
@@ -114,15 +117,17 @@ def running(
     ) as runtime:
         responses = mapping["FunctionResponseTypes"]
         source = EventSource(
-            aws.client("sqs"),
+            aws.client("sqs", keys),
             outputs["queue_url"],
             runtime,
             batch_size=mapping["BatchSize"],
             report_batch_item_failures="ReportBatchItemFailures" in responses,
-            retry_at_once=True,
+            retry_with=aws.client("sqs"),
         )
 
         def empty(batches: list[Batch]) -> bool:
+            if refused := aws.permissions.advice():
+                pytest.fail(refused, pytrace=False)
             if batches and batches[-1].outcome.error is not None:
                 pytest.fail(failure(batches[-1].outcome), pytrace=False)
             return aws.depth(outputs["queue_url"]) == 0
@@ -130,6 +135,8 @@ def running(
         def drain() -> str:
             try:
                 batches = source.run(empty, timeout=120)
+            except ClientError as error:
+                pytest.fail(aws.permissions.advice() or str(error), pytrace=False)
             except TimeoutError:
                 log = readable(runtime.log.read_text(encoding="utf-8"))
                 left = f"{aws.depth(outputs['queue_url'])} messages are still in the queue"

@@ -108,14 +108,15 @@ def failure(log: str) -> str:
 def running(
     aws: LocalAws, outputs: dict[str, str], added: dict[str, str], say: Callable[[str], None]
 ) -> Iterator[Callable[[], str]]:
-    """Run the packaged worker with the task's environment, in a Python that has nothing else.
+    """Run the packaged worker with the task's environment and role, in a Python of its own.
 
     Only the visibility timeout is different: a test need not wait two minutes for each failure.
     """
     container = container_of(aws, outputs)
     local = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     own = {"LOCAL_RUN": "1", "VISIBILITY_TIMEOUT": "3"}
-    environment = {**local, **environment_of(aws, outputs), **own, **added}
+    keys = aws.grant(outputs["role_arn"])
+    environment = {**local, **environment_of(aws, outputs), **own, **keys, **added}
     with Runtime(runnable(), environment=environment) as runtime:
         worker = runtime.start()
 
@@ -127,13 +128,13 @@ def running(
         def drain() -> str:
             nonlocal read, failed
             deadline = time.monotonic() + 120
-            while aws.depth(outputs["queue_url"]):
+            while aws.depth(outputs["queue_url"]) or aws.permissions.advice():
                 reason = failure(log()[read:])
                 if worker.poll() is not None:
                     reason = f"worker.py has ended with status {worker.returncode}"
                 elif time.monotonic() > deadline:
                     reason = "after 120 seconds, messages are still in the queue"
-                if reason:
+                if reason := aws.permissions.advice() or reason:
                     failed = True
                     lines = filter(None, map(describe, map(parse, log().splitlines())))
                     pytest.fail("\n".join([reason, "Its log:", *lines]), pytrace=False)

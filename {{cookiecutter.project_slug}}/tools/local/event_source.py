@@ -32,8 +32,8 @@ class Batch:
 class EventSource:
     """Takes messages from a queue to a function.
 
-    sqs is a boto3 client. retry_at_once makes failed messages visible again at once, which AWS
-    doesn't, so that a test need not wait for the visibility timeout.
+    sqs is a boto3 client. retry_with is one, too, if failed messages are to be visible again at
+    once: AWS doesn't do that, and a test need not wait for the visibility timeout.
     """
 
     sqs: Any
@@ -42,7 +42,7 @@ class EventSource:
     _: KW_ONLY
     batch_size: int
     report_batch_item_failures: bool
-    retry_at_once: bool = False
+    retry_with: Any = None
 
     def __post_init__(self) -> None:
         """Ask for the queue's ARN, which each record has."""
@@ -86,8 +86,8 @@ class EventSource:
             receipt = {"QueueUrl": self.queue_url, "ReceiptHandle": message["ReceiptHandle"]}
             if message["MessageId"] not in failed:
                 self.sqs.delete_message(**receipt)
-            elif self.retry_at_once:
-                self.sqs.change_message_visibility(**receipt, VisibilityTimeout=0)
+            elif self.retry_with:
+                self.retry_with.change_message_visibility(**receipt, VisibilityTimeout=0)
         return Batch(records, outcome, failed)
 
     def receive(self, count: int, wait: int = 0, **more: Any) -> list[dict[str, Any]]:

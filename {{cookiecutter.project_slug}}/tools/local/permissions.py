@@ -47,11 +47,15 @@ CREDENTIAL = re.compile(r"(?:Credential|AWSAccessKeyId)=([^/,&]+)(?:/\d+/([^/]+)
 
 @dataclass(frozen=True)
 class Decision:
-    """A question that was asked for a role, by its name, and why it was refused; "" if not."""
+    """A question that was asked for a role, by its name, and why it was refused; "" if not.
+
+    code is the error's, where it is not the usual one.
+    """
 
     role: str
     question: Question
     refusal: str
+    code: str = ""
 
     def __str__(self) -> str:
         """Say what the role may not do, and why."""
@@ -77,15 +81,15 @@ class Permissions:
             role = self.roles.get(signed[1]) if signed else None
             answer: Wsgi = moto
             if signed and role:
+                package = moto.get_application(environ).service
                 body = Request(environ).get_data()
                 environ["wsgi.input"] = io.BytesIO(body)
-                package = moto.get_application(environ).service
                 service = NAMES.get(package) or service_name_from_moto_package_name(package)
                 if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and service != "s3":
                     body = gzip.decompress(body)
-                request = Request({**environ, "wsgi.input": io.BytesIO(body)})
+                whole = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+                request = Request(environ | whole)
                 answer = self.answer(role, service, signed[2] or "", request) or moto
-                environ["wsgi.input"].seek(0)
             return answer(environ, start_response)
 
         return guarded
@@ -102,28 +106,32 @@ class Permissions:
         call = Call(service, operation.name, parameters, region, account, partition)
         asked = self.mapping(call)
         for question in questions_of(call) if asked is None else asked:
-            code, decision = self.decide(role, question, call)
+            decision = self.decide(role, question, call)
             self.record.append(decision)
             if decision.refusal:
                 user = call.arn(f"assumed-role/{decision.role}/{decision.role}", "sts", region="")
-                return response(model, protocol, code, f"User: {user} {decision}")
+                return response(model, protocol, decision.code, f"User: {user} {decision}")
         return None
 
-    def decide(self, role: str, question: Question, call: Call) -> tuple[str, Decision]:
-        """Answer a question; also return the error code of a refusal, "" for the usual one."""
+    def decide(self, role: str, question: Question, call: Call) -> Decision:
+        """Answer a question by the policies that the role has now."""
         name = role.rpartition("/")[2]
         context = {**principal_of(role, call), **question.context, **self.context}
         complete = replace(question, context=context)
         try:
-            return "", Decision(name, complete, refusal(complete, *policies_of(role)))
+            return Decision(name, complete, refusal(complete, *policies_of(role)))
         except EvaluationError as error:
             why = f"because a policy has {error}, which the local AWS cannot evaluate"
-            return "CannotEvaluate", Decision(name, complete, why)
+            return Decision(name, complete, why, "CannotEvaluate")
 
-    @property
-    def refused(self) -> list[Decision]:
-        """Return what was refused so far."""
-        return [decision for decision in self.record if decision.refusal]
+    def advice(self) -> str:
+        """Say what was refused first, and what to do about it; "" if nothing was refused."""
+        for decision in (one for one in self.record if one.refusal):
+            do = "If the code needs it, add it to added_permissions in terraform/service.tf."
+            if decision.code:
+                do = "Set the key in tests/world.py: aws.permissions.context[key] = [value]."
+            return f"The role {decision.role} {decision}. {do}"
+        return ""
 
 
 def policies_of(role_arn: str) -> tuple[list[Document], list[Document] | None]:

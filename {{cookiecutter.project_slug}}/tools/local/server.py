@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -35,13 +35,17 @@ class LocalAws:
     region: str
     permissions: Permissions = field(default_factory=Permissions)
 
-    def client(self, service: str) -> Any:
-        """Return a boto3 client for a service of this local AWS, "sqs" for example."""
+    def client(self, service: str, keys: Mapping[str, str] | None = None) -> Any:
+        """Return a boto3 client for a service of this local AWS, "sqs" for example.
+
+        keys are those of `grant`; without them it may do everything.
+        """
         # A session of its own: the default one may know another AWS from before.
-        return boto3.session.Session().client(service)
+        session = boto3.session.Session(**{name.lower(): key for name, key in (keys or {}).items()})
+        return session.client(service)
 
     def grant(self, role_arn: str) -> dict[str, str]:
-        """Return environment variables with keys of a role: with them, its policies count."""
+        """Return keys of a role, as environment variables: with them, its policies count."""
         name = role_arn.rpartition("/")[2]
         made = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=name)
         keys = made["Credentials"]
