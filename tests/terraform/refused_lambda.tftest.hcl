@@ -22,6 +22,8 @@ run "below_the_limits" {
     timeout             = 0
     batch_size          = 0
     maximum_concurrency = 1
+    provisioned_pollers = { minimum = 1, maximum = 20 }
+    ipv6                = true
   }
 
   expect_failures = [
@@ -30,6 +32,8 @@ run "below_the_limits" {
     var.timeout,
     var.batch_size,
     var.maximum_concurrency,
+    var.provisioned_pollers,
+    var.ipv6,
   ]
 }
 
@@ -41,6 +45,7 @@ run "above_the_limits" {
     timeout             = 901
     batch_size          = 10001
     maximum_concurrency = 1001
+    provisioned_pollers = { minimum = 20, maximum = 2001 }
     canary_weight       = 1
     description         = join("", [for _ in range(257) : "x"])
   }
@@ -50,6 +55,7 @@ run "above_the_limits" {
     var.timeout,
     var.batch_size,
     var.maximum_concurrency,
+    var.provisioned_pollers,
     var.canary_weight,
     var.description,
   ]

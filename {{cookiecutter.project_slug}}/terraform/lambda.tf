@@ -83,8 +83,9 @@ resource "aws_lambda_function" "this" {
     for_each = local.in_vpc ? ["on"] : []
 
     content {
-      subnet_ids         = var.subnet_ids
-      security_group_ids = var.security_group_ids
+      subnet_ids                  = var.subnet_ids
+      security_group_ids          = var.security_group_ids
+      ipv6_allowed_for_dual_stack = var.ipv6
     }
   }
 
@@ -135,8 +136,30 @@ resource "aws_lambda_event_source_mapping" "queue" {
 
   # No filter_criteria: they delete the messages that they don't match. The subscription filters instead.
 
-  scaling_config {
-    maximum_concurrency = var.maximum_concurrency
+  # AWS takes one of these two.
+  dynamic "scaling_config" {
+    for_each = var.provisioned_pollers == null ? ["on"] : []
+
+    content {
+      maximum_concurrency = var.maximum_concurrency
+    }
+  }
+
+  dynamic "provisioned_poller_config" {
+    for_each = var.provisioned_pollers == null ? [] : ["on"]
+
+    content {
+      minimum_pollers = var.provisioned_pollers.minimum
+      maximum_pollers = var.provisioned_pollers.maximum
+    }
+  }
+
+  dynamic "metrics_config" {
+    for_each = var.event_count_metrics ? ["on"] : []
+
+    content {
+      metrics = ["EventCount"]
+    }
   }
 
   # Lambda refuses the mapping while the role can't receive messages.

@@ -31,3 +31,14 @@ resource "aws_vpc_security_group_egress_rule" "https" {
   to_port           = 443
   cidr_ipv4         = "0.0.0.0/0"
 }
+
+resource "aws_vpc_security_group_egress_rule" "https_ipv6" {
+  count = local.own_security_group && var.ipv6 ? 1 : 0
+
+  security_group_id = aws_security_group.this[0].id
+  description       = "AWS's services, by IPv6"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv6         = "::/0"
+}

@@ -319,6 +319,17 @@ variable "security_group_ids" {
   }
 }
 
+variable "ipv6" {
+  description = "Let the function use IPv6 too. Its subnets must be dual-stack, and its security groups allow it."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.ipv6 || length(var.subnet_ids) > 0
+    error_message = "ipv6 must be false without subnet_ids, not ${var.ipv6}: it is for a function in a VPC."
+  }
+}
+
 # From the queue to the function
 
 variable "batch_size" {
@@ -357,6 +368,27 @@ variable "maximum_concurrency" {
     condition     = var.maximum_concurrency >= 2 && var.maximum_concurrency <= 1000 && floor(var.maximum_concurrency) == var.maximum_concurrency
     error_message = "maximum_concurrency must be a whole number from 2 to 1000, not ${var.maximum_concurrency}."
   }
+}
+
+variable "provisioned_pollers" {
+  description = "Provisioned mode, in place of maximum_concurrency: event pollers that are always ready (minimum), and at most (maximum), for sudden peaks. Each processes up to ten batches at the same time; AWS charges for every hour of one. Null: Lambda's own pollers."
+  type        = object({ minimum = number, maximum = number })
+  default     = null
+
+  validation {
+    condition = var.provisioned_pollers == null || try(
+      var.provisioned_pollers.minimum >= 2 && var.provisioned_pollers.minimum <= 200 && floor(var.provisioned_pollers.minimum) == var.provisioned_pollers.minimum
+      && var.provisioned_pollers.maximum >= var.provisioned_pollers.minimum && var.provisioned_pollers.maximum <= 2000 && floor(var.provisioned_pollers.maximum) == var.provisioned_pollers.maximum,
+      false
+    )
+    error_message = "provisioned_pollers must have a minimum from 2 to 200, and a maximum from that to 2000 (whole numbers), not ${jsonencode(var.provisioned_pollers)}."
+  }
+}
+
+variable "event_count_metrics" {
+  description = "Count what Lambda's pollers do with the messages: received, passed to the function, failed, deleted (CloudWatch's EventCount metrics of the event source mapping, which are charged)."
+  type        = bool
+  default     = false
 }
 {% else %}
 # Image
@@ -411,6 +443,12 @@ variable "security_group_ids" {
     condition     = length(var.security_group_ids) <= 5 && alltrue([for id in var.security_group_ids : startswith(id, "sg-")])
     error_message = "security_group_ids must be at most 5 IDs, such as sg-0123456789abcdef0, not ${jsonencode(var.security_group_ids)}."
   }
+}
+
+variable "ipv6" {
+  description = "Let the service's own security group allow HTTPS out by IPv6 too, for dual-stack subnets. With security_group_ids, those decide."
+  type        = bool
+  default     = false
 }
 
 # Tasks

@@ -416,6 +416,31 @@ run "role_in_a_vpc" {
   }
 }
 
+run "provisioned_pollers_metrics_and_ipv6" {
+  command = plan
+
+  variables {
+    provisioned_pollers = { minimum = 2, maximum = 20 }
+    event_count_metrics = true
+    ipv6                = true
+    subnet_ids          = ["subnet-1"]
+    security_group_ids  = ["sg-1"]
+  }
+
+  assert {
+    condition     = length(aws_lambda_event_source_mapping.queue.scaling_config) == 0 && aws_lambda_event_source_mapping.queue.provisioned_poller_config[0].minimum_pollers == 2 && aws_lambda_event_source_mapping.queue.provisioned_poller_config[0].maximum_pollers == 20
+    error_message = "Provisioned pollers must take the place of the limit on concurrency: AWS refuses both."
+  }
+  assert {
+    condition     = aws_lambda_event_source_mapping.queue.metrics_config[0].metrics == toset(["EventCount"])
+    error_message = "event_count_metrics must turn the mapping's metrics on."
+  }
+  assert {
+    condition     = aws_lambda_function.this.vpc_config[0].ipv6_allowed_for_dual_stack
+    error_message = "ipv6 must let the function use IPv6."
+  }
+}
+
 run "paused_and_rolled_back" {
   command = plan
 
@@ -565,7 +590,7 @@ run "service" {
     error_message = "Tasks must run in the given subnets, without a public IP address."
   }
   assert {
-    condition     = aws_vpc_security_group_egress_rule.https[0].from_port == 443 && aws_vpc_security_group_egress_rule.https[0].to_port == 443 && aws_security_group.this[0].vpc_id == "vpc-1"
+    condition     = aws_vpc_security_group_egress_rule.https[0].from_port == 443 && aws_vpc_security_group_egress_rule.https[0].to_port == 443 && length(aws_vpc_security_group_egress_rule.https_ipv6) == 0 && aws_security_group.this[0].vpc_id == "vpc-1"
     error_message = "Only HTTPS may go out."
   }
   assert {
@@ -658,12 +683,13 @@ run "scaling" {
   }
 }
 
-run "at_least_one_task" {
+run "at_least_one_task_on_spot_with_ipv6" {
   command = plan
 
   variables {
     min_capacity = 1
     fargate_spot = true
+    ipv6         = true
   }
 
   assert {
@@ -673,6 +699,10 @@ run "at_least_one_task" {
   assert {
     condition     = one(aws_ecs_service.this.capacity_provider_strategy).capacity_provider == "FARGATE_SPOT"
     error_message = "With fargate_spot, tasks must run on Fargate Spot."
+  }
+  assert {
+    condition     = [for rule in [aws_vpc_security_group_egress_rule.https_ipv6[0]] : [rule.cidr_ipv6, rule.from_port, rule.to_port]] == [["::/0", 443, 443]]
+    error_message = "With ipv6, HTTPS must go out by IPv6 too."
   }
 }
 
