@@ -204,6 +204,8 @@ def compiled(sources: dict[str, str]) -> Templates:
 
 
 TEMPLATES = compiled(SOURCES)
+HCL = (".tf", ".hcl", ".tfvars", ".tfbackend")
+HCL_TEMPLATES = compiled({name: text for name, text in SOURCES.items() if name.endswith(HCL)})
 # The hooks are Python around one literal, in which the answers are.
 OPENING, CLOSING = 'r"""\n', '\n"""'
 ANSWERS = re.compile(r"(?<=\nANSWERS = r\"\"\"\n)\{\{ cookiecutter.* \| tojson \}\}(?=\n\"\"\"\n)")
@@ -323,7 +325,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "Makefile": str.splitlines,
     ".python-version": str.splitlines,
 }
-HCL = (".tf", ".hcl", ".tfvars", ".tfbackend")
 
 
 @functools.lru_cache(maxsize=1000)
@@ -538,13 +539,11 @@ def test_terraform_parses_every_file_and_reads_the_answers_as_they_are(tmp_path:
     @examples(250, phases=[Phase.generate])
     def collect(answers: Answers) -> None:
         comparison = compare_with(answers)
-        harmless = render_here(comparison.harmless)
+        harmless = render_here(comparison.harmless, HCL_TEMPLATES)
         folder = tmp_path / "files" / str(next(numbers))
         for (path, text), pattern in zip(
-            render_here(answers).items(), harmless.values(), strict=True
+            render_here(answers, HCL_TEMPLATES).items(), harmless.values(), strict=True
         ):
-            if not path.endswith(HCL):
-                continue
             # terraform fmt doesn't take .tfbackend, which has the form of .tfvars.
             file = folder / path.replace(".tfbackend", ".backend.tfvars")
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -660,7 +659,7 @@ def test_terraform_takes_every_answer_that_the_hook_takes(tmp_path: Path) -> Non
     @given(right_answers)
     @examples(15, phases=[Phase.generate])
     def property_of(answers: Answers) -> None:
-        texts = render_here(answers)
+        texts = render_here(answers, HCL_TEMPLATES)
         (tmp_path / "variables.tf").write_text(texts["terraform/variables.tf"], encoding="utf-8")
         variables = {f"TF_VAR_{name}": answers[name] for name in ("python_version", "architecture")}
         types = PRE_GEN.split_event_types(answers["event_types"])
