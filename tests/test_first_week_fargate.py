@@ -1,0 +1,11 @@
+"""An owner's first week with a service on Fargate; apart, so that both run at a time."""
+
+import pytest
+from first_week import live_through
+from test_update import Make, made, template  # noqa: F401
+
+pytestmark = pytest.mark.slow
+
+
+def test_an_owners_first_week_on_fargate(made: Make) -> None:  # noqa: F811
+    live_through(made, compute="fargate", idempotency="yes")
