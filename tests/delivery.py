@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import HOST, Render, granted, lend_environment, need, need_provider
+from conftest import (
+    HOST,
+    Render,
+    granted,
+    lend_environment,
+    need,
+    need_provider,
+    one_provider,
+)
 from moto.core.responses import BaseResponse
 from tools.local.server import LocalAws, local_aws
 
@@ -61,6 +69,8 @@ class Checkout:
 
     def _run(self, *arguments: str, **environment: str) -> tuple[int, str]:
         actions = self.asked_reading if "READ_ONLY=1" in arguments else self.asked
+        # Terraform's provider runs already, and keeps its own.
+        assert not [name for name in environment if name.startswith("AWS_")]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(BaseResponse, "call_action", recorded(actions, self.asked_by))
             done = subprocess.run(
@@ -105,7 +115,7 @@ def checked_out(render: Render, base: Path, *environments: str) -> Iterator[Chec
     need_provider(source)
     folder = Path(shutil.copytree(source, base / source.name))
     lend_environment(folder)
-    with local_aws(REGION) as aws:
+    with local_aws(REGION) as aws, one_provider(folder / "terraform"):
         made_for_delivery(aws, *environments)
         yield Checkout(folder, aws)
 

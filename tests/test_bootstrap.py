@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE, TEMPLATE, need, run
+from conftest import SERVICE, TEMPLATE, need, one_provider, run
 from tools.deploy.mirror import cli_config
 from tools.local.server import LocalAws, local_aws
 
@@ -69,7 +69,8 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    with local_aws(REGION) as running:
+    need("terraform")
+    with local_aws(REGION) as running, one_provider(BOOTSTRAP):
         yield running
 
 

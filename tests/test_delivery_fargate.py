@@ -4,8 +4,6 @@ There is no Docker engine here: a stand-in for `docker` writes an OCI archive of
 would copy, and one for `skopeo` puts an archive into the local AWS's ECR: programs on the PATH.
 """
 
-import gzip
-import hashlib
 import io
 import json
 import os
@@ -17,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Render, lend_environment, need
+from conftest import Render, lend_environment, need, one_provider
 from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
 from moto.ecs.models import EC2ContainerServiceBackend
+from oci import oci_archive, sized
 from tools.build import image
 from tools.deploy.settings import HEADING
 from tools.errors import ToolError
@@ -29,49 +28,13 @@ ACCOUNT = "123456789012"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
 
-def oci_archive(file: Path, content: bytes) -> str:
-    """Write an image of one layer with one file, as buildx does; return its digest."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.addfile(sized("app/lambda.zip", content), io.BytesIO(content))
-    compressed = gzip.compress(layer.getvalue(), mtime=0)
-    blobs: dict[str, bytes] = {}
-
-    def blob(kind: str, data: bytes) -> dict[str, Any]:
-        name = hashlib.sha256(data).hexdigest()
-        blobs[f"blobs/sha256/{name}"] = data
-        media_type = f"application/vnd.oci.image.{kind}"
-        return {"mediaType": media_type, "digest": f"sha256:{name}", "size": len(data)}
-
-    config = {"architecture": "arm64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": blob("config.v1+json", json.dumps(config).encode()),
-        "layers": [blob("layer.v1.tar+gzip", compressed)],
-    }
-    described = blob("manifest.v1+json", json.dumps(manifest).encode())
-    blobs["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [described]}).encode()
-    blobs["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
-    with tarfile.open(file, "w") as tar:
-        for name, data in blobs.items():
-            tar.addfile(sized(name, data), io.BytesIO(data))
-    return str(described["digest"])
-
-
-def sized(name: str, content: bytes) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    return info
-
-
 # What stands in for docker: only the build does anything.
 DOCKER = f"""#!{sys.executable}
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 sys.dont_write_bytecode = True
-from test_delivery_fargate import oci_archive
+from oci import oci_archive
 if sys.argv[2:3] == ["build"]:
     wanted = {{"--provenance=false", "--platform", "--output", "."}}
     assert wanted <= set(sys.argv), sys.argv
@@ -295,7 +258,11 @@ def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     binaries = tmp_path_factory.mktemp("bin")
     program(binaries, "docker", DOCKER)
     program(binaries, "skopeo", SKOPEO)
-    with local_aws(REGION) as aws, pytest.MonkeyPatch.context() as patch:
+    with (
+        local_aws(REGION) as aws,
+        one_provider(folder / "terraform"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
         patch.setenv("SKOPEO_LOG", str(binaries / "log"))
         made_for_delivery(aws, "dev")

@@ -472,7 +472,7 @@ def test_terraform_is_interrupted_once_and_by_a_second_ctrl_c(
             time.sleep(0.01)
 
     with subprocess.Popen(
-        [sys.executable, "-m", "tools", "validate"],
+        [sys.executable, "-B", "-m", "tools", "validate"],
         cwd=service,
         env={
             **os.environ,
@@ -512,7 +512,7 @@ def test_terraform_can_ask_its_question(service: Path, tmp_path: Path) -> None:
     if not child:
         os.environ.update(PYTHONPATH=str(SERVICE), TF_CLI_CONFIG_FILE=str(config))
         os.environ["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-        os.execv(sys.executable, [sys.executable, "-m", "tools", "output"])
+        os.execv(sys.executable, [sys.executable, "-B", "-m", "tools", "output"])
     os.write(terminal, b"yes\n")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.close(terminal)

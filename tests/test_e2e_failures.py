@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import Render, need
+from conftest import Render, need, one_provider
 from tools.deploy.mirror import PROVIDER, this_platform
 
 pytestmark = pytest.mark.slow
@@ -279,14 +279,15 @@ def test_wrong_settings_are_said_once_in_terraforms_words(
     (service / "dist" / "lambda.zip").touch()
     with (service / "terraform" / "environments" / "dev.tfvars").open("a") as file:
         file.write(settings)
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "tests/e2e"],
-        cwd=service,
-        # In CI pytest says each failure twice.
-        env={name: value for name, value in os.environ.items() if name not in CI},
-        capture_output=True,
-        text=True,
-    )
+    with one_provider(service):
+        done = subprocess.run(
+            [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "tests/e2e"],
+            cwd=service,
+            # In CI pytest says each failure twice.
+            env={name: value for name, value in os.environ.items() if name not in CI},
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 1
     for sentence in sentences:
         assert done.stdout.count(sentence) == 1, done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import need_provider
+from conftest import need_provider, one_provider
 from soak.chain import depth
 from soak.deployment import OVERRIDE, build, render, terraform
 from soak.fargate import Queues
@@ -130,7 +130,7 @@ def moving(tmp_path: Path) -> Iterator[Moving]:
         archive.extractall(tmp_path / "app")
     ledger = Ledger(tmp_path / "ledger.sqlite")
     one_at_a_time()
-    with local_aws(REGION) as aws:
+    with local_aws(REGION) as aws, one_provider(tmp_path):
         aws.client("sns").create_topic(Name="events-dev")
         subnets = aws.client("ec2").describe_subnets()["Subnets"]
         groups = aws.client("ec2").describe_security_groups()["SecurityGroups"]

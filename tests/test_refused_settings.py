@@ -4,7 +4,7 @@ from pathlib import Path
 
 import hcl2
 import pytest
-from conftest import Render, lend_environment, need, run
+from conftest import Render, lend_environment, need, one_provider, run
 
 RUNS = Path(__file__).parent / "terraform"
 
@@ -23,7 +23,8 @@ def test_wrong_settings_are_refused(fresh: Render, compute: str) -> None:
     (service / "terraform" / "tests" / "refused.tftest.hcl").write_text(runs, encoding="utf-8")
     # The table's tests too: test_service.py's service has no table.
     only = "-no-color -filter=tests/refused.tftest.hcl -filter=tests/idempotency.tftest.hcl"
-    done = run("make", "validate", cwd=service, TF_CLI_ARGS_test=only)
+    with one_provider(service):
+        done = run("make", "validate", cwd=service, TF_CLI_ARGS_test=only)
     count = runs.count("\nrun ") + 2
     assert f"Success! {count} passed, 0 failed." in done.stdout
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, TEMPLATE, Render, need, run
+from conftest import SERVICE, TEMPLATE, Render, need, one_provider, run
 from tools.deploy.mirror import cli_config
 
 pytestmark = pytest.mark.slow
@@ -225,13 +225,14 @@ def conflicts(repository: Path) -> set[str]:
 
 
 def terraform_is_valid(service: Path) -> None:
-    """Check Terraform's format and validity; its tests, which take long, are test_service.py's."""
+    """Check Terraform's format and validity; its tests, which take long, are first_week.py's."""
     need("terraform")
     config = str(cli_config(service / "terraform") or "")
     run("terraform", "fmt", "-check", "-recursive", "terraform", cwd=service)
-    for command in (("init", "-input=false", "-backend=false"), ("validate",)):
-        line = ("terraform", "-chdir=terraform", *command)
-        run(*line, cwd=service, TF_CLI_CONFIG_FILE=config, TF_IN_AUTOMATION="1")
+    with one_provider(service):
+        for command in (("init", "-input=false", "-backend=false"), ("validate",)):
+            line = ("terraform", "-chdir=terraform", *command)
+            run(*line, cwd=service, TF_CLI_CONFIG_FILE=config, TF_IN_AUTOMATION="1")
 
 
 def test_a_service_keeps_its_edits_and_passes_its_checks(made: Make) -> None:
