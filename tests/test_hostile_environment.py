@@ -179,9 +179,9 @@ def test_every_target_without_an_account_in_a_hostile_environment(
         "XDG_CONFIG_HOME": str(home / ".config"),
     }
     (victim / "click.py").write_text("raise SystemExit('PYTHONPATH is heeded')\n")
+    terraform = shutil.which("terraform") and not too_old_a_provider(plain)
     before = {path: listing(path) for path in (home, victim, plain)}
     home.chmod(0o555)
-    terraform = shutil.which("terraform") and not too_old_a_provider(plain)
     targets = TARGETS if terraform else TARGETS[:-1]
     for target in targets:
         done = subprocess.run(
