@@ -108,6 +108,20 @@ def lambda_event_source_mapping_of_an_alias(client: Client) -> bool:
     return bool(made["FunctionArn"] == read["FunctionArn"] == alias)
 
 
+def lambda_event_source_mapping_without_settings(client: Client) -> bool:
+    client("sqs").create_queue(QueueName="main")
+    make_function(client, "function")
+    made = client("lambda").create_event_source_mapping(
+        FunctionName="function",
+        EventSourceArn=f"arn:aws:sqs:{REGION}:123456789012:main",
+        Enabled=False,
+        ScalingConfig={"MaximumConcurrency": 5},
+    )
+    client("lambda").update_event_source_mapping(UUID=made["UUID"], ScalingConfig={})
+    read = client("lambda").get_event_source_mapping(UUID=made["UUID"])
+    return made["ScalingConfig"] == {"MaximumConcurrency": 5} and "ScalingConfig" not in read
+
+
 def make_ecs_service(client: Client) -> str:
     """Make an ECS service on Fargate Spot; return its id for Application Auto Scaling."""
     ecs = client("ecs")
@@ -180,6 +194,7 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         application_autoscaling_tags,
         lambda_logging_config,
         lambda_event_source_mapping_of_an_alias,
+        lambda_event_source_mapping_without_settings,
     )
 }
 

@@ -48,4 +48,19 @@ def lambda_event_source_mapping_of_an_alias() -> None:
         return mapping
 
 
-PATCHES = [lambda_logging_config, lambda_event_source_mapping_of_an_alias]
+def lambda_event_source_mapping_without_settings() -> None:
+    """An empty ScalingConfig, ProvisionedPollerConfig or MetricsConfig removes what was set."""
+
+    @replaces(LambdaBackend, "update_event_source_mapping")
+    def update_event_source_mapping(
+        original: Any, backend: Any, uuid: str, spec: dict[str, Any]
+    ) -> Any:
+        kept = {key: None if value == {} else value for key, value in spec.items()}
+        return original(backend, uuid, kept)
+
+
+PATCHES = [
+    lambda_logging_config,
+    lambda_event_source_mapping_of_an_alias,
+    lambda_event_source_mapping_without_settings,
+]
