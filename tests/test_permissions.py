@@ -356,7 +356,7 @@ ASKED: list[tuple[str, Json, list[tuple[str, str | None]]]] = [
     (
         "ssm.get_parameters_by_path",
         {"Path": "/a/"},
-        [("ssm:GetParametersByPath", ARN.format("ssm", "parameter/a"))],
+        [("ssm:GetParametersByPath", ARN.format("ssm", "parameter/a/"))],
     ),
     (
         "stepfunctions.start_execution",
@@ -469,10 +469,15 @@ def test_what_partiql_asks(statement: str, action: str, resource: str | None) ->
 
 def test_names_in_the_tables_are_aws_s() -> None:
     session = botocore.session.get_session()
-    services = {"cloudwatch": "cloudwatch", "states": "stepfunctions"}
+    services = {
+        "bedrock": "bedrock-runtime",
+        "execute-api": "apigatewaymanagementapi",
+        "states": "stepfunctions",
+    }
     for name in actions.ACTIONS:
         prefix, _, operation = name.partition(":")
-        assert operation in session.get_service_model(prefix).operation_names, name
+        model = session.get_service_model(services.get(prefix, prefix))
+        assert operation in model.operation_names, name
     for prefix, parameters in actions.RESOURCES.items():
         model = session.get_service_model(services.get(prefix, prefix))
         shapes = [model.operation_model(name).input_shape for name in model.operation_names]

@@ -19,6 +19,10 @@ from tools.local.policy import Context, Question
 PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag", "iotdata": "iot"}
 # Operations whose action has another name.
 ACTIONS = {
+    "bedrock:Converse": "bedrock:InvokeModel",
+    "bedrock:ConverseStream": "bedrock:InvokeModelWithResponseStream",
+    "execute-api:PostToConnection": "execute-api:ManageConnections",
+    "kms:ReEncrypt": "kms:ReEncryptFrom",
     "lambda:Invoke": "lambda:InvokeFunction",
     "lambda:InvokeWithResponseStream": "lambda:InvokeFunction",
     "s3:CompleteMultipartUpload": "s3:PutObject",
@@ -31,6 +35,7 @@ ACTIONS = {
     "s3:ListObjectVersions": "s3:ListBucketVersions",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:ListParts": "s3:ListMultipartUploadParts",
+    "s3:SelectObjectContent": "s3:GetObject",
     "s3:UploadPart": "s3:PutObject",
     "sns:PublishBatch": "sns:Publish",
     "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
@@ -223,7 +228,7 @@ def secrets(call: Call, action: str) -> Iterator[Pair]:
     """Return questions about secrets, whose ARNs end in six random characters."""
     given = call.parameters
     if call.operation == "BatchGetSecretValue":
-        yield action, "*"
+        yield action, None
         action = "secretsmanager:GetSecretValue"
     names = given.get("SecretIdList") or [given.get("SecretId") or given.get("Name")]
     for name in names:
@@ -245,7 +250,7 @@ def parameters(call: Call, action: str) -> Iterator[Pair]:
         elif name.startswith("arn:"):
             yield action, name
         else:
-            yield action, call.arn(f"parameter/{name.strip('/').partition(':')[0]}")
+            yield action, call.arn(f"parameter/{name.lstrip('/').partition(':')[0]}")
 
 
 def event_bus(call: Call, entry: dict[str, Any]) -> str:
