@@ -23,7 +23,7 @@ def texts(svg: str) -> Iterator[str]:
 
 def words(text: str) -> list[str]:
     """Return a text's words, without those with digits: versions, hashes and counts may differ."""
-    return [word for word in text.split() if re.fullmatch(r"\D*\w\D*", word)]
+    return [word for word in text.split() if re.fullmatch(r"\D*[^\W\d]\D*", word)]
 
 
 def kept(name: str) -> str:
