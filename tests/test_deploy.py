@@ -363,6 +363,18 @@ def test_a_machine_without_terraform_is_told_so(
     assert "was left as it is: Terraform is missing." in capsys.readouterr().out
 
 
+def test_too_old_a_provider_keeps_no_packages_from_being_locked(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise SystemExit("The mirror has an old provider.")
+
+    monkeypatch.setattr(lock, "cli_config", refuse)
+    lock.lock_providers(upgrade=True)
+    said = capsys.readouterr().out
+    assert said == f"{terraform.LOCK_FILE} was left as it is. The mirror has an old provider.\n"
+
+
 @pytest.mark.parametrize(
     ("says", "advice"),
     [

@@ -21,7 +21,7 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import Render, importable
 from hostile import FACTOR, FRAGMENTS, UNUSABLE, examples, fragments
-from hypothesis import Phase, given
+from hypothesis import Phase, example, given
 from hypothesis import strategies as st
 
 Json = dict[str, Any]
@@ -400,6 +400,20 @@ def batches(draw: st.DrawFn) -> list[Json]:
     return [{"messageId": f"message-{i}", **common, **record} for i, record in enumerate(records)]
 
 
+# A record for each way to fail: what is generated need not have all of them.
+EACH_FAILURE = [
+    {
+        "messageId": f"message-{kind}",
+        "receiptHandle": SECRET,
+        "body": json.dumps({**GOOD_EVENT, "id": kind}),
+        "messageAttributes": {"event_type": {"stringValue": EXPECTED, "dataType": "String"}},
+        "attributes": {"ApproximateReceiveCount": "1", "SenderId": SECRET},
+        "eventSource": "aws:sqs",
+    }
+    for kind in RAISING
+]
+
+
 # --- The properties ----------------------------------------------------------------------------
 
 
@@ -686,7 +700,8 @@ def test_a_broken_handler_is_found(service: Path, tmp_path: Path, name: str) -> 
     function = load(broken)
 
     @given(batches())
-    @examples(EXAMPLES, phases=[Phase.generate], report_multiple_bugs=False)
+    @example(EACH_FAILURE)
+    @examples(EXAMPLES, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
     def property_of(records: list[Json]) -> None:
         check_batch(function, records)
 

@@ -169,7 +169,11 @@ def lock_providers(upgrade: bool) -> None:
     if terraform_binary.installed() is None:
         print(f"{LOCK_FILE} was left as it is: Terraform is missing.")
         return
-    config = cli_config()
+    try:
+        config = cli_config()
+    except SystemExit as refusal:
+        print(f"{LOCK_FILE} was left as it is. {refusal}")
+        return
     text = config.read_text(encoding="utf-8") if config else ""
     named = re.search(r'filesystem_mirror\s*\{[^}]*?path\s*=\s*(".*")', text)
     mirror = Path(json.loads(named[1])) if named else None
