@@ -142,13 +142,14 @@ def provider() -> Path:
 
 
 @contextmanager
-def one_provider(code: Path) -> Iterator[None]:
+def one_provider(code: Path) -> Iterator[dict[str, str]]:
     """Let one process of the AWS provider, with the AWS of now, serve all of Terraform's commands.
 
     Each of them would start its own, some more than one: most of their CPU time. This is not for
     commands in other folders, with other credentials, or two at a time.
 
     :param code: the folder with the Terraform code, from which paths lead to files.
+    :returns: the environment variable that tells Terraform, which is set here.
     """
     log = Path(tempfile.mkdtemp(), "provider.log")
     with log.open("w") as output, pytest.MonkeyPatch.context() as patch:
@@ -159,7 +160,7 @@ def one_provider(code: Path) -> Iterator[None]:
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.05)
             patch.setenv("TF_REATTACH_PROVIDERS", found[1])
-            yield
+            yield {"TF_REATTACH_PROVIDERS": found[1]}
         finally:
             process.kill()
             process.wait()

@@ -2,7 +2,7 @@
 
 import pytest
 from first_week import live_through
-from test_update import Make, made, template  # noqa: F401
+from test_update import Make, created, made, template  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOST, Render, lend_environment, need, need_provider
+from conftest import HOST, Render, lend_environment, need, need_provider, one_provider
 from interrupting import BUCKET, LONG, NEEDS_PROC, REGION, Checkout, ctrl_c, kill_9
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.responses import BaseResponse
@@ -97,8 +97,9 @@ def test_apply_and_pause(checkout: Checkout, aws: LocalAws) -> None:
         # One request at a time: what AWS is making at that moment, Terraform can't know of.
         text = checkout.interrupt(kill_9, reached, "apply", TF_CLI_ARGS_apply="-parallelism=1")
         assert lock(aws) == [], text
-    checkout.make("plan")
-    checkout.make("apply")
+    with one_provider(checkout.folder / "terraform"):
+        checkout.make("plan")
+        checkout.make("apply")
     arn = f"arn:aws:sqs:{REGION}:{DEFAULT_ACCOUNT_ID}:order-events-dev"
 
     def feeds() -> str:
@@ -114,9 +115,10 @@ def test_apply_and_pause(checkout: Checkout, aws: LocalAws) -> None:
     assert lock(aws) == []
     assert settings.read_text() == before
     assert "There is no plan for dev" in checkout.refused("apply")
-    checkout.make("pause")
-    assert "\npaused = true\n" in settings.read_text()
-    assert feeds() == "Disabled"
-    checkout.make("resume")
+    with one_provider(checkout.folder / "terraform"):
+        checkout.make("pause")
+        assert "\npaused = true\n" in settings.read_text()
+        assert feeds() == "Disabled"
+        checkout.make("resume")
     assert settings.read_text() == before
     assert feeds() == "Enabled"

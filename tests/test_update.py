@@ -5,6 +5,7 @@ tag, or the previous commit until there is one; `now` is what lies here, committ
 is a made-up next version.
 """
 
+import functools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, TEMPLATE, Render, need, one_provider, run
+from conftest import SERVICE, TEMPLATE, Render, lend_environment, need, one_provider, run
 from tools.deploy.mirror import cli_config
 
 pytestmark = pytest.mark.slow
@@ -159,24 +160,41 @@ def refused(*arguments: str | Path, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture
-def made(template: Path, tmp_path: Path) -> Make:
-    """Make a service with `cruft create`, in a Git repository, as its owner would."""
+@pytest.fixture(scope="module")
+def created(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make a service with `cruft create`, in a Git repository, as its owner would.
 
-    def make(version: str, **answers: str) -> Updatable:
-        service_path = answers.get("service_path", ".")
-        repository = tmp_path / ("order-events" if service_path == "." else "monorepo")
-        folder = (repository / service_path).parent if service_path != "." else tmp_path
+    The same answers, the same folder: it is copied to be changed.
+    """
+
+    @functools.cache
+    def create(version: str, service_path: str, **answers: str) -> Path:
+        base = tmp_path_factory.mktemp("created")
+        repository = base / ("order-events" if service_path == "." else "monorepo")
+        folder = (repository / service_path).parent if service_path != "." else base
         folder.mkdir(parents=True, exist_ok=True)
         if service_path != ".":
             git("init", "--quiet", cwd=repository)
-        context = ("--extra-context", json.dumps(answers))
+        context = ("--extra-context", json.dumps({**answers, "service_path": service_path}))
         options = ("--no-input", "--default-config", "--checkout", version, "--output-dir", folder)
-        cruft("create", template, *options, *context, cwd=tmp_path)
+        cruft("create", template, *options, *context, cwd=base)
         if service_path == ".":
             git("init", "--quiet", cwd=repository)
         commit(repository, "As the template made it")
-        return Updatable(template, folder / "order-events", repository)
+        return base
+
+    return create
+
+
+@pytest.fixture
+def made(template: Path, created: Callable[..., Path], tmp_path: Path) -> Make:
+    """Make a service in a Git repository of the test's own."""
+
+    def make(version: str, service_path: str = ".", **answers: str) -> Updatable:
+        base = created(version, service_path, **answers)
+        shutil.copytree(base, tmp_path, symlinks=True, dirs_exist_ok=True)
+        repository = tmp_path / ("order-events" if service_path == "." else "monorepo")
+        return Updatable(template, repository / service_path, repository)
 
     return make
 
@@ -251,6 +269,8 @@ def test_a_service_keeps_its_edits_and_passes_its_checks(made: Make) -> None:
     # As the service's README says: where pyproject.toml names other dependencies, `make lock`.
     if locked_dependencies(service.path) != dependencies:
         run("make", "lock", cwd=service.path)
+    else:
+        lend_environment(service.path)
     run("make", "lint", "typecheck", "test", cwd=service.path)
     terraform_is_valid(service.path)
 
@@ -267,6 +287,7 @@ def test_in_a_monorepo_the_workflows_copy_follows(made: Make) -> None:
     service.update("now")
     assert conflicts(service.repository) == set()
     assert all(kept(service.path).values()), kept(service.path)
+    lend_environment(service.path)
     run("make", "workflow", cwd=service.path)
     commit(service.repository, "Updated")
 
