@@ -9,6 +9,7 @@ one as the endpoint of every service, and has made-up keys and no profile or fil
 """
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -34,15 +35,21 @@ class LocalAws:
     url: str
     region: str
     permissions: Permissions = field(default_factory=Permissions)
+    lock: Any = field(default_factory=threading.Lock)  # a session makes one client at a time
+
+    @functools.cached_property
+    def session(self) -> Any:
+        """Return a session of its own: the default one may know another AWS from before."""
+        return boto3.session.Session()
 
     def client(self, service: str, keys: Mapping[str, str] | None = None) -> Any:
         """Return a boto3 client for a service of this local AWS, "sqs" for example.
 
         keys are those of `grant`; without them it may do everything.
         """
-        # A session of its own: the default one may know another AWS from before.
-        session = boto3.session.Session(**{name.lower(): key for name, key in (keys or {}).items()})
-        return session.client(service)
+        given = {name.lower(): key for name, key in (keys or {}).items()}
+        with self.lock:
+            return self.session.client(service, **given)
 
     def grant(self, role_arn: str) -> dict[str, str]:
         """Return keys of a role, as environment variables: with them, its policies count."""
