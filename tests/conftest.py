@@ -62,6 +62,19 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Compares with AWS's own emulator; CONTRIBUTING.md says how to get it.
 collect_ignore = [] if "LAMBDA_RIE" in os.environ else ["test_runtime_emulator.py"]
 
+# Each has a test of minutes, so it begins before all others, or it would end after them, alone.
+LONG = (
+    *("test_first_week", "test_first_week_fargate", "test_delivery_fargate", "test_moving"),
+    *("test_delivery", "test_delivery_rollback", "test_removing", "test_interrupted_terraform"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, in their order; all others stay in the order of their names."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
+
 Render = Callable[..., Path]
 
 # The answers with which a service runs in this Python, on this machine.
