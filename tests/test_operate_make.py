@@ -77,6 +77,9 @@ def operator(
         (programs / "terraform").write_text(f"#!/bin/sh\ncat <<'END'\n{printed}\nEND\n")
         (programs / "terraform").chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        # A stand-in takes any provider, also one that is too old for this Python.
+        (programs / "any.tfrc").touch()
+        monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(programs / "any.tfrc"))
         marker = installed / "terraform" / ".terraform" / "dev" / "initialised"
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
