@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Render, lend_environment, need
+from conftest import Render, lend_environment, need, need_provider
 from moto.sqs.models import sqs_backends
 from test_operate import ACCOUNT, ATTRIBUTES, NAME, REGION, client, deploy
 from tools.local.server import local_aws
@@ -116,7 +116,7 @@ def test_variables_reach_the_commands(operator: Operator, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_no_credentials(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need("terraform")
+    need_provider(installed)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     nobody = {
