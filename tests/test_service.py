@@ -34,35 +34,45 @@ def test_nothing_changes_when_it_is_formatted(service: Path) -> None:
 
 
 # What an owner may add: none of it disturbs the end-to-end tests, and the code gets all of it.
-OWN = {
-    "local.env": ("LOG_LEVEL=INFO\n", "LOG_LEVEL=INFO\n\n# mine\nMINE=1\n"),
-    "terraform/service.tf": (
+OWN = [
+    ("local.env", "LOG_LEVEL=INFO\n", "LOG_LEVEL=INFO\n\n# mine\nMINE=1\n"),
+    (
+        "terraform/service.tf",
         "added_environment_variables = {}",
         'added_environment_variables = { COLOUR = "red" }',
     ),
-    "tests/world.py": (
+    (
+        "terraform/service.tf",
+        "added_permissions = []",
+        'added_permissions = [{ Sid = "Read", Effect = "Allow", '
+        'Action = "secretsmanager:GetSecretValue", Resource = "*" }]',
+    ),
+    (
+        "tests/world.py",
         "return {}",
         'aws.client("secretsmanager").create_secret(Name="key", SecretString="secret")\n'
         '    return {"PRICES_URL": "http://127.0.0.1:1"}',
     ),
-    "order_events/service.py": (
+    (
+        "order_events/service.py",
         "logger =",
         "import os, boto3\n"
         'boto3.client("secretsmanager").get_secret_value(SecretId="key")\n'
         'os.environ["COLOUR"], os.environ["PRICES_URL"]\n'
         "logger =",
     ),
-}
+]
 
 
 def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
     need_provider(service)
     in_demo(4, run("make", "package", cwd=service).stdout)
-    texts = {name: (service / name).read_text(encoding="utf-8") for name in OWN}
+    texts = {name: (service / name).read_text(encoding="utf-8") for name, _, _ in OWN}
     try:
-        for name, (old, new) in OWN.items():
-            assert texts[name].count(old) == 1
-            (service / name).write_text(texts[name].replace(old, new), encoding="utf-8")
+        for name, old, new in OWN:
+            text = (service / name).read_text(encoding="utf-8")
+            assert text.count(old) == 1
+            (service / name).write_text(text.replace(old, new), encoding="utf-8")
         done = run("make", "e2e", cwd=service, **HOSTILE)
     finally:
         for name, text in texts.items():
