@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, TEMPLATE, need, run
+from conftest import HOST, SERVICE, TEMPLATE, need, run
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,8 @@ def fork(tmp_path: Path, index: str) -> Path:
 def test_a_company_library_and_layer_are_in_every_service(fork: Path, tmp_path: Path) -> None:
     need("make")
     options = ("--no-input", "--default-config", "--output-dir", tmp_path)
-    run(sys.executable, "-m", "cookiecutter", *options, fork, cwd=tmp_path)
+    this = f"python_version={HOST['python_version']}"
+    run(sys.executable, "-m", "cookiecutter", *options, fork, this, cwd=tmp_path)
     service = tmp_path / "order-events"
     run("make", "install", "package", cwd=service)
     run(".venv/bin/python", "-c", "import shop_events", cwd=service)
