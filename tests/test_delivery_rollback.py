@@ -13,7 +13,9 @@ NAME = "order-events-dev"
 
 @pytest.fixture(scope="module")
 def checkout(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    with checked_out(render, tmp_path_factory.mktemp("rollback"), "dev") as checkout:
+    with checked_out(
+        render, tmp_path_factory.mktemp("rollback"), "dev", record="rollback"
+    ) as checkout:
         yield checkout
 
 
@@ -61,4 +63,8 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     assert live(checkout) == "2"
     assert settings.read_text() == before
 
-    checkout.assert_roles_allow_what_was_asked()
+    # The end: nothing of it is left but the state, which is empty.
+    make("pause")
+    assert "\npaused = true\n" in settings.read_text()
+    make("destroy", TF_CLI_ARGS_destroy="-auto-approve")
+    assert checkout.aws.client("lambda").list_functions()["Functions"] == []

@@ -8,6 +8,11 @@ output "permissions_boundaries" {
   value       = { for environment, policy in aws_iam_policy.boundary : environment => policy.arn }
 }
 
+output "operate_policies" {
+  description = "Per environment the policy for people who operate services: attach it to the role that they sign in to."
+  value       = { for environment, policy in aws_iam_policy.operate : environment => policy.arn }
+}
+
 output "role_arns" {
   description = "Roles for GitHub's workflows."
   value       = { for role, resource in aws_iam_role.github : role => resource.arn }

@@ -32,6 +32,9 @@ locals {
         "arn:${local.partition}:logs:${local.here}:log-group:/${place}/${service}-${environment}",
         "arn:${local.partition}:logs:${local.here}:log-group:/${place}/${service}-${environment}:*",
       ]]])
+      log_streams = flatten([for service in var.services : [for place in ["aws/lambda", "ecs"] :
+        "arn:${local.partition}:logs:${local.here}:log-group:/${place}/${service}-${environment}:*"
+      ]])
       alarms = flatten([for service in var.services : [
         for prefix in ["", "scaling-"] :
         "arn:${local.partition}:cloudwatch:${local.here}:alarm:${prefix}${service}-${environment}-*"
@@ -85,8 +88,7 @@ locals {
           Sid    = "Functions"
           Effect = "Allow"
           Action = [
-            "lambda:GetAlias", "lambda:GetFunction", "lambda:GetFunctionCodeSigningConfig",
-            "lambda:GetFunctionConfiguration", "lambda:GetPolicy", "lambda:ListAliases", "lambda:ListTags",
+            "lambda:GetAlias", "lambda:GetFunction", "lambda:GetFunctionCodeSigningConfig", "lambda:ListTags",
             "lambda:ListVersionsByFunction",
           ]
           Resource = resource.functions
@@ -121,8 +123,8 @@ locals {
           Action = [
             "application-autoscaling:DescribeScalableTargets", "application-autoscaling:DescribeScalingPolicies",
             "application-autoscaling:ListTagsForResource",
-            "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
-            "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions",
+            "ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
+            "ecs:DescribeTaskDefinition",
           ]
           Resource = ["*"] # AWS has no resource level here, or the ids are random
         },
@@ -143,7 +145,7 @@ locals {
         {
           Sid      = "Queues"
           Effect   = "Allow"
-          Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"]
+          Action   = ["sqs:GetQueueAttributes", "sqs:ListQueueTags"]
           Resource = resource.queues
         },
         {
@@ -203,6 +205,7 @@ locals {
             "lambda:CreateAlias", "lambda:CreateFunction", "lambda:DeleteAlias", "lambda:DeleteFunction",
             "lambda:PublishVersion", "lambda:TagResource", "lambda:UntagResource", "lambda:UpdateAlias",
             "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
+            "lambda:GetFunctionConfiguration", # the smoke test
           ]
           Resource = resource.functions
         },
@@ -222,10 +225,13 @@ locals {
           Resource = ["arn:${local.partition}:lambda:${local.here}:event-source-mapping:*"]
         },
         {
-          # A function in a VPC: Lambda asks whether its creator may see the subnets.
-          Sid      = "Network"
-          Effect   = "Allow"
-          Action   = ["ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"]
+          # A function in a VPC: Lambda asks whether its creator may see the subnets. Terraform looks for
+          # what still uses a security group that cannot be deleted.
+          Sid    = "Network"
+          Effect = "Allow"
+          Action = [
+            "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs",
+          ]
           Resource = ["*"] # AWS has no resource level here
         },
         {
@@ -290,9 +296,10 @@ locals {
           Resource = concat(resource.ecs_services, resource.deployments)
         },
         {
-          Sid      = "SignInToRegistry"
+          # To sign in to the registry, and to find the revision to roll back to.
+          Sid      = "WithoutResource"
           Effect   = "Allow"
-          Action   = ["ecr:GetAuthorizationToken"]
+          Action   = ["ecr:GetAuthorizationToken", "ecs:ListTaskDefinitions"]
           Resource = ["*"] # AWS has no resource level here
         },
         {
@@ -396,7 +403,7 @@ locals {
           # The bucket is versioned: a package that is no longer used goes with all its versions.
           Sid      = "Packages"
           Effect   = "Allow"
-          Action   = ["s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject", "s3:DeleteObjectVersion"]
+          Action   = ["s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObjectVersion"]
           Resource = resource.packages
         },
         {
@@ -451,8 +458,8 @@ locals {
           Sid    = "LogGroups"
           Effect = "Allow"
           Action = [
-            "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy",
-            "logs:DeleteSubscriptionFilter", "logs:PutRetentionPolicy", "logs:PutSubscriptionFilter",
+            "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteSubscriptionFilter",
+            "logs:PutRetentionPolicy", "logs:PutSubscriptionFilter",
             "logs:TagResource", "logs:UntagResource",
             "logs:FilterLogEvents", # the smoke test
           ]
@@ -506,7 +513,7 @@ locals {
               "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
             ]
             Resource = concat(
-              resource.log_groups, resource.queues, resource.tables, resource.repositories,
+              resource.log_streams, resource.queues, resource.tables, resource.repositories,
             )
           },
           {

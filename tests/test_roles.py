@@ -1,0 +1,142 @@
+"""Every setting that needs a permission, deployed and operated in the bootstrap's roles.
+
+`make soak` runs it; plain services are in test_delivery*.py. IAM is enforced: see delivery.py.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Render
+from delivery import ACCOUNT, BUCKET, REGION, Checkout, checked_out
+from moto.logs.models import logs_backends
+from moto.sqs.models import sqs_backends
+from test_delivery_fargate import fargate
+from test_operate import ATTRIBUTES, move_tasks  # noqa: F401
+
+pytestmark = pytest.mark.slow
+NAME = "order-events-dev"
+
+
+def release(checkout: Checkout) -> None:
+    """Plan and apply; then plan as a pull request does."""
+    checkout.make("plan")
+    checkout.make("apply")
+    checkout.make("plan", "READ_ONLY=1", role="plan")
+
+
+def gone(checkout: Checkout) -> None:
+    """Destroy it all."""
+    checkout.make("destroy", TF_CLI_ARGS_destroy="-auto-approve")
+    assert checkout.aws.client("sqs").list_queues().get("QueueUrls", []) == []
+
+
+def network(checkout: Checkout) -> dict[str, Any]:
+    """Return the settings of a VPC."""
+    ec2 = checkout.aws.client("ec2")
+    subnets = [found["SubnetId"] for found in ec2.describe_subnets()["Subnets"][:2]]
+    groups = [found["GroupId"] for found in ec2.describe_security_groups()["SecurityGroups"][:1]]
+    return {"subnet_ids": subnets, "security_group_ids": groups}
+
+
+def log_destinations(checkout: Checkout) -> Iterator[str]:
+    """Make one destination of logs after the other, as somebody else does; return their ARNs."""
+    client, role = checkout.aws.client, f"arn:aws:iam::{ACCOUNT}:role/delivery/github-plan-dev"
+    client("kinesis").create_stream(StreamName="central", ShardCount=1)
+    yield f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/central"
+    target = {"RoleARN": role, "BucketARN": f"arn:aws:s3:::{BUCKET}"}
+    client("firehose").create_delivery_stream(
+        DeliveryStreamName="central", ExtendedS3DestinationConfiguration=target
+    )
+    yield f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/central"
+    zipped = (checkout.folder / "dist" / "lambda.zip").read_bytes()
+    client("lambda").create_function(
+        FunctionName="central",
+        Runtime="python3.13",
+        Role=role,
+        Handler="handler.handler",
+        Code={"ZipFile": zipped},
+    )
+    yield f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:central"
+    # moto has no destinations: to it this is a log group of the other account.
+    logs_backends["999999999999"][REGION].create_log_group("central", {})
+    yield f"arn:aws:logs:{REGION}:999999999999:destination:central"
+
+
+def test_a_function_with_all_that_needs_permissions(render: Render, tmp_path: Path) -> None:
+    with checked_out(render, tmp_path, "dev", record="settings") as checkout:
+        layer = checkout.aws.client("lambda").publish_layer_version(
+            LayerName="otel", Content={"ZipFile": b"PK"}
+        )["LayerVersionArn"]
+        more = {"artifact_bucket": BUCKET, "layers": [layer], "snap_start": True}
+        checkout.set("dev", **network(checkout), **more)
+        settings = checkout.settings("dev").read_text()
+        checkout.make("package")
+        for destination in log_destinations(checkout):
+            checkout.change_code(destination)
+            text = f"{settings}\nlog_destination_arn = {json.dumps(destination)}\n"
+            checkout.settings("dev").write_text(text)
+            release(checkout)
+        gone(checkout)
+
+
+def test_a_service_on_fargate_in_a_shared_cluster(render: Render, tmp_path: Path) -> None:
+    with fargate(render, tmp_path, "shared", idempotency="yes", record="shared") as checkout:
+        ecs = checkout.aws.client("ecs")
+        cluster = ecs.create_cluster(clusterName="shared")["cluster"]["clusterArn"]
+        checkout.make("registry")
+        release(checkout)
+        # Another cluster replaces the service and its own cluster; every tag changes.
+        checkout.set("dev", cluster_arn=cluster, backlog_per_task=5, owner="other-team")
+        release(checkout)
+        operate(checkout, "status", "versions")
+        gone(checkout)
+
+
+@pytest.mark.usefixtures("move_tasks")
+def test_people_operate_a_service(render: Render, tmp_path: Path) -> None:
+    with checked_out(render, tmp_path, "dev", record="operate") as checkout:
+        checkout.make("plan")
+        checkout.make("apply")
+        sqs = checkout.aws.client("sqs")
+        sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
+        for queue in (f"{NAME}-dlq", f"{NAME}-undelivered"):
+            url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+            sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes=ATTRIBUTES)
+        saved = checkout.folder / "saved.jsonl"
+        shutil.rmtree(checkout.folder / "terraform" / ".terraform")  # as on a fresh clone
+        operate(checkout, "output", "status", "versions", "logs --once", "publish")
+        operate(checkout, "undelivered-redrive", "dlq-redrive")
+        sqs.send_message(
+            QueueUrl=sqs.get_queue_url(QueueName=f"{NAME}-dlq")["QueueUrl"],
+            MessageBody="{}",
+            MessageAttributes=ATTRIBUTES,
+        )
+        operate(checkout, f"dlq-peek --save {saved}", f"replay --file {saved}")
+        # The settings change, and every tag.
+        checkout.set("dev", owner="other-team", memory_size=256, batch_size=5)
+        checkout.set("dev", event_types=["order.created", "order.paid"])
+        release(checkout)
+        gone(checkout)
+
+
+def operate(checkout: Checkout, *commands: str) -> None:
+    """Run commands as people do, each with the keys of the policy for people."""
+    checkout.take("operate-dev")
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "tools", *command.split()],
+            cwd=checkout.folder,
+            env={**os.environ, **checkout.keys, "ENV": "dev"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}"
