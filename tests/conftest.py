@@ -68,6 +68,7 @@ collect_ignore = [file for file, variable in NEEDED.items() if variable not in o
 LONG = (
     *("test_first_week", "test_first_week_fargate", "test_delivery_fargate", "test_moving"),
     *("test_delivery", "test_delivery_rollback", "test_removing", "test_interrupted_terraform"),
+    *("test_service", "test_hostile_environment", "test_soak"),
 )
 
 
