@@ -159,8 +159,8 @@ def keep_questions(checkout: Checkout, name: str) -> None:
     for one in checkout.aws.permissions.record:
         question = one.question
         context = {
-            key: found
-            for key, found in question.context.items()
+            key: sorted(found)
+            for key, found in sorted(question.context.items())
             if key.endswith("Tag/") or f'"{key}"' in policies
         }
         line = json.dumps([question.action, question.resource, context])
