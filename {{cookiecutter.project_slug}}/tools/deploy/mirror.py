@@ -90,10 +90,11 @@ def versions(mirror: Path, target: str) -> list[str]:
     folder = mirror / PROVIDER
     found = [path.parent.name for path in folder.glob(f"*/{target}")]
     found += [path.name.split("_")[1] for path in folder.glob(f"*_{target}.zip")]
-    return sorted(found, key=_numbers)
+    return sorted(found, key=numbers)
 
 
-def _numbers(version: str) -> list[int]:
+def numbers(version: str) -> list[int]:
+    """Return a version's numbers, to compare it with another."""
     return [int(number) for number in re.findall(r"[0-9]+", version)]
 
 
@@ -103,7 +104,7 @@ def _too_old(mirror: Path, terraform: Path) -> str:
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     asked = re.search(r'"hashicorp/aws"\n *version *= *">= *([0-9.]+).*?"(?: *# (.+))?', text)
     has = versions(mirror, this_platform())
-    if not asked or not has or _numbers(has[-1]) >= _numbers(asked[1]):
+    if not asked or not has or numbers(has[-1]) >= numbers(asked[1]):
         return ""
     why = f": {asked[2]}" if asked[2] else ""
     return (

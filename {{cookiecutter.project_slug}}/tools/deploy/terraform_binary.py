@@ -27,7 +27,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from tools.deploy.mirror import this_platform
+from tools.deploy.mirror import numbers, this_platform
 from tools.errors import ToolError
 
 FOLDER, HASHES = Path(".terraform-bin"), Path(".terraform-version.sha256")
@@ -72,8 +72,7 @@ def version(terraform: str) -> str:
         raise ToolError(f"`terraform version` fails: {said.strip()[:200]}")
     code = Path("terraform/versions.tf").read_text(encoding="utf-8")
     needs = "".join(re.findall(r'(?m)^\s*required_version\s*=\s*"(.*)"', code))
-    numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (has[1], needs)]
-    if numbers[0] < numbers[1]:
+    if numbers(has[1]) < numbers(needs):
         raise ToolError(f"Terraform is {has[1]}, but it must be {needs}")
     return has[1]
 
