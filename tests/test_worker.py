@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -761,3 +762,24 @@ def test_nobody_waits_for_a_start_when_the_worker_stops(poller: Poller) -> None:
     poller.worker.stopping.set()
     with pytest.raises(Stopping):
         poller.stop_waiting()
+
+
+def test_a_metric_and_the_end_of_its_line_are_one_write(tmp_path: Path) -> None:
+    """print() makes two of them where stdout is unbuffered, as it is in the image.
+
+    A line that another process or thread logs in between would then stand in the metric's line.
+    """
+    folder = put_together(tmp_path / "app", "")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # a packet for each write
+    code = "import worker; worker.main(['usage']); worker.count_failed(1)"
+    with ours, theirs:
+        ours.settimeout(10)
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            env={**os.environ, **SETTINGS},
+            stdout=theirs,
+            check=True,
+        )
+        assert json.loads(line := ours.recv(10_000))["MessagesFailed"] == [1]
+        assert line.endswith(b"\n")

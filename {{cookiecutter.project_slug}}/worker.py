@@ -169,9 +169,6 @@ class Context:
 
 def serve(connection: Connection) -> None:
     """Import the handler, report that it is ready, and serve it until the worker hangs up."""
-    # Whole lines only, or those of several processes would be mixed up.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True, write_through=False)
     with contextlib.suppress(EOFError, OSError):
         try:
             handler = importlib.import_module("handler").handler
@@ -748,6 +745,9 @@ def check_health() -> int:
 
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for; return the exit code."""
+    # Whole lines only, or those of several processes would be mixed up.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, write_through=False)
     match arguments:
         case []:
             pass
