@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import os
 import platform
 import re
@@ -12,7 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
+
+PROXY = Path(__file__).with_name("provider_proxy.py")
 
 Render = Callable[..., Path]
 
@@ -148,36 +152,55 @@ def provider() -> Path:
     return found.resolve()
 
 
+@functools.cache
+def types() -> list[str]:
+    """Name the types of resources and data that the template's Terraform code has, or a test's."""
+    code = [*SERVICE.glob("terraform/**/*.tf*"), *TEMPLATE.glob("terraform/bootstrap/*.tf")]
+    texts = [file.read_text("utf-8") for file in (*code, *TEMPLATE.glob("tests/*.py"))]
+    return sorted({name for text in texts for name in re.findall(r"\baws_\w+", text)})
+
+
 @contextmanager
 def one_provider(code: Path, **environment: str) -> Iterator[dict[str, str]]:
     """Let one process of the AWS provider, with the AWS of now, serve all of Terraform's commands.
 
-    Each of them would start its own, some more than one: most of their CPU time. This is not for
-    commands in other folders, with other credentials, or two at a time.
+    Each of them would start its own, some more than one, and ask for all that it has: most of their
+    CPU time. This is not for commands in other folders, with other credentials, or two at a time.
 
     :param code: the folder with the Terraform code, from which paths lead to files.
     :param environment: variables of the provider alone, such as its credentials.
     :returns: the environment variable that tells Terraform, which is set here.
     """
     log = Path(tempfile.mkdtemp(), "provider.log")
-    with log.open("w") as output, pytest.MonkeyPatch.context() as patch:
-        command = [provider(), "-debug"]
-        process = subprocess.Popen(
-            command,
-            cwd=code,
-            env={**os.environ, **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while not (found := re.search("TF_REATTACH_PROVIDERS='(.*)'\n", log.read_text())):
+    with ExitStack() as stack:
+        output = stack.enter_context(log.open("w"))
+
+        def start(*command: str | Path, ready: str) -> str:
+            """Start a process that ends with the context; return what it says when it is ready."""
+            process = subprocess.Popen(
+                command,
+                cwd=code,
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            while not (found := re.search(ready, log.read_text())):
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.05)
-            patch.setenv("TF_REATTACH_PROVIDERS", found[1])
-            yield {"TF_REATTACH_PROVIDERS": found[1]}
-        finally:
-            process.kill()
-            process.wait()
+            return found[1]
+
+        reattach = start(provider(), "-debug", ready="TF_REATTACH_PROVIDERS='(.*)'\n")
+        (settings,) = json.loads(reattach).values()
+        socket = settings["Addr"]["String"]
+        stack.callback(Path(socket).unlink, missing_ok=True)
+        if find_spec("grpc"):  # a .venv made from an older lock file has none
+            start(sys.executable, PROXY, socket, f"{socket}-few", *types(), ready="(ready)\n")
+            stack.callback(Path(f"{socket}-few").unlink, missing_ok=True)
+            reattach = reattach.replace(socket, f"{socket}-few")
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv("TF_REATTACH_PROVIDERS", reattach)
+        yield {"TF_REATTACH_PROVIDERS": reattach}
 
 
 @pytest.fixture(scope="session", autouse=True)
