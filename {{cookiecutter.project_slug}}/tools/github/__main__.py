@@ -1,16 +1,19 @@
-"""What the workflow asks of GitHub and tells it: ``python3 -m tools.github COMMAND``.
+"""What the workflows ask of GitHub and tell it: ``python3 -m tools.github COMMAND``.
 
 It runs in the service's folder, before anything is installed: with the runner's own Python (3.11 or
 later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, signed in by GH_TOKEN.
 
-    changes                  does this run concern the service? Sets the output ``service``
-    environments             do dev and prod exist, and are they protected?
-    role VARIABLE WHERE      is the role set (in ROLE)? If not, name the variable and its place
-    newest ENVIRONMENT       refuse to deploy over what a newer run has deployed
-    comment                  write the plans, dist/plan-*.md, into one comment of PULL_REQUEST
-    record FILE              open a pull request with the changed FILE
-    workflow                 copy the workflow to where GitHub looks in a monorepo
-    check-workflow           refuse a copy that is missing or differs
+    changes         what does this run do? Sets the outputs service, deploy, approval and commit;
+                    VARIABLES are those of the repository
+    branch          refuse a run that was started by hand from another branch than the default one
+    role VARIABLE   is the role set (in ROLE)? If not, name the variable and its place
+    ask             say how the plan for prod that this run has kept is approved
+    passed          list the results of JOBS; fail unless each succeeded or was skipped
+    comment         write the plans, dist/plan-*.md, into one comment of the pull request
+    record FILE     open a pull request with the changed FILE
+    upgrade         open a pull request with all files that differ from the commit, or update it
+    workflow        copy the workflows to where GitHub looks in a monorepo
+    check-workflow  refuse copies that are missing or differ
 
 Exit code: 0 for done, 1 for refused or failed.
 """
@@ -19,16 +22,18 @@ import os
 import sys
 from collections.abc import Callable
 
-from tools.github import copy, decide, report
+from tools.github import approval, copy, decide, report
 from tools.github.runner import GitHubError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "changes": decide.changes,
-    "environments": decide.environments,
-    "role": decide.role,
-    "newest": decide.newest,
+    "branch": decide.branch,
+    "role": approval.role,
+    "ask": approval.ask,
+    "passed": report.passed,
     "comment": report.comment,
     "record": report.record,
+    "upgrade": report.upgrade,
     "workflow": copy.workflow,
     "check-workflow": copy.check_workflow,
 }
@@ -47,6 +52,8 @@ def main(arguments: list[str]) -> int:
         return 1
     for name in HOOK_VARIABLES:
         os.environ.pop(name, None)
+    # A commit that a clone lacks is unknown: Git would fetch it, without credentials.
+    os.environ["GIT_NO_LAZY_FETCH"] = "1"
     try:
         COMMANDS[arguments[0]](*arguments[1:])
     except GitHubError as error:

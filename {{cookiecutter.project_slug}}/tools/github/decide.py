@@ -1,152 +1,156 @@
-"""What may happen in a run of the workflow: is there anything to do, and may it be deployed?"""
+"""What a run of the delivery workflow has to do: is there anything to test, build and deploy?"""
 
-import subprocess
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 from tools.build.shared import libraries
-from tools.github.runner import GitHubError, api, folder, output, pages, readme, variable
-
-Job = Mapping[str, Any]
+from tools.github import approval
+from tools.github.runner import (
+    GitHubError,
+    api,
+    default_branch,
+    event,
+    note,
+    output,
+    pyproject,
+    variable,
+    workflow_file,
+)
 
 
 def changes() -> None:
-    """Set the output ``service``: true if this run has to test, build and deploy the service.
+    """Decide what this run does: set the outputs service, deploy, approval and commit.
 
-    :raises GitHubError: it was started by hand from a branch that may not deploy.
+    :raises GitHubError: it may not run here, or what it needs is not set up.
     """
-    ref = variable("GITHUB_REF")
-    if variable("GITHUB_EVENT_NAME") != "workflow_dispatch":
-        changed = _changed(_base_commit())
-    elif ref == "refs/heads/main":
-        print("Nothing is built: the deployed package stays.")
-        changed = False
-    else:
-        raise GitHubError(
-            f"::error::Nothing was done: this run was started from {ref.split('/', 2)[-1]}, and "
-            "only main may deploy. Choose main under Run workflow."
-        )
+    _check_branches()
+    name, commit, asked = variable("GITHUB_EVENT_NAME"), variable("GITHUB_SHA"), "reviewers"
+    dispatch = name == "workflow_dispatch"
+    if dispatch:
+        branch()
+    changed = not dispatch and _changed(name)
+    deploy = (changed or dispatch) and approval.configured()
+    if deploy:
+        asked = approval.chosen()
+        if name in {"push", "workflow_dispatch"}:
+            approval.check_prod(asked)
+    if dispatch:
+        commit = approval.approved(event()["inputs"]["run"], asked)
+    decided = {"service": changed, "deploy": deploy, "approval": asked, "commit": commit}
     with Path(variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
-        file.write(f"service={str(changed).lower()}\n")
+        for key, value in decided.items():
+            file.write(f"{key}={value if isinstance(value, str) else str(value).lower()}\n")
 
 
-def _base_commit() -> str:
+def branch() -> None:
+    """See that a run that was started by hand is one of the default branch.
+
+    :raises GitHubError: it is not.
+    """
+    if not _on_default_branch():
+        raise GitHubError(
+            f"::error::Nothing was done: this run was started from {variable('GITHUB_REF_NAME')}, "
+            f"and only {default_branch()} may deploy. Choose {default_branch()} under Run workflow."
+        )
+
+
+def _on_default_branch() -> bool:
+    return variable("GITHUB_REF") == f"refs/heads/{default_branch()}"
+
+
+def _check_branches() -> None:
+    """See that the workflow's list of branches has the default one: nothing else deploys.
+
+    :raises GitHubError: it has not; the message names the line.
+    """
+    workflow, default = workflow_file(), default_branch()
+    file = Path(output("git", "rev-parse", "--show-cdup")) / workflow
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        # GitHub's own events have it on one line, so that this needs no parser of YAML.
+        if found := re.match(r"\s+branches: *\[(.*)\]", line):
+            names = [name.strip(" \"'") for name in found[1].split(",")]
+            if not any(fnmatchcase(default, name) for name in names):
+                raise GitHubError(
+                    f"::error file={workflow},line={number}::{workflow} deploys only from "
+                    f"{' and '.join(names)}, but the default branch is {default}, so nothing would "
+                    f"be deployed. Change line {number} to `{line.strip().partition(':')[0]}: "
+                    f"[{default}]` (in a monorepo in the service's folder, then `make workflow`)."
+                )
+            return
+
+
+# Has anything changed?
+
+
+def _changed(name: str) -> bool:
+    """Tell whether this run has to test and build the service.
+
+    :param name: of the event.
+    """
+    if name == "push" and not _on_default_branch():
+        note(f"Nothing to do: only {default_branch()} is deployed.")
+        return False
+    if name == "push" and int(variable("GITHUB_RUN_ATTEMPT")) > 1:
+        note("All jobs run again, so the service counts as changed.")
+        return True
+    base, paths = _base_commit(name), _paths()
+    if not base:
+        note("No run of this workflow has succeeded yet: the service counts as changed.")
+        return True
+    try:
+        commit = _first_change(base, paths)
+    except GitHubError as error:  # a force push, a shallow clone
+        note(f"The service counts as changed, because Git cannot compare: {error.reason}")
+        return True
+    if commit:
+        note(f"The service has changed since {base}: {commit}")
+    else:
+        note(f"The service has not changed since {base}: nothing to do.")
+    return bool(commit)
+
+
+def _base_commit(name: str) -> str:
     """Return the commit to compare with, "" if there is none."""
-    event = variable("GITHUB_EVENT_NAME")
-    if event == "pull_request":
+    if name == "pull_request":
         return "HEAD^1"  # HEAD is the merge with the branch that it goes to
-    if event == "merge_group":
-        return variable("MERGE_GROUP_BASE")
-    # Since the last deployment that succeeded: what failed or was replaced is not lost.
-    runs = pages(
-        f"actions/workflows/{variable('GITHUB_WORKFLOW')}.yml/runs"
-        "?branch=main&event=push&status=success&per_page=1"
-    )
-    found = runs[0]["workflow_runs"] if runs else []
+    if name == "merge_group":
+        return str(event()["merge_group"]["base_sha"])
+    # Since the last run that succeeded: what failed, was rejected or replaced is not lost.
+    found = api(
+        f"actions/workflows/{Path(workflow_file()).name}/runs"
+        f"?branch={quote(default_branch(), safe='')}&event=push&status=success&per_page=1"
+    )["workflow_runs"]
     return str(found[0]["head_sha"]) if found else ""
 
 
-def _changed(base: str) -> bool:
-    """Tell whether the service, its workflow or a library that it shares differs from a commit."""
-    known = base and subprocess.run(
-        ["git", "cat-file", "-e", f"{base}^{{commit}}"], stderr=subprocess.DEVNULL
-    )
-    if not known or known.returncode:
-        print("There is no earlier deployment to compare with: the service counts as changed.")
-        return True
-    workflow = f":/.github/workflows/{variable('GITHUB_WORKFLOW')}.yml"
-    difference = output("git", "diff", "--stat", base, "HEAD", "--", ".", workflow, *libraries())
-    print(difference or f"Nothing has changed in {folder() or 'this repository'} since {base}.")
-    return bool(difference)
+def _first_change(base: str, paths: Sequence[str]) -> str:
+    """Return a commit since the base that touches the paths, or a file that differs; "" if none.
 
+    Both: AWS may have what a commit brought and its revert took back, which leaves no difference;
+    and a merge may drop a side's changes without a commit that says so. Neither reads a file, so a
+    clone without blobs does.
 
-def environments() -> None:
-    """See that dev and prod exist; warn where they are not protected.
-
-    A job that names an environment which does not exist creates it, without any protection.
-
-    :raises GitHubError: one is missing.
+    :raises GitHubError: Git does not know the base.
     """
-    missing = []
-    for name in ("dev", "prod"):
-        try:
-            found = api(f"environments/{name}")
-        except GitHubError:
-            missing.append(
-                f"::error::The environment {name} does not exist. Create it before anything is "
-                f"deployed: {readme()}"
-            )
-            continue
-        if not found.get("deployment_branch_policy"):
-            print(f"::warning::Any branch may deploy to {name}: allow only main, see {readme()}")
-        rules = {rule["type"] for rule in found.get("protection_rules", [])}
-        if name == "prod" and "required_reviewers" not in rules:
-            print(
-                "::warning::The environment prod has no required reviewers: nobody is asked before "
-                f"a deployment. See {readme()}"
-            )
-    if missing:
-        raise GitHubError("\n".join(missing))
+    since = ("git", "rev-list", "--full-history", "--max-count=1", f"{base}..HEAD", "--")
+    differ = ("git", "diff-tree", "-r", "--name-only", "--no-renames", base, "HEAD", "--")
+    return output(*since, *paths) or output(*differ, *paths)
 
 
-def role(name: str, where: str) -> None:
-    """See that ROLE, taken from a variable of GitHub's, is set.
+def _paths() -> list[str]:
+    """Return what the service is built from: its folder, workflows, libraries, what it watches.
 
-    :raises GitHubError: it is not; the message names the variable and where it belongs.
+    :raises GitHubError: pyproject.toml does not say it as it must.
     """
-    if not variable("ROLE"):
+    service = Path(workflow_file()).stem
+    own = [f":/.github/workflows/{service}{part}.yml" for part in ("", "-operate", "-upgrade")]
+    watch = pyproject().get("tool", {}).get("cookiecutter-lambda-python", {}).get("watch", [])
+    if not (isinstance(watch, list) and all(isinstance(path, str) for path in watch)):
         raise GitHubError(
-            f"::error::{name} is not set in {where}, so there is no role to assume in AWS. How to "
-            f"set it: {readme()}"
+            f"::error::watch in pyproject.toml is {watch!r}: it must be a list of paths, seen from "
+            "the service's folder."
         )
-
-
-def newest(environment: str) -> None:
-    """See that no newer run has deployed to the environment.
-
-    Deployments queue up, old runs are started again, and approvals come late: none of it may put an
-    older commit over a newer one.
-
-    :raises GitHubError: a newer run has.
-    """
-    workflow = variable("GITHUB_WORKFLOW")
-    this = int(variable("GITHUB_RUN_NUMBER"))
-    for page in pages(f"actions/workflows/{workflow}.yml/runs?branch=main&event=push&per_page=100"):
-        for run in page["workflow_runs"]:
-            if run["run_number"] > this and has_deployed(_jobs(run["id"]), environment):
-                raise GitHubError(
-                    f"::error::Nothing was deployed to {environment}: run {run['run_number']} of "
-                    f"this workflow is newer and has brought {environment} to commit "
-                    f'{run["head_sha"]}. To take that back, see "Roll back" in {readme()}, or '
-                    "revert the commit on main."
-                )
-
-
-def _jobs(run_id: int) -> list[Job]:
-    """Return the jobs of a run, of all its attempts."""
-    return [job for page in pages(f"actions/runs/{run_id}/jobs?filter=all") for job in page["jobs"]]
-
-
-def has_deployed(jobs: Sequence[Job], environment: str) -> bool:
-    """Tell whether a run has deployed: it has begun to apply, or found nothing to apply.
-
-    :param jobs: its jobs of all attempts, as GitHub's API describes them.
-    """
-
-    def done(job: Job, name: str, conclusion: str) -> bool:
-        return bool(job["name"] == f"{name} {environment}" and job["conclusion"] == conclusion)
-
-    for job in jobs:
-        if job["name"] == f"Deploy to {environment}":
-            for step in job.get("steps", []):
-                begun = step["status"] not in {"queued", "pending"}
-                if step["name"] == "Apply" and begun and step["conclusion"] != "skipped":
-                    return True
-    for attempt in {job["run_attempt"] for job in jobs}:
-        tried = [job for job in jobs if job["run_attempt"] == attempt]
-        if any(done(job, "Plan", "success") for job in tried) and any(
-            done(job, "Deploy to", "skipped") for job in tried
-        ):
-            return True
-    return False
+    return [".", *own, *libraries(), *watch]

@@ -1,85 +1,158 @@
-"""What the workflow leaves on GitHub: a comment with the plans, a pull request with a setting."""
+"""What the workflows leave on GitHub: a comment with the plans, pull requests, a summary."""
 
-import base64
+import json
 import subprocess
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from tools.github.runner import (
     GitHubError,
     api,
+    default_branch,
+    event,
     folder,
+    note,
     output,
     pages,
     repository_url,
     run_url,
+    service,
     variable,
 )
 
 
+def passed() -> None:
+    """List the results of the jobs in JOBS.
+
+    :raises GitHubError: one has neither succeeded nor been skipped.
+    """
+    results = {name: job["result"] for name, job in json.loads(variable("JOBS")).items()}
+    note("\n".join(f"- {name}: {result}" for name, result in results.items()))
+    if bad := [name for name, it in results.items() if it not in {"success", "skipped"}]:
+        raise GitHubError(f"::error::Not passed: {', '.join(bad)}.")
+
+
 def comment() -> None:
     """Write the plans into one comment of the pull request: a new one, or the one of before."""
-    service = variable("GITHUB_WORKFLOW")
-    marker = f"<!-- {service}: plans -->"
-    parts = [marker]
+    name, request = service(), event()["pull_request"]
+    marker = f"<!-- {name}: plans -->"
+    parts = [marker, f"For commit {request['head']['sha'][:7]}, by [this run]({run_url()}).\n"]
     for environment in ("dev", "prod"):
         plan = Path(f"dist/plan-{environment}.md")
         if plan.is_file():
             parts.append(plan.read_text(encoding="utf-8"))
         else:
             parts.append(
-                f"### {service}: no plan for {environment}\n\nIt failed: "
-                f"[see the run]({run_url()}).\n"
+                f"### {name}: no plan for {environment}\n\nIt failed: [see the run]({run_url()}).\n"
             )
-    comments = f"issues/{variable('PULL_REQUEST')}/comments"
+    comments = f"issues/{request['number']}/comments"
     own = [
         found["id"]
-        for page in pages(comments)
+        for page in pages(f"{comments}?per_page=100")
         for found in page
         if found["user"]["type"] == "Bot" and found["body"].startswith(marker)
     ]
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as body:
-        body.write("\n".join(parts))
-        body.flush()
-        field = ("--field", f"body=@{body.name}")
-        if own:
-            api(f"issues/comments/{own[0]}", "--method", "PATCH", *field)
-        else:
-            api(comments, "--method", "POST", *field)
+    body = {"body": "\n".join(parts)}
+    if own:
+        api(f"issues/comments/{own[0]}", body, "PATCH")
+    else:
+        api(comments, body)
     print("Updated the comment." if own else "Wrote a comment.")
 
 
 def record(file: str) -> None:
-    """Open a pull request with a file that an action of the workflow has changed."""
+    """Open a pull request with a file that an action of the workflow has changed.
+
+    :raises GitHubError: there is none now, so the default branch does not have the setting.
+    """
     if subprocess.run(["git", "diff", "--quiet", "--", file]).returncode == 0:
-        print("main has this setting already.")
+        note(f"{default_branch()} has this setting already.")
         return
     action, environment, version = (variable(name) for name in ("ACTION", "ENV", "VERSION"))
-    service, path = variable("GITHUB_WORKFLOW"), folder() + file
-    attempt = f"{variable('GITHUB_RUN_ID')}-{variable('GITHUB_RUN_ATTEMPT')}"
-    branch = f"{service}/{action}-{environment}-{attempt}"
-    title = f"{service}: {action} {environment}" + (f" to version {version}" if version else "")
-    head = output("git", "rev-parse", "HEAD")
-    api("git/refs", "-f", f"ref=refs/heads/{branch}", "-f", f"sha={head}")
-    content = {
-        "message": title,
-        "branch": branch,
-        "sha": output("git", "rev-parse", f"HEAD:{path}"),
-        "content": base64.b64encode(Path(file).read_bytes()).decode(),
-    }
-    fields = [part for name, text in content.items() for part in ("-f", f"{name}={text}")]
-    api(f"contents/{path}", "--method", "PUT", *fields)
-    # A pull request that a workflow opens starts no workflows; closing and reopening it does.
+    what = f"{action} {environment}" + (f" to version {version}" if version else "")
     body = (
-        f"This is what {run_url()} did. Merge it, or the next deployment takes it back.\n\n"
-        "Checks that do not start by themselves start when you close and reopen this pull request."
+        f"{variable('GITHUB_ACTOR')} did this in [a run]({run_url()}): {what}. Merge it, or the "
+        "next deployment takes it back."
     )
-    create = ("gh", "pr", "create", "--head", branch, "--base", "main")
+    branch = f"{service()}/{action}-{environment}-{variable('GITHUB_RUN_ID')}"
     try:
-        print(output(*create, "--title", title, "--body", body))
-    except GitHubError:
-        print(
-            f"::warning::The branch {branch} has the setting, but no pull request could be opened. "
-            "Commit it by hand, or the next deployment takes it back: "
-            f"{repository_url()}/compare/{branch}"
+        _propose([file], branch, f"{service()}: {what}", body)
+    except GitHubError as error:
+        raise GitHubError(
+            f"{error}\n::error::{what}: done, but {default_branch()} does not have this setting, "
+            "and the next deployment takes it back. Commit it there."
+        ) from None
+
+
+def upgrade() -> None:
+    """Open a pull request with what differs from the commit, or update the one that is open."""
+    listed = output("git", "ls-files", "-z", "--modified", "--others", "--exclude-standard")
+    files = sorted(file for file in listed.split("\0") if file)
+    if not files:
+        note("Nothing to upgrade: the lock files have the newest versions.")
+        return
+    body = (
+        f"`make upgrade` in [a run]({run_url()}): the newest versions that `pyproject.toml` and "
+        "`terraform/versions.tf` allow."
+    )
+    _propose(files, f"upgrade-{service()}", f"{service()}: upgrade the lock files", body)
+
+
+def _propose(files: Sequence[str], branch: str, title: str, body: str) -> None:
+    """Commit files, as they are here, to a branch on top of HEAD, and open a pull request for it.
+
+    If the branch is there, it moves to that commit in one step, and its pull request with it.
+
+    :raises GitHubError: GitHub refuses; the message says what is left to do.
+    """
+    entries = [
+        {
+            **{"path": folder() + file, "mode": "100644", "type": "blob"},
+            "content": Path(file).read_bytes().decode(),
+        }
+        for file in files
+    ]
+    head, base_tree = output("git", "rev-parse", "HEAD", "HEAD^{tree}").split()
+    tree = api("git/trees", {"base_tree": base_tree, "tree": entries})["sha"]
+    commit = api("git/commits", {"message": title, "tree": tree, "parents": [head]})["sha"]
+    opened = []
+    try:
+        api("git/refs", {"ref": f"refs/heads/{branch}", "sha": commit})
+    except GitHubError as error:
+        if "already exists" not in error.reason:
+            raise
+        _move(branch, commit, title)
+        owner = variable("GITHUB_REPOSITORY").partition("/")[0]
+        opened = api(f"pulls?state=open&head={owner}:{quote(branch)}")
+    if opened:
+        note(f"Updated {opened[0]['html_url']}")
+        return
+    # A pull request that a workflow opens starts no workflows; closing and reopening it does.
+    body += "\n\nChecks that do not start start when you close and reopen this pull request."
+    request = {"title": title, "body": body, "head": branch, "base": default_branch()}
+    try:
+        note(f"Opened {api('pulls', request)['html_url']}")
+    except GitHubError as error:
+        repository = variable("GITHUB_REPOSITORY")
+        raise GitHubError(
+            f"::error::The branch {branch} is there, but no pull request could be opened "
+            f"({error.reason}). Open it: {repository_url()}/compare/{branch}?expand=1\n"
+            "An administrator lets workflows open pull requests: gh api --method PUT "
+            f"repos/{repository}/actions/permissions/workflow "
+            "-F can_approve_pull_request_reviews=true"
+        ) from None
+
+
+def _move(branch: str, commit: str, title: str) -> None:
+    """Let a branch that this workflow has made end in another commit.
+
+    :raises GitHubError: it has somebody else's commit.
+    """
+    last = api(f"commits/{quote(branch, safe='')}")["commit"]["message"]
+    if last != title:
+        raise GitHubError(
+            f"::error::The branch {branch} ends in a commit that is not this workflow's, "
+            f"{last.splitlines()[0]!r}, so it stays as it is: merge it, or delete it."
         )
+    api(f"git/refs/heads/{branch}", {"sha": commit, "force": True}, "PATCH")

@@ -1,15 +1,25 @@
-"""The runner that a job of the workflow has: its variables, Git and gh."""
+"""The runner that a job of the workflow has: its variables, its event, Git and gh."""
 
 import json
 import os
+import re
 import subprocess
+import tomllib
+from pathlib import Path
 from typing import Any
 
 GET = {"git": "https://git-scm.com", "gh": "https://cli.github.com"}
 
 
 class GitHubError(Exception):
-    """Why a job must stop; ``::error::`` in front makes GitHub show it on the run's page."""
+    """Why a job must stop; ``::error::`` in front makes GitHub show it on the run's page.
+
+    :param reason: what Git or gh said, on one line; GitHub's own message and HTTP status.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 def variable(name: str) -> str:
@@ -17,40 +27,84 @@ def variable(name: str) -> str:
     return os.environ.get(name, "")
 
 
-def output(*command: str) -> str:
-    """Run Git or gh and return what it printed; its errors go to the log.
+def event() -> Any:
+    """Return what happened, as GitHub's webhook describes it."""
+    return json.loads(Path(variable("GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))
+
+
+def default_branch() -> str:
+    """Return the name of the repository's default branch."""
+    return str(event()["repository"]["default_branch"])
+
+
+def workflow_file() -> str:
+    """Return the path of this run's workflow from the repository's root."""
+    # <owner>/<repository>/.github/workflows/<file>@<ref>
+    return variable("GITHUB_WORKFLOW_REF").partition("@")[0].split("/", 2)[-1]
+
+
+def pyproject() -> dict[str, Any]:
+    """Return the content of pyproject.toml."""
+    return tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+
+
+def service() -> str:
+    """Return the service's name."""
+    return str(pyproject()["project"]["name"])
+
+
+def note(text: str) -> None:
+    """Say something in the log, and in the summary on the run's page."""
+    print(text)
+    if variable("GITHUB_STEP_SUMMARY"):
+        with Path(variable("GITHUB_STEP_SUMMARY")).open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n\n")
+
+
+def output(*command: str, stdin: str | None = None) -> str:
+    """Run Git or gh and return what it printed.
 
     :raises GitHubError: it is missing or fails.
     """
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True)
     except FileNotFoundError:
         name = command[0]
         raise GitHubError(
             f"::error::{name} is missing on this runner: install it, see {GET[name]}"
         ) from None
-    except subprocess.CalledProcessError as error:
-        line = " ".join(command[:3])
-        raise GitHubError(
-            f"::error::`{line} …` ended with {error.returncode}: see its message in the log."
-        ) from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise GitHubError(f"::error::`{' '.join(command[:3])} …` failed: {reason}", reason)
     return done.stdout.strip()
 
 
-def api(path: str, *options: str) -> Any:
-    """Ask GitHub's API about this repository; return its answer, None if it is empty.
+def api(path: str, body: Any = None, method: str = "POST", *options: str) -> Any:
+    """Ask GitHub's API about this repository, or tell it something; return its answer.
 
     :param path: what follows ``repos/<owner>/<name>/``.
+    :param body: what to send, by this method; None: only ask.
+    :returns: None if the answer is empty.
     :raises GitHubError: GitHub refuses or does not answer.
     """
-    text = output("gh", "api", f"repos/{variable('GITHUB_REPOSITORY')}/{path}", *options)
+    command = ["gh", "api", f"repos/{variable('GITHUB_REPOSITORY')}/{path}", *options]
+    if body is None:
+        text = output(*command)
+    else:
+        text = output(*command, "--method", method, "--input", "-", stdin=json.dumps(body))
     return json.loads(text) if text else None
 
 
 def pages(path: str) -> list[Any]:
     """Return all pages of an answer of GitHub's API."""
-    found: list[Any] = api(path, "--paginate", "--slurp")
+    found: list[Any] = api(path, None, "", "--paginate", "--slurp")
     return found
+
+
+def status(error: GitHubError) -> int:
+    """Return the HTTP status of GitHub's answer, 0 if there was none."""
+    found = re.search(r"HTTP (\d{3})", error.reason)
+    return int(found[1]) if found else 0
 
 
 def folder() -> str:
@@ -70,4 +124,4 @@ def repository_url() -> str:
 
 def readme() -> str:
     """Return the address of the service's README, where it describes the delivery."""
-    return f"{repository_url()}/blob/main/{folder()}README.md#delivery"
+    return f"{repository_url()}/blob/HEAD/{folder()}README.md#delivery"

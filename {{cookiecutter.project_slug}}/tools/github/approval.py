@@ -1,0 +1,216 @@
+"""May this run deploy: is AWS set up, and who approves prod?"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tools.github.runner import (
+    GitHubError,
+    api,
+    default_branch,
+    event,
+    note,
+    readme,
+    run_url,
+    status,
+    variable,
+    workflow_file,
+)
+
+# The repository's variables with roles: all of them, or none for a service that is only tested.
+ROLES = (
+    *("AWS_PLAN_ROLE_DEV", "AWS_PLAN_ROLE_PROD", "AWS_MAIN_PLAN_ROLE_PROD"),
+    *("AWS_OPERATE_ROLE_DEV", "AWS_OPERATE_ROLE_PROD"),
+)
+# These too where GitHub has no environments, which otherwise hold the deploy roles.
+DEPLOY_ROLES = ("AWS_DEPLOY_ROLE_DEV", "AWS_DEPLOY_ROLE_PROD")
+
+APPROVALS = {
+    "reviewers": "the environment prod has required reviewers, who are asked in each run",
+    "dispatch": "another person starts the workflow with the run's id",
+    "none": "nobody is asked",
+}
+
+
+def role(name: str) -> None:
+    """See that ROLE, taken from the variable of GitHub's with this name, is set.
+
+    :raises GitHubError: it is not; the message names the variable and where it belongs.
+    """
+    if variable("ROLE"):
+        return
+    environment, where = variable("ENV"), "the repository's variables"
+    if name == "AWS_OPERATE_ROLE":
+        name = f"{name}_{environment.upper()}"
+    if name == "AWS_DEPLOY_ROLE":
+        where = (
+            f"the variables of the environment {environment}, nor {name}_{environment.upper()} in "
+            + where
+        )
+    raise GitHubError(_not_set(name, where))
+
+
+def _not_set(name: str, where: str) -> str:
+    return (
+        f"::error::{name} is not set in {where}, so there is no role to assume in AWS. How to "
+        f"set it: {readme()}"
+    )
+
+
+def configured() -> bool:
+    """Tell whether AWS can be reached: there are credentials, or there are none on purpose.
+
+    :raises GitHubError: some of the roles are set, some not.
+    """
+    request = event().get("pull_request")
+    if request:
+        source = (request["head"]["repo"] or {}).get("full_name")  # null: the fork is gone
+        dependabot = request["user"]["login"] == "dependabot[bot]"
+        if dependabot or source != variable("GITHUB_REPOSITORY"):
+            note("Not planned: a fork's pull request and Dependabot's get no credentials.")
+            return False
+    given = {name for name in (*ROLES, *DEPLOY_ROLES) if _variables().get(name)}
+    if not given and variable("GITHUB_EVENT_NAME") != "workflow_dispatch":
+        print(f"::notice::There is no AWS role yet, so nothing is planned or deployed: {readme()}")
+        note(
+            f"No AWS role yet: the service is only tested. [Set its roles]({readme()}), then "
+            f"deploy it: *Re-run all jobs* of the last run on {default_branch()}."
+        )
+        return False
+    needed = (*ROLES, *(DEPLOY_ROLES if given & set(DEPLOY_ROLES) else ()))
+    _refuse(_not_set(name, "the repository's variables") for name in needed if name not in given)
+    return True
+
+
+def _variables() -> dict[str, str]:
+    """Return the variables of the repository and of its organisation."""
+    found: dict[str, str] = json.loads(variable("VARIABLES") or "{}")
+    return found
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    if text := "\n".join(problems):
+        raise GitHubError(text)
+
+
+def chosen() -> str:
+    """Return who approves prod, one of APPROVALS.
+
+    :raises GitHubError: the variable has another value.
+    """
+    approval = _variables().get("PROD_APPROVAL") or "reviewers"
+    if approval not in APPROVALS:
+        raise GitHubError(
+            f"::error::PROD_APPROVAL in the repository's variables is {approval!r}: it must be "
+            f"{_choices()}. See {readme()}"
+        )
+    return approval
+
+
+def _choices(*without: str) -> str:
+    return "; ".join(
+        f"{name} ({means})" for name, means in APPROVALS.items() if name not in without
+    )
+
+
+def check_prod(approval: str) -> None:
+    """See that somebody approves prod, unless a variable says that nobody has to.
+
+    A job that names an environment which does not exist creates it, without any protection.
+
+    :raises GitHubError: nobody would be asked, or an environment is missing.
+    """
+    without = bool(_variables().get("AWS_DEPLOY_ROLE_PROD"))
+    found = {} if without else _environments()
+    _refuse(
+        f"::error::The environment {name} does not exist. Create it before anything is deployed, "
+        "or, if your GitHub plan has no environments, set the variables "
+        f"{' and '.join(DEPLOY_ROLES)}: {readme()}"
+        for name in ("dev", "prod")
+        if not without and name not in found
+    )
+    for name in ("dev", "prod"):
+        if found and not found[name].get("deployment_branch_policy"):
+            print(
+                f"::warning::Any branch may deploy to {name}: allow only {default_branch()}, see "
+                f"{readme()}"
+            )
+    rules = {rule["type"] for rule in found.get("prod", {}).get("protection_rules", [])}
+    if approval == "reviewers" and "required_reviewers" not in rules:
+        why, do = "the environment prod has no required reviewers", "Add them, or set"
+        if without:
+            why, do = "AWS_DEPLOY_ROLE_PROD is set, so there is no environment to ask in", "Set"
+        raise GitHubError(
+            f"::error::Nothing was deployed: {why}, and nobody would approve prod. {do} the "
+            f"repository's variable PROD_APPROVAL to {_choices('reviewers')}. See {readme()}"
+        )
+
+
+def _environments() -> dict[str, Any]:
+    """Return the repository's environments by name, as GitHub's API describes them."""
+    try:
+        found = api("environments?per_page=100")
+    except GitHubError as error:
+        # Other answers say nothing about the environments.
+        if status(error) == 404:
+            return {}
+        hint = {403: " The job needs the permission `actions: read`."}.get(status(error), "")
+        raise GitHubError(
+            f"::error::GitHub did not say how prod is protected ({error.reason}), so nothing was "
+            f"deployed.{hint}"
+        ) from None
+    return {environment["name"]: environment for environment in found["environments"]}
+
+
+def approved(run: str, approval: str) -> str:
+    """Return the commit of the run whose deployment to prod this run approves.
+
+    :param run: its id, as somebody typed it.
+    :raises GitHubError: this may not be approved, or not by this person.
+    """
+    if approval != "dispatch":
+        raise GitHubError(
+            f"::error::No run is approved in this way: PROD_APPROVAL is {approval} "
+            f"({APPROVALS[approval]})."
+        )
+    if not re.fullmatch("[0-9]+", run):
+        raise GitHubError(f"::error::run is {run!r}: it must be the number in a run's address.")
+    found = api(f"actions/runs/{run}")
+    path = found["path"].partition("@")[0]
+    branch, source = found["head_branch"], found["head_repository"]["full_name"]
+    starters = {found[who]["login"] for who in ("actor", "triggering_actor") if found.get(who)}
+    person = variable("GITHUB_ACTOR")
+    problem = ""
+    if path != workflow_file():
+        problem = f"it is a run of {path}, not of {workflow_file()}"
+    elif (found["event"], branch, source) != (
+        *("push", default_branch()),
+        variable("GITHUB_REPOSITORY"),
+    ):
+        problem = f"it is no push to {default_branch()}, but a {found['event']} of {branch}"
+    elif event()["sender"]["type"] != "User":
+        problem = f"{person} is not a person"
+    elif person in starters:
+        problem = f"{person} started it, and another person must approve it"
+    elif not any(
+        job["name"] == "Plan prod" and job["conclusion"] == "success"
+        for job in api(f"actions/runs/{run}/jobs?per_page=100")["jobs"]
+    ):
+        problem = "its job Plan prod has not succeeded"
+    if problem:
+        raise GitHubError(f"::error::Run {run} cannot be approved: {problem}.")
+    url = run_url().replace(variable("GITHUB_RUN_ID"), run)
+    note(f"{person} approves [run {run}]({url}): commit {found['head_sha']}")
+    return str(found["head_sha"])
+
+
+def ask() -> None:
+    """Say how to approve the plan that this run has kept."""
+    run = variable("GITHUB_RUN_ID")
+    note(
+        f"**Prod waits for an approval.** Read the plan. Then somebody other than "
+        f"{variable('GITHUB_ACTOR')} starts this workflow with this run's id, {run}: "
+        f"*Run workflow*, or `gh workflow run {Path(workflow_file()).name} -f run={run}`."
+    )
