@@ -322,8 +322,9 @@ def scaling(call: Call) -> Questions:
     if call.operation == "RegisterScalableTarget":
         if given.get("Tags"):
             yield ask(call, resource, own="application-autoscaling:TagResource", context=context)
-        name = "AWSServiceRoleForApplicationAutoScaling_ECSService"
-        yield service_linked(call, "ecs.application-autoscaling.amazonaws.com", name)
+        if not target:
+            name = "AWSServiceRoleForApplicationAutoScaling_ECSService"
+            yield service_linked(call, "ecs.application-autoscaling.amazonaws.com", name)
         for action in ("DescribeServices", "UpdateService"):
             resource = call.arn(f"service/{cluster}/{service}", "ecs")
             yield ask(call, resource, own=f"ecs:{action}")

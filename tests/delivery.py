@@ -27,6 +27,8 @@ RUN = {
 }
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/delivery/{{}}"
+# What the operating workflow runs without an approval, unless everything may change.
+OPERATING = {"rollback", "pause", "resume", "unlock", "versions"}
 # The bootstrap's roles and policies, as test_bootstrap.py made them, and what is asked of them.
 PERMISSIONS = TEMPLATE / "tests" / "permissions"
 
@@ -64,13 +66,13 @@ class Checkout:
     # One pair for all commands, since Terraform's provider keeps its own; the role changes.
     keys: dict[str, str]
 
-    def make(self, *arguments: str, role: str = "deploy", **environment: str) -> str:
+    def make(self, *arguments: str, role: str = "", **environment: str) -> str:
         """Run a target that must succeed; return what it printed."""
         code, text = self._run(role, *arguments, **environment)
         assert code == 0, f"make {' '.join(arguments)}:\n{text}"
         return text
 
-    def refused(self, *arguments: str, role: str = "deploy", **environment: str) -> str:
+    def refused(self, *arguments: str, role: str = "", **environment: str) -> str:
         """Run a target that must fail, but not for want of a permission; return what it printed."""
         before = len(self.aws.permissions.record)
         code, text = self._run(role, *arguments, **environment)
@@ -79,10 +81,11 @@ class Checkout:
         return text
 
     def _run(self, role: str, *arguments: str, **environment: str) -> tuple[int, str]:
-        """Run a target in a role: plan, main-plan or deploy of GitHub's, or operate of people's."""
+        """Run a target in one of GitHub's roles; without one, in that of the workflow's job."""
         given = {**dict(word.split("=", 1) for word in arguments if "=" in word), **environment}
-        name = f"{role}-{given.get('ENV', 'dev')}"
-        self.take(name if role == "operate" else f"github-{name}")
+        operates = OPERATING & {*arguments} and not given.get("ALL")
+        role = role or ("operate" if operates else "deploy")
+        self.take(f"github-{role}-{given.get('ENV', 'dev')}")
         # Terraform's provider runs already, and keeps its own.
         assert not [name for name in environment if name.startswith("AWS_")]
         done = subprocess.run(

@@ -114,15 +114,8 @@ class Role:
             self.policies[policy["PolicyName"]] = found["Document"]
 
     def trusts(self, subject: str, **claims: str) -> bool:
-        """Tell whether a job whose token has these claims can take the role, by IAM's rules."""
-        token = {"aud": "sts.amazonaws.com", "sub": subject, "repository_id": "22", **claims}
-        (statement,) = self.trust
-        assert set(statement["Condition"]) == {"StringEquals"}
-        for key, expected in statement["Condition"]["StringEquals"].items():
-            values = [expected] if isinstance(expected, str) else expected
-            if token.get(key.removeprefix(f"{GITHUB}:")) not in values:
-                return False
-        return True
+        """Tell whether a job whose token has these claims can take the role."""
+        return trusts(self.trust, subject, **claims)
 
     def may(self, action: str, resource: str) -> bool:
         """Tell whether the role's policies allow an action, whatever conditions say."""
@@ -133,6 +126,17 @@ class Role:
             and any(fnmatch.fnmatchcase(resource, arn) for arn in listed(statement["Resource"]))
         ]
         return "Allow" in matching and "Deny" not in matching
+
+
+def trusts(trust: list[dict[str, Any]], subject: str, **claims: str) -> bool:
+    """Tell whether a trust policy lets in a job whose token has these claims, by IAM's rules."""
+    token = {"aud": "sts.amazonaws.com", "sub": subject, "repository_id": "22", **claims}
+    (statement,) = trust
+    assert set(statement["Condition"]) == {"StringEquals"}
+    return all(
+        token.get(key.removeprefix(f"{GITHUB}:")) in listed(expected)
+        for key, expected in statement["Condition"]["StringEquals"].items()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -151,30 +155,68 @@ NEW = "repo:my-company@11/order-events@22"
 MAIN = {"ref": "refs/heads/main"}
 
 
+def let_in(repository: str, trust: dict[str, Any], branch: str = "main") -> dict[str, set[str]]:
+    """Return, by role, which jobs of a repository with that default branch it lets in."""
+    default, other = {"ref": f"refs/heads/{branch}"}, {"ref": "refs/heads/x"}
+    jobs = {
+        "pull request": (f"{repository}:pull_request", {"ref": "refs/pull/1/merge"}),
+        "default branch": (f"{repository}:ref:refs/heads/{branch}", default),
+        "branch": (f"{repository}:ref:refs/heads/x", other),
+        "tag": (f"{repository}:ref:refs/tags/{branch}", {"ref": f"refs/tags/{branch}"}),
+        "dev": (f"{repository}:environment:dev", {**default, "environment": "dev"}),
+        "prod": (f"{repository}:environment:prod", {**default, "environment": "prod"}),
+        "prod from a branch": (
+            f"{repository}:environment:prod",
+            {**other, "environment": "prod"},
+        ),
+    }
+    return {
+        name: {job for job, (sub, more) in jobs.items() if trusts(statement, sub, **more)}
+        for name, statement in trust.items()
+    }
+
+
+LET_IN = {
+    "github-plan-dev": {"pull request", "default branch"},
+    "github-plan-prod": {"pull request", "default branch"},
+    "github-main-plan-prod": {"default branch"},
+    "github-operate-dev": {"default branch"},
+    "github-operate-prod": {"default branch"},
+    "github-deploy-dev": {"dev"},
+    "github-deploy-prod": {"prod"},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("repository", [OLD, NEW])
 def test_each_role_lets_its_jobs_in_and_no_other(roles: dict[str, Role], repository: str) -> None:
-    jobs = {
-        "pull request": (f"{repository}:pull_request", {"ref": "refs/pull/1/merge"}),
-        "main": (f"{repository}:ref:refs/heads/main", MAIN),
-        "branch": (f"{repository}:ref:refs/heads/x", {"ref": "refs/heads/x"}),
-        "dev": (f"{repository}:environment:dev", {**MAIN, "environment": "dev"}),
-        "prod": (f"{repository}:environment:prod", {**MAIN, "environment": "prod"}),
-        "prod from a branch": (
-            f"{repository}:environment:prod",
-            {"ref": "refs/heads/x", "environment": "prod"},
-        ),
+    assert let_in(repository, {name: role.trust for name, role in roles.items()}) == LET_IN
+
+
+@pytest.mark.slow
+def test_on_github_free_the_default_branch_alone_lets_deployments_in(
+    applied: dict[str, Any], initialised: Path, tmp_path: Path
+) -> None:
+    """A private repository there has no environments; this one has another default branch, too."""
+    settings = {"github_environments": False, "default_branch": "trunk"}
+    plan = tmp_path / "free.tfplan"
+    done = planned_with(initialised, tmp_path, settings, f"-out={plan}", state="terraform.tfstate")
+    assert done.returncode == 0, done.stdout
+    planned = json.loads(terraform(initialised, "show", "-json", str(plan)).stdout)
+    trust = {
+        change["change"]["after"]["name"]: statements(
+            change["change"]["after"]["assume_role_policy"]
+        )
+        for change in planned["resource_changes"]
+        if change["type"] == "aws_iam_role"
     }
-    let_in = {
-        "github-plan-dev": {"pull request", "main"},
-        "github-plan-prod": {"pull request", "main"},
-        "github-main-plan-prod": {"main"},
-        "github-deploy-dev": {"dev"},
-        "github-deploy-prod": {"prod"},
-    }
-    assert let_in == {
-        name: {job for job, (sub, more) in jobs.items() if role.trusts(sub, **more)}
-        for name, role in roles.items()
+    deploy = {f"github-deploy-{environment}": {"default branch"} for environment in ("dev", "prod")}
+    for repository in (OLD, NEW):
+        assert let_in(repository, trust, "trunk") == LET_IN | deploy
+        assert not any(jobs - {"pull request"} for jobs in let_in(repository, trust).values())
+    assert commands(planned["planned_values"]["outputs"]["github_commands"]["value"]) == {
+        **VARIABLES,
+        **OF_NO_ENVIRONMENT,
     }
 
 
@@ -244,6 +286,40 @@ def test_plan_roles_only_read(roles: dict[str, Role]) -> None:
                 if statement["Effect"] == "Allow" and not keeps_plans:
                     assert READ_ONLY.fullmatch(action), action
                     assert action not in PRIVATE
+
+
+@pytest.mark.slow
+def test_operate_roles_change_only_what_a_rollback_or_a_pause_changes(
+    roles: dict[str, Role],
+) -> None:
+    """No plan, package, code, setting or role; nothing is made or deleted but the lock."""
+    for environment, other in (("dev", "prod"), ("prod", "dev")):
+        role = roles[f"github-operate-{environment}"]
+        changes = {
+            action
+            for statement in role.permissions
+            for action in listed(statement["Action"])
+            if not READ_ONLY.fullmatch(action)
+        }
+        assert changes == {
+            *("s3:PutObject", "s3:DeleteObject"),
+            *("lambda:UpdateAlias", "lambda:UpdateEventSourceMapping"),
+            *("ecs:UpdateService", "application-autoscaling:RegisterScalableTarget"),
+            "ecr:BatchGetImage",  # reads
+        }
+        state = f"{BUCKET}/env:/{environment}/services/order-events/terraform.tfstate"
+        function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:order-events-{environment}"
+        for action, arn in (
+            *(("s3:PutObject", state), ("s3:DeleteObject", f"{state}.tflock")),
+            ("lambda:UpdateAlias", function),
+        ):
+            assert role.may(action, arn)
+            assert not role.may(action, arn.replace(environment, other))
+            assert not role.may(action, arn.replace("order-events", "payments"))
+        plan = f"{BUCKET}/plans/order-events/{environment}/1/{environment}.tfplan"
+        package = f"{BUCKET}/services/order-events/{environment}/lambda.zip"
+        assert not any(role.may("s3:PutObject", arn) for arn in (plan, package))
+        assert not role.may("s3:GetObject", plan)
 
 
 @pytest.mark.slow
@@ -381,31 +457,50 @@ def test_the_bucket_is_versioned_private_and_forgets_plans(
     assert plans["Expiration"]["Days"] == 7
 
 
+COMMAND = re.compile(
+    r"gh variable set (\w+) --repo my-company/order-events (?:--env (dev|prod) )?--body (\S+)"
+)
+VARIABLES = {
+    ("AWS_PLAN_ROLE_DEV", None): "github-plan-dev",
+    ("AWS_PLAN_ROLE_PROD", None): "github-plan-prod",
+    ("AWS_MAIN_PLAN_ROLE_PROD", None): "github-main-plan-prod",
+    ("AWS_OPERATE_ROLE_DEV", None): "github-operate-dev",
+    ("AWS_OPERATE_ROLE_PROD", None): "github-operate-prod",
+}
+OF_ENVIRONMENTS = {
+    ("AWS_DEPLOY_ROLE", "dev"): "github-deploy-dev",
+    ("AWS_DEPLOY_ROLE", "prod"): "github-deploy-prod",
+}
+OF_NO_ENVIRONMENT = {
+    ("AWS_DEPLOY_ROLE_DEV", None): "github-deploy-dev",
+    ("AWS_DEPLOY_ROLE_PROD", None): "github-deploy-prod",
+}
+
+
+def commands(printed: str) -> dict[tuple[str, str | None], str]:
+    """Return the role that each variable, of the repository or an environment, is set to."""
+    matches = [COMMAND.fullmatch(command) for command in printed.splitlines()]
+    assert None not in matches, printed
+    return {(one[1], one[2]): one[3].rpartition("/")[2] for one in matches if one}
+
+
 @pytest.mark.slow
-def test_the_printed_commands_set_every_variable_that_the_workflow_reads(
+def test_the_printed_commands_set_every_variable_that_the_workflows_read(
     applied: dict[str, Any],
 ) -> None:
-    (workflow,) = (SERVICE / ".github" / "workflows").iterdir()
-    wanted = set(re.findall(r"vars\.(AWS_[A-Z_]+)", workflow.read_text(encoding="utf-8")))
-    commands = applied["github_commands"].splitlines()
-    pattern = re.compile(
-        r"gh variable set (\w+) --repo my-company/order-events (?:--env (dev|prod) )?--body (\S+)"
-    )
-    found = [match.groups() for command in commands if (match := pattern.fullmatch(command))]
-    assert len(found) == len(commands)
-    assert {name for name, _, _ in found} == wanted
-    roles = {(name, environment): arn.rpartition("/")[2] for name, environment, arn in found}
-    assert roles == {
-        ("AWS_PLAN_ROLE_DEV", None): "github-plan-dev",
-        ("AWS_PLAN_ROLE_PROD", None): "github-plan-prod",
-        ("AWS_MAIN_PLAN_ROLE_PROD", None): "github-main-plan-prod",
-        ("AWS_DEPLOY_ROLE", "dev"): "github-deploy-dev",
-        ("AWS_DEPLOY_ROLE", "prod"): "github-deploy-prod",
+    files = (SERVICE / ".github").rglob("*.yml")
+    read = {
+        name
+        for file in files
+        for name in re.findall(r"vars\.(AWS_[A-Z_]+)", file.read_text(encoding="utf-8"))
     }
+    set_ = VARIABLES | OF_ENVIRONMENTS
+    assert commands(applied["github_commands"]) == set_
+    assert read - {name for name, _ in set_ | OF_NO_ENVIRONMENT} == set()
     readme = (BOOTSTRAP / "README.md").read_text(encoding="utf-8")
-    for name, environment, arn in found:
+    for (name, environment), role in (set_ | OF_NO_ENVIRONMENT).items():
         where = f"environment `{environment}`" if environment else "repository"
-        assert f"| `{name}` | {where} | ARN of `{arn.rpartition('/')[2]}` |" in readme
+        assert f"| `{name}` | {where} | ARN of `{role}` |" in readme
 
 
 @pytest.mark.slow
@@ -454,10 +549,12 @@ REFUSED = {
             "boundary_actions": ["iam:PassRole"],
             "layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:otel"],
             "log_destinations": [f"arn:aws:logs:us-east-1:{ACCOUNT}:destination:central"],
+            "default_branch": "refs/heads/main",
         },
         [
             *("dev, prod or both", "no wildcard", "services has 1 to 10 elements"),
             *("none of iam, sts", "layers are ARNs of versions", f"ARNs in {REGION} of Kinesis"),
+            "default_branch must be the name of a branch, like main",
         ],
     ),
     "nothing, or everything": (
@@ -482,13 +579,13 @@ REFUSED = {
 
 
 def planned_with(
-    initialised: Path, folder: Path, settings: dict[str, Any]
+    initialised: Path, folder: Path, settings: dict[str, Any], *options: str, state: str = "none"
 ) -> subprocess.CompletedProcess[str]:
-    """Plan for an empty account, with other settings."""
+    """Plan with other settings: for an empty account, or for that of another state."""
     file = folder / "other.tfvars.json"
     file.write_text(json.dumps({**SETTINGS, **settings}))
-    options = ("-input=false", "-lock=false", f"-var-file={file}", f"-state={folder / 'none'}")
-    return terraform(initialised, "plan", *options)
+    fixed = ("-input=false", "-lock=false", f"-var-file={file}", f"-state={state}")
+    return terraform(initialised, "plan", *fixed, *options)
 
 
 @pytest.mark.slow

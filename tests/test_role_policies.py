@@ -16,7 +16,12 @@ from tools.local.policy import Question, applies, listed, refusal
 REFERENCE = json.loads((PERMISSIONS / "reference.json").read_text(encoding="utf-8"))
 MADE = json.loads((PERMISSIONS / "roles.json").read_text(encoding="utf-8"))
 
-MAIN = "github-main-plan-prod"
+# Roles that plan whatever the plan role of pull requests plans, in the same environment.
+PLANS = {
+    "github-main-plan-prod": "github-plan-prod",
+    "github-operate-dev": "github-plan-dev",
+    "github-operate-prod": "github-plan-prod",
+}
 
 # Statements without which all that was asked is still allowed.
 SPARE = {
@@ -26,6 +31,7 @@ SPARE = {
     *("operate-dev Tasks", "operate-prod Tasks"),
     # The runs were recorded with the provider's version 5.100, which doesn't ask.
     *("github-deploy-dev-containers Deployments", "github-deploy-prod-containers Deployments"),
+    *("github-operate-dev-settings Deployments", "github-operate-prod-settings Deployments"),
 }
 
 # Actions that no run asks for, by the reason why they stay.
@@ -76,8 +82,7 @@ def asked() -> dict[str, list[Question]]:
                 for role in found:
                     if role == "operate-prod" and question[0] == "sns:Publish":
                         continue  # it may not
-                    # On main, prod is planned in a role of its own, which may do no less.
-                    if role in roles or (role == MAIN and "github-plan-prod" in roles):
+                    if {role, PLANS.get(role)} & {*roles}:
                         found[role].append(Question(*question))
     return found
 

@@ -96,6 +96,9 @@ def test_a_service_on_fargate_in_a_shared_cluster(render: Render, tmp_path: Path
         checkout.set("dev", cluster_arn=cluster, backlog_per_task=5, owner="other-team")
         release(checkout)
         operate(checkout, "status", "versions")
+        # Whatever else has changed is applied, too: that takes the deploy role, and its approval.
+        checkout.set("dev", max_capacity=7)
+        checkout.make("rollback", "VERSION=1", "ALL=1")
         gone(checkout)
 
 

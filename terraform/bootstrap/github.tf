@@ -22,27 +22,38 @@ locals {
   github_claims     = coalesce(var.github_claims, data.aws_partition.this.partition == "aws")
   oidc_provider_arn = "arn:${data.aws_partition.this.partition}:iam::${data.aws_caller_identity.this.account_id}:oidc-provider/${local.github}"
 
+  # Where deployments come from, and what its jobs' tokens say if they name no environment.
+  ref    = "refs/heads/${var.default_branch}"
+  branch = { subjects = ["ref:${local.ref}"], claims = { ref = [local.ref] } }
+
   # Role, environment, and what the token of its jobs says.
   roles = merge(
-    # Pull requests, and what main plans without an environment.
+    # Pull requests, and what the default branch plans without an environment.
     { for environment in var.environments : "plan-${environment}" => {
       environment = environment
       description = "Reads what services have in ${environment}, to plan changes."
-      subjects    = ["pull_request", "ref:refs/heads/main"]
+      subjects    = concat(["pull_request"], local.branch.subjects)
       claims      = {}
     } },
     # dev is planned and applied in one job; prod's plan waits for an approval.
     { for environment in var.environments : "main-plan-${environment}" => {
       environment = environment
-      description = "Plans changes of ${environment} on main, and keeps the plan for the deploy role."
-      subjects    = ["ref:refs/heads/main"]
-      claims      = { ref = ["refs/heads/main"] }
+      description = "Plans changes of ${environment} on ${var.default_branch}, and keeps the plan for the deploy role."
+      subjects    = local.branch.subjects
+      claims      = local.branch.claims
     } if environment == "prod" },
+    # Rolling back and pausing wait for nobody's approval, so these jobs name no environment.
+    { for environment in var.environments : "operate-${environment}" => {
+      environment = environment
+      description = "Rolls back, pauses, resumes and unlocks services in ${environment}."
+      subjects    = local.branch.subjects
+      claims      = local.branch.claims
+    } },
     { for environment in var.environments : "deploy-${environment}" => {
       environment = environment
-      description = "Deploys services to ${environment}, from main only."
-      subjects    = ["environment:${environment}"]
-      claims      = { ref = ["refs/heads/main"], environment = [environment] }
+      description = "Deploys services to ${environment}, from ${var.default_branch} only."
+      subjects    = var.github_environments ? ["environment:${environment}"] : local.branch.subjects
+      claims      = merge(local.branch.claims, var.github_environments ? { environment = [environment] } : {})
     } },
   )
 

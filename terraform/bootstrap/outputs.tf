@@ -28,7 +28,7 @@ output "github_commands" {
   value = join("\n", flatten([
     for repository in var.repositories : [
       for role, resource in aws_iam_role.github :
-      startswith(role, "deploy-")
+      startswith(role, "deploy-") && var.github_environments
       ? "gh variable set AWS_DEPLOY_ROLE --repo ${repository.name} --env ${local.roles[role].environment} --body ${resource.arn}"
       : "gh variable set AWS_${upper(replace(trimsuffix(role, "-${local.roles[role].environment}"), "-", "_"))}_ROLE_${upper(local.roles[role].environment)} --repo ${repository.name} --body ${resource.arn}"
     ]

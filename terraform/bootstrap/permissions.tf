@@ -551,7 +551,7 @@ locals {
   }
 
   policies = merge(flatten([
-    for kind, environments in { plan = local.read, deploy = local.deploy } : [
+    for kind, environments in { plan = local.read, deploy = local.deploy, operate = local.change } : [
       for environment, concerns in environments : {
         for concern, statements in concerns : "github-${kind}-${environment}-${concern}" => {
           kind        = kind
@@ -563,11 +563,11 @@ locals {
     ]
   ])...)
 
-  # Who plans reads, and who deploys does so beside it.
+  # All plan, so all read; who deploys or operates does so beside it.
   attachments = merge([
     for role, about in local.roles : {
       for name, policy in local.policies : "${role}/${name}" => { role = role, policy = name }
-      if policy.environment == about.environment && (policy.kind == "plan" || startswith(role, "deploy-"))
+      if policy.environment == about.environment && (policy.kind == "plan" || startswith(role, "${policy.kind}-"))
     }
   ]...)
 }

@@ -39,6 +39,23 @@ variable "repositories" {
   }
 }
 
+variable "default_branch" {
+  description = "Branch that the repositories deploy from: their default branch, the same in all of them."
+  type        = string
+  default     = "main"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", var.default_branch)) && !startswith(var.default_branch, "refs/")
+    error_message = "default_branch must be the name of a branch, like main: letters, digits, and . _ - / in it, no wildcard, no refs/heads/."
+  }
+}
+
+variable "github_environments" {
+  description = "Whether the repositories have GitHub environments. false for private repositories on GitHub Free, which has none: then every job on the default branch gets the deploy roles, and GitHub asks nobody before prod."
+  type        = bool
+  default     = true
+}
+
 variable "services" {
   description = "Services that the workflows may deploy: their short names (project_slug). A * stands for any characters: [\"order-*\"]."
   type        = list(string)
