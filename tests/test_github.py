@@ -213,12 +213,12 @@ def repository(tmp_path: Path, made: Path) -> Repository:
     ],
 )
 def test_only_the_touched_service_works(repository: Repository, path: str, service: str) -> None:
-    base = repository.head()
-    # A pull request is checked out as its merge with the branch that it goes to.
+    # A pull request is checked out as its merge with the branch that it goes to, where others have
+    # changed the service in the meantime.
     repository.git("checkout", "--quiet", "-b", "feature")
     repository.commit(path, "on:\n  push:\n    branches: [main]\n")
     repository.git("checkout", "--quiet", "main")
-    repository.commit("somebody-elses-file")
+    base = repository.commit("services/order-events/deployed.py")
     repository.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
     assert repository.changes("pull_request", request())["service"] == service
     merge_group = {"merge_group": {"base_sha": base}}
@@ -527,6 +527,7 @@ def dispatch(run_id: str, sender: str = "User") -> Any:
 def planned(conclusion: str = "success", **different: Any) -> dict[str, Any]:
     """Let GitHub have a run 12 of bob's, whose plan for prod ended so."""
     found = {
+        "id": 12,
         "path": f"{WORKFLOW}@main",
         "event": "push",
         "head_branch": "main",

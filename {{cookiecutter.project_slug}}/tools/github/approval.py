@@ -178,32 +178,31 @@ def approved(run: str, approval: str) -> str:
     if not re.fullmatch("[0-9]+", run):
         raise GitHubError(f"::error::run is {run!r}: it must be the number in a run's address.")
     found = api(f"actions/runs/{run}")
-    path = found["path"].partition("@")[0]
-    branch, source = found["head_branch"], found["head_repository"]["full_name"]
-    starters = {found[who]["login"] for who in ("actor", "triggering_actor") if found.get(who)}
-    person = variable("GITHUB_ACTOR")
-    problem = ""
-    if path != workflow_file():
-        problem = f"it is a run of {path}, not of {workflow_file()}"
-    elif (found["event"], branch, source) != (
-        *("push", default_branch()),
-        variable("GITHUB_REPOSITORY"),
-    ):
-        problem = f"it is no push to {default_branch()}, but a {found['event']} of {branch}"
-    elif event()["sender"]["type"] != "User":
-        problem = f"{person} is not a person"
-    elif person in starters:
-        problem = f"{person} started it, and another person must approve it"
-    elif not any(
-        job["name"] == "Plan prod" and job["conclusion"] == "success"
-        for job in api(f"actions/runs/{run}/jobs?per_page=100")["jobs"]
-    ):
-        problem = "its job Plan prod has not succeeded"
-    if problem:
+    if problem := _problem(found):
         raise GitHubError(f"::error::Run {run} cannot be approved: {problem}.")
     url = run_url().replace(variable("GITHUB_RUN_ID"), run)
-    note(f"{person} approves [run {run}]({url}): commit {found['head_sha']}")
+    note(f"{variable('GITHUB_ACTOR')} approves [run {run}]({url}): commit {found['head_sha']}")
     return str(found["head_sha"])
+
+
+def _problem(run: Any) -> str:
+    """Return why this run may not approve another, as GitHub's API describes it; "" if it may."""
+    path, branch = run["path"].partition("@")[0], run["head_branch"]
+    source = (run["event"], branch, run["head_repository"]["full_name"])
+    starters = {run[who]["login"] for who in ("actor", "triggering_actor") if run.get(who)}
+    person = variable("GITHUB_ACTOR")
+    if path != workflow_file():
+        return f"it is a run of {path}, not of {workflow_file()}"
+    if source != ("push", default_branch(), variable("GITHUB_REPOSITORY")):
+        return f"it is no push to {default_branch()}, but a {run['event']} of {branch}"
+    if event()["sender"]["type"] != "User":
+        return f"{person} is not a person"
+    if person in starters:
+        return f"{person} started it, and another person must approve it"
+    for job in api(f"actions/runs/{run['id']}/jobs?per_page=100")["jobs"]:
+        if (job["name"], job["conclusion"]) == ("Plan prod", "success"):
+            return ""
+    return "its job Plan prod has not succeeded"
 
 
 def ask() -> None:

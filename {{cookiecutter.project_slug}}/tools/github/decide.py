@@ -135,9 +135,10 @@ def _first_change(base: str, paths: Sequence[str]) -> str:
 
     :raises GitHubError: Git does not know the base.
     """
-    since = ("git", "rev-list", "--full-history", "--max-count=1", f"{base}..HEAD", "--")
+    # Merges by themselves say nothing: each differs from the older of its sides.
+    since = ("git", "rev-list", "--full-history", "--no-merges", f"{base}..HEAD", "--")
     differ = ("git", "diff-tree", "-r", "--name-only", "--no-renames", base, "HEAD", "--")
-    return output(*since, *paths) or output(*differ, *paths)
+    return (output(*since, *paths) or output(*differ, *paths)).partition("\n")[0]
 
 
 def _paths() -> list[str]:
