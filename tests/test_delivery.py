@@ -104,11 +104,12 @@ def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -
     kept = [key for key in objects(checkout) if key.startswith("plans/order-events/prod/77/")]
     assert len(kept) == 2
 
-    # Approval: that very plan is applied, with that very package, and forgotten.
+    # Approval: that very plan is applied, with that very package, and kept until the smoke test
+    # has passed.
     next_job(checkout)
     approved = {**in_run, "PLAN_SHA256": told["sha256"]}
     other_run = {**approved, "GITHUB_RUN_ID": "78"}
-    assert "it was applied, or has expired" in refused("fetch-plan", **other_run)
+    assert "its smoke test has passed, or it has expired" in refused("fetch-plan", **other_run)
     forged = {**approved, "PLAN_SHA256": "0" * 64}
     assert "but the plan that was shown has 0000" in refused("fetch-plan", **forged)
     next_job(checkout)
@@ -122,9 +123,12 @@ def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -
     assert "is not the package with SHA-256" in refused("plan", **in_run)
     zipped.write_bytes(content)
     make("apply", **approved)
+    # Had the smoke test failed: the failed job runs again, and does not apply again.
+    make("fetch-plan", **approved)
+    assert "prod has this plan already" in make("apply", **approved)
+    assert f"{NAME} works" in smoke(checkout)
     make("forget-plan", **approved)
     assert not [key for key in objects(checkout) if key.startswith("plans/")]
-    assert f"{NAME} works" in smoke(checkout)
 
     # Somebody holds the lock of the state, or died with it.
     lock = {"ID": "4711", "Who": "me@laptop", "Created": "2026-01-01T10:00:00Z"}

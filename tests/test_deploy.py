@@ -387,7 +387,7 @@ def test_too_old_a_provider_keeps_no_packages_from_being_locked(
             ],
         ),
         ("Error: Error acquiring the state lock", ["force-unlock ID"]),
-        ("Error: Saved plan is stale", ["plan again and read it", "make plan ENV=prod"]),
+        ("Error: Saved plan is stale", ["make plan ENV=prod", "re-run the one job that planned"]),
         ("Error: Inconsistent dependency lock file", ["run `make lock`"]),
         ('Workspace "prod" doesn\'t exist.', ["runs `make init ENV=prod` once"]),
         ("ExpiredToken: expired", ["sign in again"]),

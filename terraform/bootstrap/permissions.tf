@@ -415,7 +415,7 @@ locals {
         {
           Sid      = "ApprovedPlans"
           Effect   = "Allow"
-          Action   = ["s3:GetObject", "s3:DeleteObject"]
+          Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
           Resource = resource.plans
         },
         {
@@ -619,8 +619,8 @@ resource "aws_iam_role_policy_attachment" "github" {
   policy_arn = aws_iam_policy.github[each.value.policy].arn
 }
 
-# Saved plans: main's plan role writes them, the deploy role reads them, and the code of a pull request
-# comes near neither, whatever else is granted.
+# Saved plans: main's plan role writes them and reads how far an earlier attempt came, the deploy role reads
+# them and notes that, and the code of a pull request comes near neither, whatever else is granted.
 resource "aws_iam_role_policy" "save_plans" {
   for_each = { for role, about in local.roles : role => about if startswith(role, "main-plan-") }
 
@@ -632,7 +632,7 @@ resource "aws_iam_role_policy" "save_plans" {
     Statement = [
       {
         Effect   = "Allow"
-        Action   = ["s3:PutObject"]
+        Action   = ["s3:GetObject", "s3:PutObject"]
         Resource = local.resources[each.value.environment].plans
       },
     ]

@@ -24,12 +24,18 @@ from tools.project import Environment, environment_option, project
 
 @dataclass(frozen=True)
 class Note:
-    """What a plan belongs to: an environment, and the SHA-256 of its file and of the package."""
+    """What a plan belongs to: an environment, and the SHA-256 of its file and of the package.
+
+    Where it is kept for a run of the workflow, also that run and how far it has come: "begun" or
+    "applied".
+    """
 
     environment: str
     plan: str
     package: str
     changes: bool
+    run: str = ""
+    state: str = ""
 
 
 def sha256(file: Path) -> str:
@@ -40,6 +46,21 @@ def sha256(file: Path) -> str:
 def note_of(plan: Path) -> Path:
     """Return the file that says what the plan belongs to."""
     return plan.with_name(f"{plan.name}.json")
+
+
+def written(file: Path) -> Note | None:
+    """Return what is written in a note; None if `make plan` did not write it."""
+    try:
+        return Note(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return None
+
+
+def again(name: str, run: str = "") -> str:
+    """Say how to get another plan for an environment, by which run if it is the workflow's."""
+    if run.isdigit():  # GitHub repeats one job and what depends on it.
+        return f're-run the job "Plan {name}" of run {run} and read its plan'
+    return f"run `make plan ENV={name}` and read it"
 
 
 def make_plan(
@@ -96,15 +117,13 @@ def check(environment: Environment) -> Note:
     :raises ToolError: there is no such plan.
     """
     plan, name, package = environment.plan, environment.name, sha256(compute.ARTIFACT)
-    again = f"run `make plan ENV={name}` and read it"
     if not plan.is_file() or not note_of(plan).is_file():
         others = [file.stem for file in sorted(plan.parent.glob("*.tfplan")) if file != plan]
         there = f" (there is one for {' and '.join(others)})" if others else ""
-        raise ToolError(f"There is no plan for {name}{there}: {again}.")
-    try:
-        note = Note(**json.loads(note_of(plan).read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise ToolError(f"{note_of(plan)} is not what `make plan` wrote: {again}.") from None
+        raise ToolError(f"There is no plan for {name}{there}: {again(name)}.")
+    note = written(note_of(plan))
+    if note is None:
+        raise ToolError(f"{note_of(plan)} is not what `make plan` wrote: {again(name)}.")
     shown = os.environ.get("PLAN_SHA256") or note.plan
     built = os.environ.get("PACKAGE_SHA256") or package
     wrong = {
@@ -118,7 +137,7 @@ def check(environment: Environment) -> Note:
     }
     for words, applies in wrong.items():
         if applies:
-            raise ToolError(f"{plan} {words}: {again}.")
+            raise ToolError(f"{plan} {words}: {again(name, note.run)}.")
     return note
 
 
@@ -139,11 +158,18 @@ def plan(environment: Environment) -> None:
 @click.command()
 @environment_option
 def apply(environment: Environment) -> None:
-    """Apply the plan that `make plan` wrote."""
-    check(environment)
+    """Apply the plan that `make plan` wrote; not again one that an earlier attempt has applied."""
+    from tools.deploy import kept  # which needs this module
+
+    note = check(environment)
+    if note.state == "applied":
+        print(f"{environment.name} has this plan already; what is left is the smoke test.")
+        return
     ensure_initialised(environment)
     compute.before_apply(environment)
+    kept.mark(environment, note, "begun")
     apply_plan(environment, environment.plan)
+    kept.mark(environment, note, "applied")
 
 
 @click.command()
