@@ -177,7 +177,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '[tool.uv.sources]\ncommon = { path = "../../libs/common" }\n'
         '[tool.cookiecutter-lambda-python]\nwatch = ["../../schemas", "../../Makefile"]\n'
     )
-    repository.commit(WORKFLOW, "on:\n  push:\n    branches: [main, master]\n")
+    repository.commit(WORKFLOW, "on:\n  push:\n    branches: [main, master] # or [yours]\n")
     return folder
 
 

@@ -70,7 +70,7 @@ def _check_branches() -> None:
     file = Path(output("git", "rev-parse", "--show-cdup")) / workflow
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         # GitHub's own events have it on one line, so that this needs no parser of YAML.
-        if found := re.match(r"\s+branches: *\[(.*)\]", line):
+        if found := re.match(r"\s+branches: *\[(.*?)\]", line):
             names = [name.strip(" \"'") for name in found[1].split(",")]
             if not any(fnmatchcase(default, name) for name in names):
                 raise GitHubError(
