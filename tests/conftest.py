@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 import os
 import platform
 import re
@@ -11,10 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
+# Where the path of a socket is as short as it must be.
+SHORT = tempfile.gettempdir()
 PROXY = Path(__file__).with_name("provider_proxy.py")
 
 Render = Callable[..., Path]
@@ -162,45 +161,31 @@ def types() -> list[str]:
 
 @contextmanager
 def one_provider(code: Path, **environment: str) -> Iterator[dict[str, str]]:
-    """Let one process of the AWS provider, with the AWS of now, serve all of Terraform's commands.
+    """Let few processes of the AWS provider serve all of Terraform's commands.
 
     Each of them would start its own, some more than one, and ask for all that it has: most of their
-    CPU time. This is not for commands in other folders, with other credentials, or two at a time.
+    CPU time. provider_proxy.py says how. `terraform init` then installs no provider. On Linux each
+    command's folder and environment count, as ever; elsewhere those that are given here.
 
     :param code: the folder with the Terraform code, from which paths lead to files.
     :param environment: variables of the provider alone, such as its credentials.
     :returns: the environment variable that tells Terraform, which is set here.
     """
-    log = Path(tempfile.mkdtemp(), "provider.log")
-    with ExitStack() as stack:
-        output = stack.enter_context(log.open("w"))
-
-        def start(*command: str | Path, ready: str) -> str:
-            """Start a process that ends with the context; return what it says when it is ready."""
-            process = subprocess.Popen(
-                command,
-                cwd=code,
-                env={**os.environ, **environment},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            while not (found := re.search(ready, log.read_text())):
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.05)
-            return found[1]
-
-        reattach = start(provider(), "-debug", ready="TF_REATTACH_PROVIDERS='(.*)'\n")
-        (settings,) = json.loads(reattach).values()
-        socket = settings["Addr"]["String"]
-        stack.callback(Path(socket).unlink, missing_ok=True)
-        if find_spec("grpc"):  # a .venv made from an older lock file has none
-            start(sys.executable, PROXY, socket, f"{socket}-few", *types(), ready="(ready)\n")
-            stack.callback(Path(f"{socket}-few").unlink, missing_ok=True)
-            reattach = reattach.replace(socket, f"{socket}-few")
-        stack.enter_context(pytest.MonkeyPatch.context()).setenv("TF_REATTACH_PROVIDERS", reattach)
-        yield {"TF_REATTACH_PROVIDERS": reattach}
+    with (
+        tempfile.TemporaryDirectory(dir=SHORT, prefix="provider-") as folder,  # for its sockets
+        subprocess.Popen(
+            [sys.executable, PROXY, provider(), f"{folder}/s", *types()],
+            cwd=code,
+            env={**os.environ, **environment, "TMPDIR": folder},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        assert process.stdout
+        patch.setenv("TF_REATTACH_PROVIDERS", process.stdout.readline().strip())
+        yield {"TF_REATTACH_PROVIDERS": os.environ["TF_REATTACH_PROVIDERS"]}
 
 
 @pytest.fixture(scope="session", autouse=True)

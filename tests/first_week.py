@@ -10,7 +10,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from conftest import HOST, need, need_provider, run
+from conftest import HOST, need, need_provider, one_provider, run
 from test_isolation import HOSTILE
 from test_update import CRUFT_SAYS, Make, commit, git, replace
 
@@ -142,7 +142,8 @@ def live_through(made: Make, **answers: str) -> None:
     assert [command.split()[1] for command in commands] == ["format", "test", "invoke", "check"]
     go_on(folder, compute)
     run("make", "lock", "install", "format", cwd=folder)
-    said = "".join(run(*command.split(), cwd=folder, **HOSTILE).stdout for command in commands)
+    with one_provider(folder):
+        said = "".join(run(*command.split(), cwd=folder, **HOSTILE).stdout for command in commands)
     assert [words for words in SAID[compute] if words not in said] == []
     run("make", *TARGETS, cwd=folder)
 

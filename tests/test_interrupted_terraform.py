@@ -92,7 +92,9 @@ def test_plan(checkout: Checkout, aws: LocalAws) -> None:
 
 
 def test_apply_and_pause(checkout: Checkout, aws: LocalAws) -> None:
-    checkout.make("plan")
+    checkout.make("init")
+    with one_provider(checkout.folder / "terraform"):
+        checkout.make("plan")
     with held("CreateQueue") as reached:
         # One request at a time: what AWS is making at that moment, Terraform can't know of.
         text = checkout.interrupt(kill_9, reached, "apply", TF_CLI_ARGS_apply="-parallelism=1")

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import HOST, Render, need, need_provider, run
+from conftest import HOST, Render, need, need_provider, one_provider, run
 from test_isolation import HOSTILE
 from test_pictures import in_demo
 
@@ -73,7 +73,8 @@ def test_the_whole_chain_carries_messages_on_a_local_aws(service: Path) -> None:
             text = (service / name).read_text(encoding="utf-8")
             assert text.count(old) == 1
             (service / name).write_text(text.replace(old, new), encoding="utf-8")
-        done = run("make", "e2e", cwd=service, **HOSTILE)
+        with one_provider(service):
+            done = run("make", "e2e", cwd=service, **HOSTILE)
     finally:
         for name, text in texts.items():
             (service / name).write_text(text, encoding="utf-8")
