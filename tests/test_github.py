@@ -675,7 +675,7 @@ def test_two_plans_as_long_as_can_be_fit_into_one_comment(repository: Repository
 SETTING = "terraform/environments/prod.tfvars"
 ROLLBACK = {"ACTION": "rollback", "ENV": "prod", "VERSION": "3"}
 FORBIDDEN = "gh: GitHub Actions is not permitted to create or approve pull requests (HTTP 403)"
-OPENED = {"html_url": f"{REPOSITORY}/pull/8"}
+OPENED = {"number": 8, "html_url": f"{REPOSITORY}/pull/8"}
 COMMITTED = {"git/trees": {"sha": "tree"}, "git/commits": {"sha": "commit"}}
 
 
@@ -732,14 +732,14 @@ def test_no_record_is_not_green(repository: Repository) -> None:
 
 
 def test_upgrades_come_in_one_pull_request(repository: Repository) -> None:
-    repository.commit("services/order-events/.gitignore", "*.log\n")
+    repository.commit("services/order-events/.gitignore", "/dist/\n")
     repository.commit("services/order-events/requirements.txt")
     assert repository("upgrade")[0] == 0
     assert "Nothing to upgrade" in repository.summary()
     assert repository.calls() == []
 
     (repository.folder / "README.md").write_text("not the service's\n")
-    for name in ("requirements.txt", "terraform/.terraform.lock.hcl", "uv.log"):
+    for name in ("requirements.txt", "terraform/.terraform.lock.hcl", "dist/upgrade.md"):
         (repository.service / name).parent.mkdir(exist_ok=True)
         (repository.service / name).write_text(f"ü {name}\n")
     repository.gh({**COMMITTED, "git/refs": {}, "pulls": OPENED})
@@ -751,6 +751,7 @@ def test_upgrades_come_in_one_pull_request(repository: Repository) -> None:
     }
     assert ref["ref"] == "refs/heads/upgrade-order-events"
     assert pull_request["title"] == "order-events: upgrade the lock files"
+    assert pull_request["body"].endswith("allow.\n\nü dist/upgrade.md\n")
 
 
 EXISTING = "gh: Reference already exists (HTTP 422)"
@@ -771,6 +772,7 @@ def test_an_open_upgrade_is_updated_in_one_step(repository: Repository, opened: 
     assert repository.calls()[moving][1] == {"sha": "commit", "force": True}
     assert "pulls?state=open&head=my-company:upgrade-order-events" in lines
     assert repository.summary().startswith("Updated" if opened else "Opened")
+    assert lines[-1].startswith("pulls/8 --method PATCH" if opened else "pulls --method POST")
 
 
 def test_somebodys_commit_on_the_branch_is_not_lost(repository: Repository) -> None:

@@ -96,6 +96,9 @@ def upgrade() -> None:
         f"`make upgrade` in [a run]({run_url()}): the newest versions that `pyproject.toml` and "
         "`terraform/versions.tf` allow."
     )
+    changes = Path("dist/upgrade.md")  # by make upgrade
+    if changes.is_file():
+        body += "\n\n" + changes.read_text(encoding="utf-8")
     _propose(files, f"upgrade-{service()}", f"{service()}: upgrade the lock files", body)
 
 
@@ -125,12 +128,14 @@ def _propose(files: Sequence[str], branch: str, title: str, body: str) -> None:
         _move(branch, commit, title)
         owner = variable("GITHUB_REPOSITORY").partition("/")[0]
         opened = api(f"pulls?state=open&head={owner}:{quote(branch)}")
+    # A pull request that a workflow opens starts no workflows; closing and reopening it does.
+    hint = "If no checks start, close and reopen this pull request.\n\n"
+    text = (hint + body)[:60_000]  # GitHub takes 65,536 characters
     if opened:
+        api(f"pulls/{opened[0]['number']}", {"body": text}, "PATCH")
         note(f"Updated {opened[0]['html_url']}")
         return
-    # A pull request that a workflow opens starts no workflows; closing and reopening it does.
-    body += "\n\nChecks that do not start start when you close and reopen this pull request."
-    request = {"title": title, "body": body, "head": branch, "base": default_branch()}
+    request = {"title": title, "body": text, "head": branch, "base": default_branch()}
     try:
         note(f"Opened {api('pulls', request)['html_url']}")
     except GitHubError as error:
