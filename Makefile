@@ -22,7 +22,7 @@ SEEDS ?= 1
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: .venv/installed ## Render a service, test it, package it, deploy it to a local AWS
+demo: .venv/requirements-dev.txt ## Render a service, test it, package it, deploy it to a local AWS
 	@sh scripts/demo.sh
 
 # Four for two cores: much of the time Terraform waits for what it has made; six take as long. In the
@@ -31,7 +31,7 @@ demo: .venv/installed ## Render a service, test it, package it, deploy it to a l
 test: terraform ## Run all tests (about 13 minutes on two cores)
 	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-test-fast: .venv/installed ## Run the tests that answer within a minute
+test-fast: .venv/requirements-dev.txt ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \
 		tests/test_plan_summary.py tests/test_find_python.py tests/test_mirror.py tests/test_deploy.py \
 		tests/test_documentation.py
@@ -60,21 +60,21 @@ permissions: terraform ## Try each setting in the bootstrap's roles; record what
 		tests/test_roles.py tests/test_delivery.py tests/test_delivery_rollback.py tests/test_delivery_fargate.py
 	$(PYTHON) -m pytest tests/test_role_policies.py
 
-bench: .venv/installed ## Compare with what people use today (about ten minutes)
+bench: .venv/requirements-dev.txt ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py
 
 pictures: terraform ## Make docs/pictures anew, from real runs (about five minutes); ONLY=help for one
 	PATH="$(CURDIR)/.terraform-bin:$$PATH" $(PYTHON) scripts/pictures.py $(ONLY)
 
-lint: .venv/installed ## Check the template's own style and types
+lint: .venv/requirements-dev.txt ## Check the template's own style and types
 	$(PYTHON) -m ruff check $(CODE)
 	$(PYTHON) -m ruff format --check $(CODE)
 
-format: .venv/installed ## Format the template's own code
+format: .venv/requirements-dev.txt ## Format the template's own code
 	$(PYTHON) -m ruff check --fix-only $(CODE)
 	$(PYTHON) -m ruff format $(CODE)
 
-lock: .venv/installed ## Refresh the template's lock file and those of the rendered service
+lock: .venv/requirements-dev.txt ## Refresh the template's lock file and those of the rendered service
 	$(PYTHON) scripts/lock.py
 
 schema: terraform ## Refresh what the tests know of the newest AWS provider (takes Terraform)
@@ -84,9 +84,9 @@ clean: ## Remove what make has made
 	rm -rf build .venv .terraform-bin .mypy_cache .pytest_cache .ruff_cache
 
 # Exit code 3: it can't be fetched. What needs it says so, and the rest works.
-terraform: .venv/installed
+terraform: .venv/requirements-dev.txt
 	@cd '{{cookiecutter.project_slug}}' && "$(CURDIR)/$(PYTHON)" -B -m tools.deploy.terraform_binary \
 		"$(CURDIR)/.terraform-bin" || [ $$? -eq 3 ]
 
-.venv/installed: requirements-dev.txt
-	@sh '{{cookiecutter.project_slug}}/tools/venv.sh' requirements-dev.txt 3.13 3.14 3.12
+.venv/requirements-dev.txt: requirements-dev.txt
+	@sh '{{cookiecutter.project_slug}}/tools/venv.sh' .venv requirements-dev.txt 3.13 3.14 3.12

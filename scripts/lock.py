@@ -20,8 +20,8 @@ VERSIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())["python_vers
 OLDEST = min(VERSIONS, key=lambda version: [int(part) for part in version.split(".")])
 
 
-def lock(project: Path, target: Path, *options: str) -> None:
-    """Resolve ``project`` (a pyproject.toml) into the lock file ``target``, with hashes.
+def lock(folder: Path, target: Path, *source: str) -> None:
+    """Resolve ``source``, in the folder of a pyproject.toml, into ``target``, with hashes.
 
     :raises subprocess.CalledProcessError: no solution satisfies the requirements, or no network.
     """
@@ -31,29 +31,30 @@ def lock(project: Path, target: Path, *options: str) -> None:
             *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--upgrade", "--universal"),
             *("--generate-hashes", "--no-annotate", "--python-version", OLDEST),
             *("--custom-compile-command", "make lock", "--output-file", target),
-            *(project, *options),
+            *source,
         ],
-        cwd=project.parent,  # its pyproject.toml may name an index: docs/adapting.md
+        cwd=folder,  # its pyproject.toml may name an index: docs/adapting.md
         check=True,
     )
 
 
 def main() -> None:
     """Lock the template, then the service with the default answers, for Lambda and for Fargate."""
-    lock(TEMPLATE / "pyproject.toml", TEMPLATE / "requirements-dev.txt", "--group", "dev")
-    for compute, target in (
-        ("lambda", SERVICE / "requirements.txt"),
-        ("fargate", SERVICE / "requirements-fargate.txt"),
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            project = render(folder, compute)
-            lock(project, target)
-            if compute == "lambda":
-                lock(project, SERVICE / "requirements-dev.txt", "--group", f"{project}:dev")
+    whole, development = "pyproject.toml", SERVICE / "requirements-dev.txt"
+    tested = ("--constraints", str(development))
+    lock(TEMPLATE, TEMPLATE / "requirements-dev.txt", whole, "--group", "dev")
+    with tempfile.TemporaryDirectory() as folder:
+        service = render(folder, "lambda")
+        lock(service, development, whole, "--group", "dev")
+        lock(service, SERVICE / "requirements-deploy.txt", whole, "--group", "deploy", *tested)
+        lock(service, SERVICE / "requirements.txt", whole, *tested)
+        lock(service, SERVICE / "requirements-security.txt", "--group", "security")
+    with tempfile.TemporaryDirectory() as folder:
+        lock(render(folder, "fargate"), SERVICE / "requirements-fargate.txt", whole, *tested)
 
 
 def render(folder: str, compute: str) -> Path:
-    """Render the service into a folder; return its pyproject.toml, for all Python versions."""
+    """Render the service into a folder, for all Python versions; return where it is."""
     service = cookiecutter(
         str(TEMPLATE),
         no_input=True,
@@ -66,7 +67,7 @@ def render(folder: str, compute: str) -> Path:
     project.write_text(
         re.sub(r"(?m)^requires-python = .*$", f'requires-python = ">={OLDEST}"', text)
     )
-    return project
+    return Path(service)
 
 
 if __name__ == "__main__":

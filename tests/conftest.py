@@ -204,7 +204,7 @@ def lend_environment(folder: Path, environment: Path = Path(sys.prefix)) -> None
     (folder / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         (folder / ".venv" / name).symlink_to(environment / name)
-    (folder / ".venv" / "installed").touch()
+    (folder / ".venv" / "requirements-dev.txt").touch()
 
 
 @contextmanager

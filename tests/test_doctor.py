@@ -47,7 +47,7 @@ class Machine:
         self.command(f"python{VERSION}", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         self.command("terraform", TERRAFORM)
         (service / ".venv").mkdir()
-        (service / ".venv" / "installed").touch()
+        (service / ".venv" / "requirements-dev.txt").touch()
 
     def command(self, name: str, text: str = "#!/bin/sh\n") -> None:
         path = self.bin / name
@@ -144,7 +144,7 @@ def test_make_tells_whether_an_environment_is_named(render: Render, given: str) 
 
 
 def test_an_empty_machine_gets_the_whole_list_at_once(machine: Machine) -> None:
-    (machine.service / ".venv" / "installed").unlink()
+    (machine.service / ".venv" / "requirements-dev.txt").unlink()
     (machine.bin / "terraform").unlink()
     (machine.bin / f"python{VERSION}").unlink()
     replace(machine.service / "terraform/environments/dev.s3.tfbackend", '"the-state"', '""')
@@ -197,7 +197,7 @@ def test_terraforms_version_is_compared(
 
 
 def test_an_environment_older_than_its_lock_is_missing(machine: Machine) -> None:
-    os.utime(machine.service / ".venv" / "installed", (0, 0))
+    os.utime(machine.service / ".venv" / "requirements-dev.txt", (0, 0))
     _, states, said = machine.doctor()
     assert states[".venv"] == "missing"
     assert "older than requirements-dev.txt" in said

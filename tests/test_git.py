@@ -91,7 +91,7 @@ def test_what_an_editor_on_windows_saved_is_read_alike(fresh: Render) -> None:
     # Universal newlines would hide what this is about.
     line = ("make", "--dry-run", "install")
     asked = subprocess.run(line, cwd=service, capture_output=True, check=True).stdout
-    assert asked.startswith(b"sh tools/venv.sh requirements-dev.txt 3.13\n")
+    assert asked.startswith(b"sh tools/venv.sh .venv requirements-dev.txt 3.13\n")
 
 
 # A hook's variables: Git names its repository to what a hook runs, and in a linked worktree then

@@ -85,7 +85,7 @@ def test_makes_variables_reach_a_command_as_they_are(fresh: Render, text: str) -
     targets = re.findall(r"(?m)^([a-z-]+):.*\n\t@\$\(TOOLS\)", (folder / "Makefile").read_text())
     assert {"invoke", "publish", "dlq-peek", "replay", "rollback", "logs"} <= {*targets}
     (folder / ".venv").mkdir()
-    (folder / ".venv" / "installed").touch()
+    (folder / ".venv" / "requirements-dev.txt").touch()
     for target in ("invoke", "publish", "dlq-peek", "replay", "rollback", "logs"):
         tools = f"TOOLS={sys.executable} show.py"
         # In make's own language a dollar sign is written twice.
@@ -121,7 +121,7 @@ def test_an_installation_that_goes_elsewhere_is_a_failure(fresh: Render, tmp_pat
     )
     assert done.returncode
     assert "look for a target in your uv.toml" in done.stderr
-    assert not (folder / ".venv" / "installed").exists()
+    assert not (folder / ".venv" / "requirements-dev.txt").exists()
 
 
 TARGETS = [

@@ -99,7 +99,7 @@ def test_install(fresh: Checkout, request: pytest.FixtureRequest) -> None:
     for way in (ctrl_c, kill):
         with silent_index() as (came, settings):
             fresh.interrupt(way, lambda _, came=came: came.is_set(), "install", **settings)
-        assert not (fresh.folder / ".venv" / "installed").exists()
+        assert not (fresh.folder / ".venv" / "requirements-dev.txt").exists()
     request.getfixturevalue("checkout")  # which installs in the same folder
 
 

@@ -39,7 +39,7 @@ def shop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Service:
     """Make a tiny service in a monorepo with libraries; its wheels are the test's own."""
-    monkeypatch.setattr(lock, "lock_providers", lambda upgrade: None)
+    monkeypatch.setattr(lock, "lock_providers", lambda upgrade: "providers\n")
     monorepo = tmp_path / "monorepo"
     (monorepo / ".git").mkdir(parents=True)
     service.folder = shutil.move(service.folder, monorepo / "services" / "orders")
@@ -61,12 +61,19 @@ def write_library(folder: Path, name: str, needs: list[str], more: str = "") -> 
     )
 
 
-def depend(service: Service, *names: str, dev: tuple[str, ...] = (), **sources: str) -> None:  # noqa: F811
-    """Write pyproject.toml with dependencies and [tool.uv.sources]."""
+def depend(
+    service: Service,  # noqa: F811
+    *names: str,
+    dev: tuple[str, ...] = (),
+    security: tuple[str, ...] = (),
+    **sources: str,
+) -> None:
+    """Write pyproject.toml with dependencies, groups and [tool.uv.sources]."""
     service.write(
         "pyproject.toml",
         f'[project]\nname = "tiny-service"\nversion = "0"\nrequires-python = "=={VERSION}.*"\n'
         f"dependencies = {json.dumps(names)}\n[dependency-groups]\ndev = {json.dumps(dev)}\n"
+        f"deploy = {json.dumps(dev[:1])}\nsecurity = {json.dumps(security)}\n"
         '[tool.cookiecutter-lambda-python]\npackage = "own"\nservice_path = "services/orders"\n'
         'architecture = "arm64"\n[tool.uv.sources]\n'
         + "".join(f"{name} = {source}\n" for name, source in sources.items()),
@@ -90,32 +97,41 @@ def pins(service: Service, file: str = "requirements.txt") -> list[str]:  # noqa
 
 
 def test_lock_keeps_and_adds_and_upgrade_lifts_and_both_say_so(shop: Service) -> None:
-    depend(shop, "tiny", dev=("alpha", "gamma"))
+    depend(shop, "tiny", dev=("alpha", "gamma"), security=("beta",))
     locked(shop)
     assert pins(shop) == ["tiny==1.0"]
+    assert pins(shop, "requirements-deploy.txt") == ["alpha==1.0", "tiny==1.0"]
+    assert pins(shop, "requirements-security.txt") == ["beta==1.0"]
     for name in ("tiny", "alpha", "beta"):
         write_wheel(shop.wheels, name, "py3-none-any", {f"{name}.py": ""}, "1.1")
     before = (shop.folder / "requirements-dev.txt").stat().st_mtime_ns
-    assert locked(shop) == (
-        "requirements-dev.txt:\n  no other versions\nrequirements.txt:\n  no other versions\n"
-    )
+    assert locked(shop) == "".join(f"{name}:\n  no other versions\n" for name in lock.LOCKS)
     # `make install` has nothing to do after that.
     assert (shop.folder / "requirements-dev.txt").stat().st_mtime_ns == before
 
-    # What is deployed is what was tested: alpha is in the other lock already.
-    depend(shop, "tiny", "alpha", "beta", dev=("alpha",))
+    # What is deployed is what was tested: alpha is in the other lock already. The scanners have
+    # versions of their own.
+    depend(shop, "tiny", "alpha", "beta", dev=("alpha",), security=("beta",))
     assert locked(shop) == (
         "requirements-dev.txt:\n  beta: added 1.1\n  gamma: removed 1.0\n"
+        "requirements-deploy.txt:\n  beta: added 1.1\n"
         "requirements.txt:\n  alpha: added 1.0\n  beta: added 1.1\n"
+        "requirements-security.txt:\n  no other versions\n"
     )
-    assert (
-        pins(shop) == ["alpha==1.0", "beta==1.1", "tiny==1.0"] == pins(shop, "requirements-dev.txt")
-    )
+    tested = ["alpha==1.0", "beta==1.1", "tiny==1.0"]
+    for file in ("requirements.txt", "requirements-dev.txt", "requirements-deploy.txt"):
+        assert pins(shop, file) == tested
 
-    assert locked(shop, "upgrade") == (
+    said = locked(shop, "upgrade")
+    assert said == (
         "requirements-dev.txt:\n  alpha: 1.0 -> 1.1\n  tiny: 1.0 -> 1.1\n"
+        "requirements-deploy.txt:\n  alpha: 1.0 -> 1.1\n  tiny: 1.0 -> 1.1\n"
         "requirements.txt:\n  alpha: 1.0 -> 1.1\n  tiny: 1.0 -> 1.1\n"
+        "requirements-security.txt:\n  beta: 1.0 -> 1.1\n"
     )
+    # The text of a pull request.
+    summary = (shop.folder / "dist" / "upgrade.md").read_text(encoding="utf-8")
+    assert summary == f"```\n{said}providers\n```\n"
 
 
 def test_a_pin_that_no_longer_fits_is_lifted_and_what_is_deployed_decides(shop: Service) -> None:
@@ -241,7 +257,7 @@ REFUSED = [
 def test_a_lock_that_cannot_be_installed_is_not_written(
     shop: Service, fault: Callable[[Service], None], said: str
 ) -> None:
-    for file in ("requirements.txt", "requirements-dev.txt"):
+    for file in lock.LOCKS:
         shop.write(file, AS_IT_WAS)
     fault(shop)
     for command in ("lock", "upgrade"):
@@ -249,7 +265,7 @@ def test_a_lock_that_cannot_be_installed_is_not_written(
         assert code == 1, out
         assert said in err
         assert err.endswith("The lock files stay as they were.\n")
-        for file in ("requirements.txt", "requirements-dev.txt"):
+        for file in lock.LOCKS:
             assert (shop.folder / file).read_text(encoding="utf-8") == AS_IT_WAS
     assert not list((shop.folder / "dist" / ".cache").glob("lock-*"))
 
@@ -432,3 +448,68 @@ def test_the_documented_library_is_shared_in_every_clone(render: Render, tmp_pat
     assert package == (there / "dist" / "lambda.zip").read_bytes()
     with zipfile.ZipFile(folder / "dist" / "lambda.zip") as archive:
         assert {"shop_common/__init__.py", "shoplib/__init__.py"} <= set(archive.namelist())
+
+
+# ---- environments ----------------------------------------------------------------------------
+
+
+def test_another_lock_makes_the_environment_anew(fresh: Render) -> None:
+    need("make")
+    folder = fresh()
+    lend_environment(folder)
+    dry = ("make", "--dry-run", "plan")
+    assert "venv.sh" not in run(*dry, cwd=folder).stdout
+    deploy = "requirements-deploy.txt"
+    for said in (
+        run(*dry, f"REQUIREMENTS={deploy}", cwd=folder).stdout,
+        run(*dry, cwd=folder, REQUIREMENTS=deploy).stdout,
+    ):
+        assert f"sh tools/venv.sh .venv {deploy} " in said
+    (folder / ".venv" / "requirements-dev.txt").rename(folder / ".venv" / deploy)
+    assert "venv.sh" not in run(*dry, cwd=folder, REQUIREMENTS=deploy).stdout
+    assert "sh tools/venv.sh .venv requirements-dev.txt " in run(*dry, cwd=folder).stdout
+
+
+# Runs the help of all commands but those that run the code here, then imports what their modules
+# import, wherever in them. Prints what is installed.
+NEEDS = """
+import ast, importlib, sys
+from importlib.metadata import distributions
+from pathlib import Path
+from tools.__main__ import COMMANDS, main
+from tools.events import models
+from tools.operate import compute
+
+for name in {*COMMANDS, *compute.COMMANDS} - {"debug", "invoke"}:
+    assert main([name, "--help"]) == 0, name
+models()
+seen = set()
+while new := {name for name in sys.modules if name.startswith("tools.")} - seen:
+    seen |= new
+    for path in filter(None, (sys.modules[name].__file__ for name in new)):
+        for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    there = hasattr(importlib.import_module(node.module), alias.name)
+                    assert there or importlib.import_module(inner)
+print("Installed:", *sorted(it.name.lower() for it in distributions()))
+"""
+
+
+@pytest.mark.slow
+def test_to_deploy_and_operate_takes_the_deploy_lock_alone(render: Render, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = (sys.executable, "-m", "uv", "pip", "install", "--require-hashes", "--python", python)
+    for compute in ("lambda", "fargate"):
+        folder = render(compute=compute, python_version=VERSION)
+        run(*install, "--requirement", folder / "requirements-deploy.txt", cwd=tmp_path)
+        said = run(python, "-B", "-c", NEEDS, cwd=folder, PYTHONPATH=str(folder)).stdout
+        installed = set(said.rpartition("Installed: ")[2].split())
+        assert {"boto3", "click", "msgspec", "python-hcl2"} <= installed
+        # Neither a web server nor what runs tests lies beside credentials.
+        assert not {"awslambdaric", "flask", "moto", "mypy", "pytest", "ruff"} & installed

@@ -673,10 +673,11 @@ def test_what_is_in_uv_toml_changes_no_byte(built: Service, wheels: Path, tmp_pa
 def test_what_is_in_uv_toml_changes_no_lock(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "lock_providers", lambda upgrade: None)
+    monkeypatch.setattr(lock, "lock_providers", lambda upgrade: "")
     project = (service.folder / "pyproject.toml").read_text(encoding="utf-8")
+    groups = "dev = []\ndeploy = []\nsecurity = []\n"
     project = project.replace("[tool", f'requires-python = "=={VERSION}.*"\n[tool', 1)
-    service.write("pyproject.toml", f"{project}[dependency-groups]\ndev = []\n")
+    service.write("pyproject.toml", f"{project}[dependency-groups]\n{groups}")
     assert service.run("lock")[0] == 0
     plain = (service.folder / "requirements.txt").read_text()
     assert "tiny==1.0" in plain

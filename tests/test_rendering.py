@@ -13,6 +13,7 @@ import pytest
 import yaml
 from combinations import label, pairwise
 from conftest import SERVICE, TEMPLATE, Render, need, run
+from tools.build import shared
 from tools.project import read_environment
 
 PAIRWISE = [pytest.param(answers, id=label(answers)) for answers in pairwise()]
@@ -174,8 +175,25 @@ def test_the_template_tests_with_the_services_own_dependencies(render: Render) -
     """Both pyproject.toml give a package the same bounds, and what the tools need is in both."""
     ours = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     theirs = tomllib.loads((render() / "pyproject.toml").read_text())
-    wanted = [*theirs["project"]["dependencies"], *theirs["dependency-groups"]["dev"]]
-    assert set(wanted) <= set(ours), sorted(set(wanted) - set(ours))
+    included, *own = theirs["dependency-groups"]["dev"]
+    assert included == {"include-group": "deploy"}
+    wanted = {*theirs["project"]["dependencies"], *theirs["dependency-groups"]["deploy"], *own}
+    assert wanted <= set(ours), sorted(wanted - set(ours))
+
+
+def test_the_locks_agree() -> None:
+    """What is deployed is tested in the same versions, and so is what deploys it."""
+
+    def locked(lock: Path) -> set[str]:
+        return {str(entry) for entry in shared.entries(lock.read_text(encoding="utf-8"))}
+
+    for name in ("", "-deploy", "-fargate"):
+        ours = locked(SERVICE / f"requirements{name}.txt")
+        assert ours <= locked(SERVICE / "requirements-dev.txt")
+    # The template's tests run the service's scanners; test_checkov.py takes its own from the lock.
+    scanners = locked(SERVICE / "requirements-security.txt")
+    both = scanners & locked(TEMPLATE / "requirements-dev.txt")
+    assert {"uv", "zizmor"} <= {entry.partition("==")[0] for entry in both}
 
 
 def test_rendering_needs_no_network(tmp_path: Path) -> None:

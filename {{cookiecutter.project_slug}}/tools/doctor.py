@@ -80,12 +80,13 @@ def python() -> str:
 
 
 def virtual_environment() -> str:
-    made, locks = Path(".venv/installed"), ("requirements-dev.txt", ".python-version")
-    if not made.exists():
+    made = next(Path(".venv").glob("requirements*.txt"), None)
+    if made is None:
         raise ToolError("not made yet\nRun `make install`.")
-    if any(Path(lock).stat().st_mtime > made.stat().st_mtime for lock in locks):
-        raise ToolError("older than requirements-dev.txt\nRun `make install`.")
-    return "has what requirements-dev.txt asks for"
+    time, locks = made.stat().st_mtime, (made.name, ".python-version")
+    if any(Path(lock).stat().st_mtime > time for lock in locks):
+        raise ToolError(f"older than {made.name}\nRun `make install`.")
+    return f"has what {made.name} asks for"
 
 
 def terraform() -> str:

@@ -27,9 +27,19 @@ COMPILE = (
     *("pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-annotate"),
     # Whatever uv.toml says; it may say where packages come from.
     *("--python", sys.executable, "--no-emit-index-url", "--no-emit-find-links"),
-    *("--custom-compile-command", "make lock", "pyproject.toml"),
+    *("--custom-compile-command", "make lock"),
 )
-RUN_TIME, DEVELOPMENT = Path("requirements.txt"), Path("requirements-dev.txt")
+# Each lock file, and what of pyproject.toml is in it. What is deployed, and what deploys it, is
+# tested in the same versions: requirements-dev.txt has all of both. The scanners have their own.
+DEVELOPMENT, RUN_TIME = "requirements-dev.txt", "requirements.txt"
+DEPLOYMENT, SECURITY = "requirements-deploy.txt", "requirements-security.txt"
+LOCKS = {
+    DEVELOPMENT: ("pyproject.toml", "--group", "dev"),
+    DEPLOYMENT: ("pyproject.toml", "--group", "deploy"),
+    RUN_TIME: ("pyproject.toml",),
+    SECURITY: ("--group", "security"),
+}
+SUMMARY = Path("dist/upgrade.md")
 KEPT = "The lock files stay as they were."
 
 
@@ -42,35 +52,47 @@ def lock() -> None:
 
 @click.command()
 def upgrade() -> None:
-    """Lock the newest versions that pyproject.toml and Terraform's code allow."""
-    lock_packages(upgrade=True)
-    lock_providers(upgrade=True)
+    """Lock the newest versions that pyproject.toml and Terraform's code allow.
+
+    What changes is also written to dist/upgrade.md, for a pull request.
+    """
+    changed = lock_packages(upgrade=True) + lock_providers(upgrade=True)
+    SUMMARY.write_text(f"```\n{changed}```\n", encoding="utf-8")
 
 
-def lock_packages(upgrade: bool) -> None:
-    """Lock the Python packages, and say what changes.
-
-    What is deployed is tested in the same versions: requirements-dev.txt has all of it.
+def lock_packages(upgrade: bool) -> str:
+    """Lock the Python packages; print and return what changes.
 
     :raises ToolError: such locks could not be installed.
     """
-    old = {file: _text(file) for file in (RUN_TIME, DEVELOPMENT)}
+    old, new = {file: _text(Path(file)) for file in LOCKS}, dict[str, str]()
+    kept = {DEVELOPMENT: _pins(old[DEVELOPMENT], old[RUN_TIME]), SECURITY: _pins(old[SECURITY])}
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lock-", dir=CACHE) as folder:
-        everything, pins, deployed = (Path(folder, name) for name in ("dev", "pins", "run"))
-        if not upgrade:  # uv keeps to the versions that its output file has
-            pinned = _pins(old[DEVELOPMENT], old[RUN_TIME])
-            everything.write_text(pinned, encoding="utf-8")
-        _uv(*COMPILE, "--group", "dev", "--output-file", everything)
-        new = {DEVELOPMENT: everything.read_text(encoding="utf-8")}
-        pins.write_text(_pins(new[DEVELOPMENT]), encoding="utf-8")
-        _uv(*COMPILE, "--constraints", pins, "--output-file", deployed)
-        new[RUN_TIME] = deployed.read_text(encoding="utf-8")
-        _require_installable(new[DEVELOPMENT], new[RUN_TIME], Path(folder))
+        pins = Path(folder, "pins")
+        for file, source in LOCKS.items():
+            output = Path(folder, file)
+            if not upgrade:  # uv keeps to the versions that its output file has
+                output.write_text(kept.get(file, ""), encoding="utf-8")
+            tested = () if file in kept else ("--constraints", str(pins))
+            _uv(*COMPILE, *source, *tested, "--output-file", output)
+            new[file] = output.read_text(encoding="utf-8")
+            if file == DEVELOPMENT:
+                pins.write_text(_pins(new[file]), encoding="utf-8")
+        _require_installable(new, Path(folder))
+    told = ""
     for file, text in new.items():
-        print("\n".join([f"{file}:", *changes(_versions(old[file]), _versions(text))]))
+        told += _tell(f"{file}:", *changes(_versions(old[file]), _versions(text)))
         if text != old[file]:  # what is newer is installed again
-            file.write_text(text, encoding="utf-8")
+            Path(file).write_text(text, encoding="utf-8")
+    return told
+
+
+def _tell(*lines: str) -> str:
+    """Print and return lines."""
+    text = "".join(f"{line}\n" for line in lines)
+    print(text, end="")
+    return text
 
 
 def _pins(*locks: str) -> str:
@@ -100,24 +122,27 @@ def _uv(*arguments: str | Path) -> None:
         raise ToolError(f"uv cannot lock the dependencies in pyproject.toml: see above. {KEPT}")
 
 
-def _require_installable(development: str, run_time: str, folder: Path) -> None:
-    """Make sure that `make package` and `make install` could install such locks.
+def _require_installable(locks: dict[str, str], folder: Path) -> None:
+    """Make sure that `make package`, `make install` and `make security` could install such locks.
 
     :raises ToolError: they could not.
     """
-    for entry in shared.entries(development):
-        if problem := _problem(entry):
-            raise ToolError(f"{entry.requirement} {problem}: see Shared code in README.md. {KEPT}")
+    for file in (DEVELOPMENT, SECURITY):
+        for entry in shared.entries(locks[file]):
+            if problem := _problem(entry):
+                see = "see Shared code in README.md"
+                raise ToolError(f"{entry.requirement} {problem}: {see}. {KEPT}")
     try:
-        dependencies.check(run_time, project().architecture, folder)
+        dependencies.check(locks[RUN_TIME], project().architecture, folder)
     except ToolError as error:
         raise ToolError(f"{error} {KEPT}") from None
     hashed = folder / "hashed"
-    lines = [str(entry) for entry in shared.entries(development) if entry.hashes]
-    hashed.write_text("\n".join(lines), encoding="utf-8")
-    # Into an empty folder: what .venv happens to have counts for nothing.
-    command = ("pip", "install", "--dry-run", "--require-hashes", "--python", sys.executable)
-    _uv(*command, "--target", folder / "venv", "--quiet", "--requirement", hashed)
+    for file in (DEVELOPMENT, SECURITY):
+        lines = [str(entry) for entry in shared.entries(locks[file]) if entry.hashes]
+        hashed.write_text("\n".join(lines), encoding="utf-8")
+        # Into an empty folder: what .venv happens to have counts for nothing.
+        command = ("pip", "install", "--dry-run", "--require-hashes", "--python", sys.executable)
+        _uv(*command, "--target", folder / "venv", "--quiet", "--requirement", hashed)
 
 
 def _problem(entry: shared.Locked) -> str:
@@ -158,22 +183,21 @@ def changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
     return lines or ["  no other versions"]
 
 
-def lock_providers(upgrade: bool) -> None:
-    """Lock the providers in versions.tf, with their hashes for all PLATFORMS.
+def lock_providers(upgrade: bool) -> str:
+    """Lock the providers in versions.tf, with their hashes for all PLATFORMS; print what changes.
 
     Where Terraform's configuration names a mirror, the mirror must do.
 
     :param upgrade: take the newest version that is allowed. Terraform keeps to a version that is
         locked, so the lock file is put aside; a failure brings it back.
+    :returns: what was printed.
     """
     if terraform_binary.installed() is None:
-        print(f"{LOCK_FILE} was left as it is: Terraform is missing.")
-        return
+        return _tell(f"{LOCK_FILE} was left as it is: Terraform is missing.")
     try:
         config = cli_config()
     except SystemExit as refusal:
-        print(f"{LOCK_FILE} was left as it is. {refusal}")
-        return
+        return _tell(f"{LOCK_FILE} was left as it is. {refusal}")
     text = config.read_text(encoding="utf-8") if config else ""
     named = re.search(r'filesystem_mirror\s*\{[^}]*?path\s*=\s*(".*")', text)
     mirror = Path(json.loads(named[1])) if named else None
@@ -190,7 +214,7 @@ def lock_providers(upgrade: bool) -> None:
             LOCK_FILE.write_text(before, encoding="utf-8")
     texts = before, _text(LOCK_FILE)
     old, new = (dict(re.findall(r'(?s)provider "(.*?)".*?version += "(.*?)"', it)) for it in texts)
-    print("\n".join([f"{LOCK_FILE}:", *changes(old, new)]))
+    told = _tell(f"{LOCK_FILE}:", *changes(old, new))
     if missing:
         print(
             f"{LOCK_FILE} has no hashes for {', '.join(missing)}: the mirror {mirror} has no "
@@ -199,3 +223,4 @@ def lock_providers(upgrade: bool) -> None:
             "-platform=…).",
             file=sys.stderr,
         )
+    return told
