@@ -743,7 +743,8 @@ def test_upgrades_come_in_one_pull_request(repository: Repository) -> None:
         (repository.service / name).parent.mkdir(exist_ok=True)
         (repository.service / name).write_text(f"ü {name}\n")
     repository.gh({**COMMITTED, "git/refs": {}, "pulls": OPENED})
-    assert repository("upgrade")[0] == 0
+    schedule = {"event": {"repository": None}, "GITHUB_REF_NAME": "trunk"}
+    assert repository("upgrade", **schedule)[0] == 0
     tree, _, ref, pull_request = [body for _, body in repository.calls()]
     assert {entry["path"]: entry["content"] for entry in tree["tree"]} == {
         f"services/order-events/{name}": f"ü {name}\n"
@@ -751,6 +752,7 @@ def test_upgrades_come_in_one_pull_request(repository: Repository) -> None:
     }
     assert ref["ref"] == "refs/heads/upgrade-order-events"
     assert pull_request["title"] == "order-events: upgrade the lock files"
+    assert pull_request["base"] == "trunk"
     assert pull_request["body"].endswith("allow.\n\nü dist/upgrade.md\n")
 
 

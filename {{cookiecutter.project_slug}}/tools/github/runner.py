@@ -34,7 +34,9 @@ def event() -> Any:
 
 def default_branch() -> str:
     """Return the name of the repository's default branch."""
-    return str(event()["repository"]["default_branch"])
+    # A schedule's event lacks it, and always runs there (github/codeql-action #1211).
+    repository = event().get("repository") or {"default_branch": variable("GITHUB_REF_NAME")}
+    return str(repository["default_branch"])
 
 
 def workflow_file() -> str:
