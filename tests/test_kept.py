@@ -5,14 +5,16 @@ Each job has nothing but what S3 holds. Terraform is a stand-in, as in test_depl
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import boto3
 import pytest
 from moto import mock_aws
 from test_deploy import PROD, calls, service, stand_in  # noqa: F401 (fixtures)
-from tools.deploy import kept, plans, terraform
+from tools.deploy import kept, plans
 from tools.errors import ToolError
 from tools.operate import compute
 
@@ -42,15 +44,16 @@ class Run:
             self.patch.setenv(name, value)
         plans.remove(PROD.plan)
 
-    def plan(self, shown: str) -> None:
-        """Plan prod, and keep the plan."""
+    def plan(self, *, changes: bool) -> None:
+        """Keep a plan as `make plan` writes it."""
         output, summary = self.folder / "output", self.folder / "summary"
         self._job(GITHUB_OUTPUT=str(output), GITHUB_STEP_SUMMARY=str(summary))
         output.write_text("")
         summary.write_text("")
-        (self.folder / "shown").write_text(shown)
-        terraform.ensure_initialised(PROD)
-        plans.make_plan(PROD, PROD.plan, PROD.tfvars, {})
+        PROD.plan.write_bytes(os.urandom(8))
+        hashes = [plans.sha256(file) for file in (PROD.plan, compute.ARTIFACT)]
+        note = plans.Note("prod", *hashes, changes=changes)
+        plans.note_of(PROD.plan).write_text(json.dumps(asdict(note)))
         kept.save_plan.main(["--env", "prod"], standalone_mode=False)
         self.output = dict(line.split("=") for line in output.read_text().splitlines())
 
@@ -85,7 +88,7 @@ def run(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:  # no
 
 
 def test_a_plan_is_kept_until_the_smoke_test_has_passed(run: Run) -> None:
-    run.plan(CHANGES)
+    run.plan(changes=True)
     assert run.output["changes"] == "true"
     assert run.output["sha256"] == plans.sha256(PROD.plan)
     assert run.kept() == [f"{FOLDER}prod.tfplan", f"{FOLDER}prod.tfplan.json"]
@@ -94,7 +97,7 @@ def test_a_plan_is_kept_until_the_smoke_test_has_passed(run: Run) -> None:
     assert len(run.kept()) == 2
     run.smoked()
     assert run.kept() == []
-    run.plan(NOTHING)
+    run.plan(changes=False)
     assert run.output["changes"] == "false"
     assert run.kept() == []
 
@@ -102,7 +105,7 @@ def test_a_plan_is_kept_until_the_smoke_test_has_passed(run: Run) -> None:
 def test_failed_jobs_run_again_without_applying_again(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run.plan(CHANGES)
+    run.plan(changes=True)
     run.deploy()
     run.deploy()
     assert run.applied() == 0
@@ -111,23 +114,23 @@ def test_failed_jobs_run_again_without_applying_again(
 
 
 def test_all_jobs_run_again_after_a_failed_smoke_test(run: Run) -> None:
-    run.plan(CHANGES)
+    run.plan(changes=True)
     run.deploy()
-    run.plan(NOTHING)
+    run.plan(changes=False)
     assert run.output["changes"] == "true"
     said = "prod has what this run planned before; what is left is the smoke test."
     assert said in (run.folder / "summary").read_text()
     run.deploy()
     assert run.applied() == 0
     run.smoked()
-    run.plan(NOTHING)
+    run.plan(changes=False)
     assert run.output["changes"] == "false"
 
 
 def test_all_jobs_run_again_and_find_more_to_change(run: Run) -> None:
-    run.plan(CHANGES)
+    run.plan(changes=True)
     run.deploy()
-    run.plan(CHANGES)
+    run.plan(changes=True)
     assert run.output["changes"] == "true"
     # What was applied before has had no smoke test yet, whoever makes the rest.
     assert run.state() == "begun"
@@ -137,9 +140,8 @@ def test_all_jobs_run_again_and_find_more_to_change(run: Run) -> None:
 
 
 def test_an_apply_that_failed_is_tried_again_and_needs_its_smoke_test(run: Run) -> None:
-    run.plan(CHANGES)
-    terraform_there = (run.folder / "bin" / "terraform").read_text()
-    fails = terraform_there + 'sys.exit(arguments[0] == "apply")\n'
+    run.plan(changes=True)
+    fails = (run.folder / "bin" / "terraform").read_text() + 'sys.exit(arguments[0] == "apply")\n'
     (run.folder / "bin" / "terraform").write_text(fails)
     with pytest.raises(SystemExit):
         run.deploy()
@@ -148,12 +150,12 @@ def test_an_apply_that_failed_is_tried_again_and_needs_its_smoke_test(run: Run) 
         run.deploy()
     assert run.applied() == 1
     # It had done everything: nothing is left to change, but nothing was tried out either.
-    run.plan(NOTHING)
+    run.plan(changes=False)
     assert run.output["changes"] == "true"
 
 
 def test_a_run_approves_the_plan_of_another(run: Run) -> None:
-    run.plan(CHANGES)
+    run.plan(changes=True)
     run.output["sha256"] = ""  # it has planned nothing itself
     run.deploy(GITHUB_RUN_ID="78", PLAN_RUN="77")
     assert run.applied() == 1
@@ -190,7 +192,7 @@ def another_package(_: Run) -> None:
 def test_what_is_not_the_plan_that_was_shown_is_refused(
     run: Run, fault: Callable[[Run], None], words: str
 ) -> None:
-    run.plan(CHANGES)
+    run.plan(changes=True)
     fault(run)
     with pytest.raises(ToolError) as refused:
         run.deploy()
@@ -200,9 +202,9 @@ def test_what_is_not_the_plan_that_was_shown_is_refused(
 
 
 def test_a_note_that_cannot_be_read_does_not_spare_the_smoke_test(run: Run) -> None:
-    run.plan(CHANGES)
+    run.plan(changes=True)
     damaged_note(run)
-    run.plan(NOTHING)
+    run.plan(changes=False)
     assert run.output["changes"] == "true"
     run.deploy()
     assert run.applied() == 0
