@@ -6,12 +6,14 @@ Each job has nothing but what S3 holds. Terraform is a stand-in, as in test_depl
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import boto3
 import pytest
+from conftest import TEMPLATE
 from moto import mock_aws
 from test_deploy import PROD, calls, service, stand_in  # noqa: F401 (fixtures)
 from tools.deploy import kept, plans
@@ -199,6 +201,13 @@ def test_what_is_not_the_plan_that_was_shown_is_refused(
     assert str(refused.value).startswith(words)
     assert 're-run the job "Plan prod" of run 77 and read its plan.' in str(refused.value)
     assert run.applied() == 0
+
+
+def test_the_bootstrap_keeps_plans_as_long_as_is_said(run: Run) -> None:
+    bucket = (TEMPLATE / "terraform" / "bootstrap" / "state.tf").read_text()
+    (days,) = re.findall(r'"plans/"\s+}[^}]*\n    expiration {\s+days = (\d+)', bucket)
+    with pytest.raises(ToolError, match=f"expired after {days} days"):
+        run.deploy()
 
 
 def test_a_note_that_cannot_be_read_does_not_spare_the_smoke_test(run: Run) -> None:

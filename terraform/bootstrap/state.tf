@@ -1,5 +1,5 @@
 # The bucket for the state of all services: services/<service>/terraform.tfstate, one per workspace
-# under env:/<workspace>/. Under plans/ it keeps prod's plans until they are approved.
+# under env:/<workspace>/. Under plans/ it keeps prod's plans until their smoke test has passed.
 #
 # S3 encrypts every object with AES-256 by itself. A resource that says so would show a change in every
 # plan with versions 6.22 to 6.39 of the provider, which drop what S3 adds: blocked_encryption_types.
@@ -72,7 +72,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
       prefix = "plans/"
     }
 
-    # A plan holds values of the state: it is deleted once applied, and otherwise not kept for long.
+    # A plan holds values of the state: it is deleted once its smoke test has passed, and otherwise
+    # not kept for long.
     expiration {
       days = 7
     }

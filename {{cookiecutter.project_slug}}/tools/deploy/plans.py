@@ -57,8 +57,12 @@ def written(file: Path) -> Note | None:
 
 
 def again(name: str, run: str = "") -> str:
-    """Say how to get another plan for an environment, by which run if it is the workflow's."""
-    if run.isdigit():  # GitHub repeats one job and what depends on it.
+    """Say how to get another plan for an environment, if it is the workflow's from which run.
+
+    GitHub repeats that job and what depends on it, with the outputs that the other jobs had:
+    https://docs.github.com/en/actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs
+    """
+    if run.isdigit():
         return f're-run the job "Plan {name}" of run {run} and read its plan'
     return f"run `make plan ENV={name}` and read it"
 
