@@ -1,4 +1,4 @@
-"""Finish the rendered service: remove what its answers make useless, put its workflow where GitHub
+"""Finish the rendered service: remove what its answers make useless, put its workflows where GitHub
 looks, and say what to do next.
 
 Cookiecutter renders this file, then runs it in the project folder. It uses no network and installs
@@ -140,35 +140,40 @@ def is_update(answers: Mapping[str, str], folder: str) -> bool:
     )
 
 
-def copy_workflow(slug: str, project: str, repository: str) -> str:
-    """Copy the workflow of a service in a monorepo to the root of `repository`.
+def copy_workflows(slug: str, project: str, repository: str) -> str:
+    """Copy the workflows of a service in a monorepo to the root of `repository`.
 
     Never overwrites a file. Returns a sentence that says what was done.
     """
-    source = f"{project}/.github/workflows/{slug}.yml"
-    copy = f"{repository}/.github/workflows/{slug}.yml"
+    folder = f"{repository}/.github/workflows"
+    copied, others = [], []
     try:
-        with open(source, "rb") as file:
-            text = file.read()
-        os.makedirs(os.path.dirname(copy), exist_ok=True)
-        try:
-            with open(copy, "xb") as file:
-                file.write(text)
-        except FileExistsError:
-            # Git may have checked it out with Windows' line endings.
-            with open(copy, "rb") as file:
-                if file.read().replace(b"\r\n", b"\n") == text:
-                    return f"The workflow is already at {copy}."
-            return (
-                f"{copy} was there before and is another workflow, so it was left as it is. "
-                "Compare the two; `make workflow` puts this service's in its place."
-            )
+        os.makedirs(folder, exist_ok=True)
+        for name in (f"{slug}.yml", f"{slug}-operate.yml", f"{slug}-upgrade.yml"):
+            with open(f"{project}/.github/workflows/{name}", "rb") as file:
+                text = file.read()
+            try:
+                with open(f"{folder}/{name}", "xb") as file:
+                    file.write(text)
+                copied.append(name)
+            except FileExistsError:
+                # Git may have checked it out with Windows' line endings.
+                with open(f"{folder}/{name}", "rb") as file:
+                    if file.read().replace(b"\r\n", b"\n") != text:
+                        others.append(name)
     except OSError as error:
         return (
-            f"The workflow could not be copied to {copy} ({error.strerror}). "
+            f"The workflows could not be copied to {folder} ({error.strerror}). "
             "`make workflow` does it later."
         )
-    return f"Copied the workflow to {copy}, where GitHub looks for it. Commit both."
+    if others:
+        return (
+            f"{', '.join(others)} in {folder} was there before and is another workflow, so it was "
+            "left as it is. Compare the two; `make workflow` puts this service's in its place."
+        )
+    if not copied:
+        return f"The workflows are already in {folder}."
+    return f"Copied the workflows to {folder}, where GitHub looks for them. Commit both."
 
 
 def next_steps(answers: Mapping[str, str], project: str, repository: str | None) -> list[str]:
@@ -199,7 +204,7 @@ def next_steps(answers: Mapping[str, str], project: str, repository: str | None)
     if in_monorepo and repository is None:
         deploy.append(
             f"once the service is at {answers['service_path']} in its Git repository, "
-            "make workflow copies its workflow to where GitHub looks"
+            "make workflow copies its workflows to where GitHub looks"
         )
     width = max(len(command) for command, meaning in steps if meaning)
     return [
@@ -242,7 +247,7 @@ def main() -> int:
     repository = find_repository(project)
     lines = [f"\nRendered {project} with these answers:", *understood(answers), ""]
     if answers["service_path"] != "." and repository is not None:
-        lines.append(copy_workflow(answers["project_slug"], project, repository))
+        lines.append(copy_workflows(answers["project_slug"], project, repository))
     tell("\n".join([*lines, *next_steps(answers, project, repository)]))
     return 0
 

@@ -265,7 +265,7 @@ def test_monorepo(work: Path, home: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     service = services / "order-events"
     assert (work / WORKFLOW).read_bytes() == (service / WORKFLOW).read_bytes()
-    assert f"Copied the workflow to {work / WORKFLOW}" in done.stdout
+    assert f"Copied the workflows to {(work / WORKFLOW).parent}" in done.stdout
     for path in (".pre-commit-config.yaml", ".github/dependabot.yml"):
         assert not (service / path).exists()
 

@@ -13,6 +13,7 @@ IDENTITY = ("-c", "user.name=x", "-c", "user.email=x@example.com")
 WINDOWS = ("-c", "core.autocrlf=true")
 MONOREPO = Path("services", "order-events")
 WORKFLOW = Path(".github", "workflows", "order-events.yml")
+WORKFLOWS = [WORKFLOW.with_stem(f"order-events{suffix}") for suffix in ("", "-operate", "-upgrade")]
 
 
 def git(folder: Path, *arguments: str | Path) -> str:
@@ -41,12 +42,12 @@ def with_carriage_returns(folder: Path) -> list[str]:
 
 @pytest.fixture
 def monorepo(fresh: Render, tmp_path: Path) -> Path:
-    """Make a monorepo with a service in it and a copy of the service's workflow."""
+    """Make a monorepo with a service in it and copies of the service's workflows."""
     repository = tmp_path / "monorepo"
     service = repository / MONOREPO
     service.parent.mkdir(parents=True)
     fresh(service_path=MONOREPO.as_posix()).rename(service)
-    hook.copy_workflow("order-events", str(service), str(repository))
+    hook.copy_workflows("order-events", str(service), str(repository))
     return commit(repository)
 
 
@@ -77,9 +78,9 @@ def test_the_template_has_its_line_endings_whatever_git_is_set_to(tmp_path: Path
 def test_the_workflows_copy_may_have_other_line_endings(monorepo: Path) -> None:
     """It is in the root's .github/, which the service's .gitattributes doesn't reach."""
     there = clone(monorepo, *WINDOWS)
-    assert with_carriage_returns(there) == [WORKFLOW.as_posix()]
+    assert with_carriage_returns(there) == sorted(path.as_posix() for path in WORKFLOWS)
     assert check_workflow(there / MONOREPO) == ""
-    assert "already" in hook.copy_workflow("order-events", str(there / MONOREPO), str(there))
+    assert "already" in hook.copy_workflows("order-events", str(there / MONOREPO), str(there))
     (there / WORKFLOW).write_bytes(b"\xff\r\n")
     assert "run `make workflow`" in check_workflow(there / MONOREPO)
 

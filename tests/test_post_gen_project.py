@@ -14,13 +14,17 @@ hook: Any = load("post_gen_project")
 pre_hook: Any = load("pre_gen_project")
 
 
+NAMES = ("order-events.yml", "order-events-operate.yml", "order-events-upgrade.yml")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Make a monorepo with a service in it; return the service's folder."""
     project = tmp_path / "services" / "order-events"
     workflows = project / ".github" / "workflows"
     workflows.mkdir(parents=True)
-    (workflows / "order-events.yml").write_text("name: order-events\n")
+    for name in NAMES:
+        (workflows / name).write_text(f"name: {name}\n")
     (tmp_path / ".git").mkdir()
     return project
 
@@ -77,26 +81,35 @@ def test_caches_are_removed(tmp_path: Path) -> None:
     assert sorted(map(str, files)) == [".venv/__pycache__/file", "tools/file"]
 
 
-def test_workflow_is_copied_to_the_root(project: Path, tmp_path: Path) -> None:
-    copy = tmp_path / ".github" / "workflows" / "order-events.yml"
-    assert "Copied" in hook.copy_workflow("order-events", str(project), str(tmp_path))
-    assert copy.read_text() == "name: order-events\n"
-    assert "already" in hook.copy_workflow("order-events", str(project), str(tmp_path))
+def copy_workflows(project: Path, root: Path) -> str:
+    return str(hook.copy_workflows("order-events", str(project), str(root)))
 
 
-def test_workflow_never_overwrites_a_file(project: Path, tmp_path: Path) -> None:
-    copy = tmp_path / ".github" / "workflows" / "order-events.yml"
+def test_workflows_are_copied_to_the_root(project: Path, tmp_path: Path) -> None:
+    copies = tmp_path / ".github" / "workflows"
+    assert "Copied" in copy_workflows(project, tmp_path)
+    assert {copy.name: copy.read_text() for copy in copies.iterdir()} == {
+        name: f"name: {name}\n" for name in NAMES
+    }
+    assert "already" in copy_workflows(project, tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_file_is_overwritten(project: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / ".github" / "workflows" / name
     copy.parent.mkdir(parents=True)
     copy.write_text("mine")
-    assert "left as it is" in hook.copy_workflow("order-events", str(project), str(tmp_path))
+    said = copy_workflows(project, tmp_path)
+    assert said.startswith(f"{name} in {copy.parent} was there before")
+    assert "left as it is" in said
     assert copy.read_text() == "mine"
 
 
-def test_workflow_is_never_written_through_a_link(project: Path, tmp_path: Path) -> None:
+def test_no_workflow_is_written_through_a_link(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / ".github" / "workflows" / "order-events.yml"
     copy.parent.mkdir(parents=True)
     copy.symlink_to(tmp_path / "elsewhere")
-    assert "could not be copied" in hook.copy_workflow("order-events", str(project), str(tmp_path))
+    assert "could not be copied" in copy_workflows(project, tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -104,7 +117,7 @@ def test_workflow_is_never_written_through_a_link(project: Path, tmp_path: Path)
 def test_a_failed_copy_is_only_reported(project: Path, tmp_path: Path, obstacle: str) -> None:
     (tmp_path / obstacle).parent.mkdir(exist_ok=True)
     (tmp_path / obstacle).touch()
-    sentence = hook.copy_workflow("order-events", str(project), str(tmp_path))
+    sentence = copy_workflows(project, tmp_path)
     assert "could not be copied" in sentence
     assert "make workflow" in sentence
 

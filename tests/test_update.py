@@ -104,7 +104,7 @@ def put_now(template: Path) -> None:
 def put_later(template: Path) -> None:
     """Make a next version: another workflow and handler, a new question, a choice gone."""
     service = template / SERVICE.name
-    (workflow,) = (service / ".github" / "workflows").iterdir()
+    workflow = service / ".github" / "workflows" / f"{SERVICE.name}.yml"
     replace(workflow, r"\A", "# Of the next version.\n")
     replace(service / "handler.py", r"^SMOKE_TEST = .*$", 'SMOKE_TEST = "smoke_test"  # later')
     questions = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))

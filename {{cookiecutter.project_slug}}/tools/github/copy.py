@@ -1,40 +1,61 @@
-"""The workflow's copy: in a monorepo, GitHub reads workflows only at the repository's root."""
+"""The workflows' copies: in a monorepo, GitHub reads workflows only at the repository's root.
 
-import shutil
+The service's own are the source, but for the versions of the actions that they use: Dependabot
+moves those of the copies, and the newer of the two counts.
+"""
+
+import re
 import tomllib
 from pathlib import Path
 
 from tools.github.runner import GitHubError
 
+FOLDER = Path(".github/workflows")
+ACTION = Path(".github/actions/setup/action.yml")
+PIN = re.compile(rb"(uses: [\w./-]+)@([0-9a-f]{40} # v([0-9.]+[0-9]))")
+
 
 def workflow() -> None:
-    """Copy the service's workflow to the repository's root.
+    """Copy the service's workflows to the repository's root; use the newer actions in both.
 
     :raises GitHubError: the service is in no Git repository.
     """
-    source, copy = _places()
-    if source == copy:
-        print(f"Nothing to copy: in a repository of its own, GitHub reads {source} itself.")
-    elif copy is None:
+    sources, root = _places()
+    if root == Path():
+        print(f"Nothing to copy: in a repository of its own, GitHub reads {FOLDER} itself.")
+        return
+    if root is None:
         raise GitHubError(
-            f"The service is in no Git repository yet, so {source} cannot be copied to its root."
+            f"The service is in no Git repository yet, so {FOLDER} cannot be copied to its root."
         )
-    else:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
-        print(f"Copied {source} to {copy}.")
+    own = [*sources, ACTION]
+    files = [*own, *(root / source for source in sources)]
+    texts = {file: _text(file) for file in files if file.is_file()}
+    pins = [pin for text in texts.values() for pin in PIN.findall(text)]
+    newest = {pin[0]: pin[1] for pin in sorted(pins, key=lambda pin: _version(pin[2]))}
+    for file in own:
+        text = PIN.sub(lambda match: match[1] + b"@" + newest[match[1]], texts[file])
+        if text != texts[file]:
+            file.write_bytes(text)
+            print(f"{file} now has the newer versions of its actions.")
+        if file != ACTION:
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_bytes(text)
+            print(f"Copied {file} to {root / file}.")
 
 
 def check_workflow() -> None:
-    """Compare the copy with the service's workflow.
+    """Compare the copies with the service's workflows, apart from their actions' versions.
 
-    :raises GitHubError: it is missing or differs.
+    :raises GitHubError: one is missing or differs.
     """
-    source, copy = _places()
-    if copy and not (copy.is_file() and _text(copy) == _text(source)):
-        raise GitHubError(
-            f"{copy} is missing or differs from {source}: run `make workflow` and commit it."
-        )
+    sources, root = _places()
+    for source in sources if root else []:
+        copy = root / source
+        if not (copy.is_file() and PIN.sub(rb"\1", _text(copy)) == PIN.sub(rb"\1", _text(source))):
+            raise GitHubError(
+                f"{copy} is missing or differs from {source}: run `make workflow` and commit it."
+            )
 
 
 def _text(file: Path) -> bytes:
@@ -42,14 +63,19 @@ def _text(file: Path) -> bytes:
     return file.read_bytes().replace(b"\r\n", b"\n")
 
 
-def _places() -> tuple[Path, Path | None]:
-    """Return the workflow and its copy: itself at the root already, None in no repository."""
+def _version(number: bytes) -> list[int]:
+    return [int(part) for part in number.split(b".")]
+
+
+def _places() -> tuple[list[Path], Path | None]:
+    """Return the workflows and the place of the copies: "." if here, None in no repository."""
     pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    source = Path(f".github/workflows/{pyproject['project']['name']}.yml")
+    slug = pyproject["project"]["name"]
+    every = [FOLDER / f"{slug}{suffix}.yml" for suffix in ("", "-operate", "-upgrade")]
+    sources = [source for source in every if source.is_file()]
     if pyproject["tool"]["cookiecutter-lambda-python"]["service_path"] == ".":
-        return source, source
+        return sources, Path()
     # Not by asking Git: in a hook it answers by its variables, and it refuses other people's files.
     here = Path.cwd()
     roots = (folder for folder in (here, *here.parents) if (folder / ".git").exists())
-    root = next(roots, None)
-    return source, root / source if root else None
+    return sources, next(roots, None)
