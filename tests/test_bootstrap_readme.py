@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEMPLATE
+from conftest import SERVICE, TEMPLATE
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
@@ -178,3 +178,18 @@ def test_the_rules_leave_nothing_open(tmp_path: Path) -> None:
     assert "bypass" in (
         wrong({**rules, "bypass": []}, "POST", f"repos/{REPOSITORY}/rulesets") or ""
     )
+
+
+def test_what_the_readme_starts_is_there(tmp_path: Path) -> None:
+    workflows = SERVICE / ".github" / "workflows"
+    started = [one["words"] for one in followed("team", tmp_path) if one["words"][0] == "workflow"]
+    assert len(started) == 2
+    for words in started:
+        file = words[2].replace("order-events", "{{cookiecutter.project_slug}}")
+        text = (workflows / file).read_text(encoding="utf-8")
+        for flag, word in itertools.pairwise(words):
+            if flag == "-f":
+                name, _, value = word.partition("=")
+                assert re.search(
+                    rf"^      {name}:\n(?:       .*\n)*?.*\b{value}\b", text, re.MULTILINE
+                )
