@@ -496,7 +496,7 @@ def test_the_printed_commands_set_every_variable_that_the_workflows_read(
     }
     set_ = VARIABLES | OF_ENVIRONMENTS
     assert commands(applied["github_commands"]) == set_
-    assert read - {name for name, _ in set_ | OF_NO_ENVIRONMENT} == set()
+    assert read == {name for name, _ in set_ | OF_NO_ENVIRONMENT}
     readme = (BOOTSTRAP / "README.md").read_text(encoding="utf-8")
     for (name, environment), role in (set_ | OF_NO_ENVIRONMENT).items():
         where = f"environment `{environment}`" if environment else "repository"
