@@ -16,6 +16,7 @@ What a step gets when it is to end is read in the runner's source (actions/runne
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,11 +46,16 @@ resource "terraform_data" "slow" {{
 """
 
 
+def steps(folder: Path) -> list[dict[str, Any]]:
+    """Return the steps of all workflows."""
+    workflows = [yaml.safe_load(file.read_text()) for file in folder.glob(".github/workflows/*")]
+    jobs = [job for workflow in workflows for job in workflow["jobs"].values()]
+    return [step for job in jobs for step in job["steps"]]
+
+
 def applying(folder: Path) -> list[dict[str, Any]]:
-    """Return the steps of the delivery workflow that apply a plan."""
-    workflow = yaml.safe_load((folder / ".github/workflows/order-events.yml").read_text())
-    every = [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
-    return [step for step in every if step.get("name") == "Apply"]
+    """Return the two steps that apply a plan."""
+    return [step for step in steps(folder) if step.get("name") == "Apply"]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +130,18 @@ def test_a_cancelled_run_finishes_what_it_applies(service: Path) -> None:
     dev, prod = applying(service)
     assert dev["if"] == prod["if"] == "${{ always() && steps.plan.outcome == 'success' }}"
     assert "timeout-minutes" not in {*dev, *prod}
+
+
+@pytest.mark.parametrize("compute", ["lambda", "fargate"])
+def test_whoever_takes_the_lock_hears_of_the_end(render: Render, compute: str) -> None:
+    """These targets change the state or take its lock; with READ_ONLY=1 a plan does neither."""
+    takes = re.compile(r"make (apply|plan(?!.* READ_ONLY=1)|init|registry|destroy|\"\$ACTION\")")
+    found = [
+        step["run"] for step in steps(render(compute=compute)) if takes.search(step.get("run", ""))
+    ]
+    assert len(found) == {"lambda": 4, "fargate": 5}[compute]
+    for run in found:
+        assert re.match(r"exec timeout --verbose --signal=INT --kill-after=\dm \d\dm make ", run)
 
 
 @pytest.mark.parametrize("end", [cancel, time_out])

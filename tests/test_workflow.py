@@ -118,7 +118,7 @@ def test_both_computes_have_the_same_workflows_but_for_what_is_built(render: Ren
         for compute in ("lambda", "fargate")
     }
     built = {"lambda": "  ARTIFACT: lambda.zip\n", "fargate": "  ARTIFACT: image.tar\n"}
-    (registry,) = re.findall(r" +- if: .*\n +run: make registry .*\n", texts["fargate"])
+    (registry,) = re.findall(r" +- if: .*\n +run: exec .* make registry .*\n", texts["fargate"])
     same = texts["fargate"].replace(registry, "").replace(built["fargate"], built["lambda"])
     assert same == texts["lambda"]
     for compute, line in built.items():
