@@ -103,22 +103,23 @@ def about(event, context):
 
 def go_on(event, context):
     def work():
-        for _ in range(100):
+        for _ in range(10_000):  # longer than a busy machine takes to freeze it
             time.sleep(0.01)
             with open(event["path"], "a") as file:
                 file.write("x")
     threading.Thread(target=work, daemon=True, name="worker").start()
 
 def go_on_in_a_process(event, context):
-    code = "import time; time.sleep(0.3); open({!r}, 'w').write('x')".format(event["path"])
-    subprocess.Popen([sys.executable, "-S", "-c", code])
+    code = "import os, sys, time\\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\\n"
+    code += "open(sys.argv[2], 'w').write('x')"
+    subprocess.Popen([sys.executable, "-S", "-c", code, event["go"], event["path"]])
 
 def keep_idle_threads(event, context):
     from concurrent.futures import ThreadPoolExecutor
     global pool
     pool = ThreadPoolExecutor(1)
     pool.submit(int).result()
-    time.sleep(0.05)
+    time.sleep(0.5)  # its thread goes back to waiting meanwhile
 
 def large(event, context):
     return "x" * event["size"]
@@ -296,13 +297,14 @@ def test_the_package_is_read_only_and_the_temporary_folder_is_not(start: Start) 
 
 @pytest.mark.parametrize("how", ["go_on", "go_on_in_a_process"])
 def test_between_invocations_everything_is_frozen(start: Start, tmp_path: Path, how: str) -> None:
-    runtime, path = start(), tmp_path / "effects"
-    first = runtime.invoke({"do": how, "path": str(path)})
+    runtime, path, go = start(), tmp_path / "effects", tmp_path / "go"
+    first = runtime.invoke({"do": how, "path": str(path), "go": str(go)})
     assert first.error is None
     what = "the thread worker" if how == "go_on" else "a process"
     assert what in first.warning
     assert "frozen" in first.warning
     before = path.exists() and path.read_text()
+    go.touch()
     time.sleep(0.6)
     assert (path.exists() and path.read_text()) == before
     runtime.invoke({"do": "about"})  # then it goes on

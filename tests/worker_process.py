@@ -46,11 +46,12 @@ def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -
 
     :raises TimeoutError: it isn't met in time (seconds).
     """
-    ends = time.monotonic() + deadline
+    ends, pause = time.monotonic() + deadline, 0.05
     while not (value := condition()):
         if time.monotonic() > ends:
             raise TimeoutError(f"After {deadline:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.5)  # to ask takes CPU time, which others need
     return value
 
 
@@ -84,7 +85,7 @@ def one_at_a_time() -> None:
                 found = original(backend, queue, count, 0, *more)
             if found or time.monotonic() >= ends:
                 return found
-            time.sleep(0.05)
+            time.sleep(0.1)
 
 
 def children_of(pid: int) -> list[int]:
