@@ -30,6 +30,7 @@ def lock(folder: Path, target: Path, *source: str) -> None:
         [
             *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--upgrade", "--universal"),
             *("--generate-hashes", "--no-annotate", "--python-version", OLDEST),
+            *("--python", sys.executable),  # or uv looks for the oldest one, for seconds
             *("--custom-compile-command", "make lock", "--output-file", target),
             *source,
         ],
