@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from tools import hcl
-from tools.deploy.plans import Note, again, check, note_of, written
+from tools.deploy.plans import Note, again, check, note_of, parsed
 from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
 
@@ -53,16 +53,6 @@ def mark(environment: Environment, note: Note, state: str) -> None:
         s3.put_object(Bucket=bucket, Key=folder + note_of(environment.plan).name, Body=body)
 
 
-def _begun(note: bytes | None) -> bool:
-    """Return whether a plan may have been applied, by its note; yes, if that can't be read."""
-    if note is None:
-        return False
-    try:
-        return bool(json.loads(note)["state"])
-    except (ValueError, LookupError, TypeError):
-        return True
-
-
 @click.command()
 @environment_option
 def save_plan(environment: Environment) -> None:
@@ -73,7 +63,9 @@ def save_plan(environment: Environment) -> None:
     name, run = environment.name, _run()
     note = replace(check(environment), run=run)
     s3, bucket, folder = _bucket(environment, run)
-    begun = _begun(_get(s3, bucket, folder + note_of(environment.plan).name))
+    before = _get(s3, bucket, folder + note_of(environment.plan).name)
+    earlier = parsed(before or b"")
+    begun = bool(earlier.state if earlier else before)  # one that can't be read may say so, too
     said = f"The plan for {name} changes nothing: there is nothing to keep."
     if note.changes or begun:
         body = environment.plan.read_bytes()
@@ -107,8 +99,8 @@ def fetch_plan(environment: Environment) -> None:
                 f"expired after 7 days; for a new one, {again(name, run)}."
             )
         file.write_bytes(body)
-    if written(note_of(environment.plan)) is None:
-        place = f"s3://{bucket}/{folder}{note_of(environment.plan).name}"
+    if parsed(file.read_bytes()) is None:
+        place = f"s3://{bucket}/{folder}{file.name}"
         raise ToolError(f"{place} is not what `make save-plan` wrote: {again(name, run)}.")
     check(environment)
     print(f"Fetched the plan for {name} from s3://{bucket}/{folder}.")

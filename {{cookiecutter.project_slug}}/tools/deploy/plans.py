@@ -48,10 +48,10 @@ def note_of(plan: Path) -> Path:
     return plan.with_name(f"{plan.name}.json")
 
 
-def written(file: Path) -> Note | None:
+def parsed(note: bytes) -> Note | None:
     """Return what is written in a note; None if `make plan` did not write it."""
     try:
-        return Note(**json.loads(file.read_text(encoding="utf-8")))
+        return Note(**json.loads(note))
     except (ValueError, TypeError):
         return None
 
@@ -125,7 +125,7 @@ def check(environment: Environment) -> Note:
         others = [file.stem for file in sorted(plan.parent.glob("*.tfplan")) if file != plan]
         there = f" (there is one for {' and '.join(others)})" if others else ""
         raise ToolError(f"There is no plan for {name}{there}: {again(name)}.")
-    note = written(note_of(plan))
+    note = parsed(note_of(plan).read_bytes())
     if note is None:
         raise ToolError(f"{note_of(plan)} is not what `make plan` wrote: {again(name)}.")
     shown = os.environ.get("PLAN_SHA256") or note.plan
