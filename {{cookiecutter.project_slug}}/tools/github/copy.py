@@ -50,7 +50,9 @@ def check_workflow() -> None:
     :raises GitHubError: one is missing or differs.
     """
     sources, root = _places()
-    for source in sources if root else []:
+    if root is None:
+        return
+    for source in sources:
         copy = root / source
         if not (copy.is_file() and PIN.sub(rb"\1", _text(copy)) == PIN.sub(rb"\1", _text(source))):
             raise GitHubError(
