@@ -1,14 +1,23 @@
-"""The next release of a Lambda function, and back."""
+"""The next release of a Lambda function, and back, also with drift and half-failed."""
 
 from collections.abc import Iterator
 
 import pytest
 from conftest import Render
 from delivery import RUN, Checkout, checked_out
+from test_git import commit, git
 from tools.deploy.settings import HEADING
 
 pytestmark = pytest.mark.slow
 NAME = "order-events-dev"
+# What the deploy role may not make, and the function depends on.
+REFUSED = """
+resource "aws_kinesis_stream" "orders" {
+  name        = "orders"
+  shard_count = 1
+}
+
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +34,31 @@ def live(checkout: Checkout) -> str:
     return str(alias["FunctionVersion"])
 
 
+def feeds(checkout: Checkout) -> str:
+    """Return the state of what feeds the function."""
+    found = checkout.aws.client("lambda").list_event_source_mappings(FunctionName=f"{NAME}:live")
+    return str(found["EventSourceMappings"][0]["State"])
+
+
 def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     make, refused, settings = checkout.make, checkout.refused, checkout.settings("dev")
-    service = checkout.folder / "order_events" / "service.py"
+    folder = checkout.folder
     before = settings.read_text()
+    first = git(commit(folder), "rev-parse", "HEAD").strip()
     make("plan")
     make("apply")
     checkout.change_code("second")
-    second = service.read_text()
+    git(folder, "commit", "--all", "--quiet", "--message=Second")
+    second = git(folder, "rev-parse", "HEAD").strip()
     make("plan", **RUN)
     assert f"| change | lambda function <code>{NAME}</code> | the code" in checkout.summary("dev")
     make("apply")
     assert live(checkout) == "2"
+
+    # An older commit does not go over a newer one.
+    git(folder, "checkout", "--quiet", first)
+    assert f"dev has commit {second[:12]}, and this one, {first[:12]}, is older" in refused("plan")
+    git(folder, "checkout", "--quiet", "main")
 
     # Without a version that there is, the answer is the list of those that there are.
     newest = make("versions").splitlines()[1]
@@ -48,23 +70,54 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     assert "Which one? make rollback ENV=dev VERSION=n" in said
     assert "must be a whole number" in refused("rollback", "VERSION=x;id")
 
-    # A local change of the code does not go along.
+    # What is on main and not deployed does not go along: code, settings, Python. Nor does what was
+    # changed by hand.
     checkout.change_code("third")
-    make("rollback", "VERSION=1")
+    checkout.set("dev", memory_size=1024)
+    before = settings.read_text()
+    python, installed = folder / ".python-version", folder / ".venv" / "installed"
+    of_this = python.read_text()
+    python.write_text("3.12\n")
+    installed.touch()
+    service = folder / "terraform" / "service.tf"
+    more = "added_environment_variables = {\n    STREAM = aws_kinesis_stream.orders.name"
+    text = service.read_text().replace("added_environment_variables = {", more)
+    service.write_text(REFUSED + text)
+    git(folder, "commit", "--all", "--quiet", "--message=Third")
+    functions = checkout.aws.client("lambda")
+    functions.update_function_configuration(FunctionName=NAME, Timeout=31)
+    said = make("rollback", "VERSION=1", **RUN)
+    assert f"dev has commit {second[:12]}: starting from it." in said
+    assert "Left as they are, though the code differs: aws_lambda_function.this." in said
     assert live(checkout) == "1"
     assert settings.read_text() == f'{before}\n{HEADING}\nlive_version = "1"\n'
+    assert "keeps the messages at version 1" in checkout.summary("dev")
+
+    # An apply fails halfway. A pause works all the same, and keeps the rollback.
+    settings.write_text(before)
+    python.write_text(of_this)
+    git(folder, "commit", "--all", "--quiet", "--message=Fourth")
+    make("plan", **RUN)
+    assert "this takes back the rollback to version 1" in checkout.summary("dev")
+    code, text = checkout._run("deploy", "apply")
+    assert code, text
+    said = make("pause")
+    assert f"dev has commit {second[:12]}: starting from it." in said
+    assert (feeds(checkout), live(checkout)) == ("Disabled", "1")
+    assert settings.read_text() == f"{before}\n{HEADING}\npaused = true\n"
 
     # With the deployed code again the next plan shows no surprise.
-    service.write_text(second)
+    git(folder, "checkout", "--quiet", "--force", second)
+    installed.touch()
+    checkout.set("dev", live_version="1", paused=True)
+    functions.update_function_configuration(FunctionName=NAME, Timeout=30)
     make("plan", **RUN)
-    assert "**Nothing changes.**" in checkout.summary("dev")
     assert "keeps the messages at version 1" in checkout.summary("dev")
+    make("apply")
     make("rollback", "VERSION=latest")
     assert live(checkout) == "2"
-    assert settings.read_text() == before
+    assert "live_version" not in settings.read_text()
 
     # The end: nothing of it is left but the state, which is empty.
-    make("pause")
-    assert "\npaused = true\n" in settings.read_text()
     make("destroy", TF_CLI_ARGS_destroy="-auto-approve")
-    assert checkout.aws.client("lambda").list_functions()["Functions"] == []
+    assert functions.list_functions()["Functions"] == []

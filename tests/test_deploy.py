@@ -240,6 +240,7 @@ def changing(*addresses: str) -> str:
                 {
                     "address": address,
                     "type": address.partition(".")[0],
+                    "name": address.partition(".")[2].partition("[")[0],
                     "change": {"actions": ["update"], "before": {}, "after": {}},
                 }
                 for address in addresses
@@ -257,7 +258,7 @@ def test_a_change_of_a_setting_keeps_the_deployed_code_and_is_written_down(
     (planned,) = [line for line in asked if line.startswith("plan ")]
     assert "-var=package_hash=abc=" in planned
     assert "dist/setting/prod.tfvars" in planned
-    assert asked[-1].startswith("apply -input=false")
+    assert asked[-2].startswith("apply -input=false")
     assert PROD.tfvars.read_text() == f"# prod\n\n{settings.HEADING}\npaused = true\n"
     assert "terraform/environments/prod.tfvars has the new setting" in capsys.readouterr().out
     assert not PROD.plan.exists()
@@ -267,7 +268,7 @@ def test_a_change_of_a_setting_takes_nothing_else_along_unless_told_to(
     stand_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (stand_in / "shown").write_text(changing(compute.DECIDES_ON_PAUSE, "aws_sqs_queue.main"))
-    with pytest.raises(ToolError, match=r"would also change aws_sqs_queue\.main\. .* add ALL=1"):
+    with pytest.raises(ToolError, match=r"depends on aws_sqs_queue\.main, .* Add ALL=1"):
         settings.pause.main([], standalone_mode=False)
     assert not [line for line in calls(stand_in) if line.startswith("apply")]
     assert DEV.tfvars.read_text() == "# dev\n"
@@ -382,14 +383,14 @@ def test_too_old_a_provider_keeps_no_packages_from_being_locked(
             "Error: Error acquiring the state lock\n RequestID: 1\n  ID:        abc-123\n  Who: me",
             [
                 '"Lock Info" above says who locked it (Who)',
-                "TF_DATA_DIR=.terraform/prod terraform -chdir=terraform force-unlock abc-123",
+                "make unlock ENV=prod LOCK=abc-123 or run the workflow order-events-operate with",
                 "nothing unlocks by itself",
             ],
         ),
-        ("Error: Error acquiring the state lock", ["force-unlock ID"]),
+        ("Error: Error acquiring the state lock", ["LOCK=ID"]),
         ("Error: Saved plan is stale", ["make plan ENV=prod", "re-run the one job that planned"]),
         ("Error: Inconsistent dependency lock file", ["run `make lock`"]),
-        ('Workspace "prod" doesn\'t exist.', ["runs `make init ENV=prod` once"]),
+        ('Workspace "prod" doesn\'t exist.', ["runs `make init ENV=prod` once, or", "action init"]),
         ("ExpiredToken: expired", ["sign in again"]),
         ("could not connect to registry.terraform.io", ["TERRAFORM_PROVIDER_MIRROR"]),
         ("Error: something {else}", []),

@@ -184,6 +184,33 @@ def test_a_pin_a_canary_and_a_pause_are_told() -> None:
     assert "Paused" not in summary(variables(paused=False))
 
 
+def record(before: dict[str, Any] | None, **after: Any) -> dict[str, Any]:
+    """Return the change of what the state says of the last deployment."""
+    old = before if before is None else {"input": {"commit": "a", "settings": before}}
+    new = {"input": {"commit": "b", "settings": after}}
+    update = {"actions": ["update"], "after_unknown": True}
+    outputs = {"commit": update, "settings": update}
+    change = resource("terraform_data", ["update"], "deployed", before=old, after=new)
+    return plan(change, output_changes=outputs)
+
+
+def test_what_a_plan_takes_back_is_told() -> None:
+    rolled_back, paused = {"live_version": "1"}, {"paused": True}
+    assert "this takes back the rollback to version 1." in summary(record(rolled_back))
+    assert "this resumes the service" in summary(record(paused))
+    assert "this pauses the service" in summary(record({}, paused=True))
+    for unchanged in (record(paused, paused=True), record(rolled_back, live_version="2")):
+        assert "this " not in summary(unchanged)
+
+
+def test_another_commit_alone_is_no_change() -> None:
+    assert not has_changes(record({}))
+    assert "**Nothing changes.**" in summary(record({"paused": True}, paused=True))
+    assert has_changes(record({}, paused=True))
+    assert has_changes(record({"paused": True}))
+    assert not has_changes(record(None))
+
+
 def test_what_was_changed_by_hand_is_told() -> None:
     drift = [
         resource(

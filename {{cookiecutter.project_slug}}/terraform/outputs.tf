@@ -104,3 +104,35 @@ output "subscription_arn" {
   description = "ARN of the queue's subscription to the topic."
   value       = aws_sns_topic_subscription.queue.arn
 }
+
+# What was deployed last, written into the state once the rest has succeeded: rollback, pause and resume
+# start from it.
+resource "terraform_data" "deployed" {
+  input = {
+    commit = var.commit
+    settings = { for name, value in {
+      live_version = var.live_version
+      paused       = var.paused ? true : null
+
+{% if cookiecutter.compute == "lambda" %}
+      canary_weight = var.canary_weight > 0 ? var.canary_weight : null
+{% endif %}
+    } : name => value if value != null }
+  }
+
+{% if cookiecutter.compute == "lambda" %}
+  depends_on = [aws_lambda_event_source_mapping.queue]
+{% else %}
+  depends_on = [aws_appautoscaling_target.this]
+{% endif %}
+}
+
+output "commit" {
+  description = "Git commit that was deployed last. Empty: its folder had changes that were not committed."
+  value       = terraform_data.deployed.output.commit
+}
+
+output "settings" {
+  description = "What make rollback and make pause have set, as it was deployed last."
+  value       = terraform_data.deployed.output.settings
+}

@@ -68,6 +68,12 @@ variable "allowed_account_ids" {
   }
 }
 
+variable "commit" {
+  description = "Git commit of this code. make passes it on, if the service's folder has no uncommitted changes."
+  type        = string
+  default     = ""
+}
+
 # Topic and subscription
 
 variable "sns_topic_name" {

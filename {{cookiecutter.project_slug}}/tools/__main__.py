@@ -34,6 +34,7 @@ COMMANDS = {
     "rollback": "tools.deploy.settings:rollback",
     "pause": "tools.deploy.settings:pause",
     "resume": "tools.deploy.settings:resume",
+    "unlock": "tools.deploy.unlock:unlock",
     "status": "tools.operate.status:command",
     "logs": "tools.operate.logs:command",
     "publish": "tools.operate.send:publish_command",

@@ -10,16 +10,20 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tools.build.package import require_a_way_to_lambda
-from tools.deploy.summary import changed_resources, counts, has_changes, summarise
+from tools.deploy.commit import FROM_DEPLOYED, current, refuse_older
+from tools.deploy.summary import RECORD, before, changed_resources, counts, has_changes, summarise
 from tools.deploy.terraform import ensure_initialised, run
 from tools.errors import ToolError
 from tools.github.runner import run_url
 from tools.operate import compute
 from tools.project import Environment, environment_option, project
+
+LEAVE = 'resource "{}" "{}" {{\n  lifecycle {{\n    ignore_changes = all\n  }}\n}}\n'
 
 
 @dataclass(frozen=True)
@@ -75,29 +79,60 @@ def make_plan(
     :param plan: the file for the plan.
     :param variables: more of Terraform's variables.
     :param only: the address of the one resource that may change; empty, if any may.
-    :raises ToolError: another resource would change.
+    :raises ToolError: another resource would change, or what is deployed is newer.
     """
     plan.parent.mkdir(parents=True, exist_ok=True)
     remove(plan)
-    place = str(plan.absolute())
-    unlocked = ["-lock=false"] if os.environ.get("READ_ONLY") else []
     given = [f"-var-file={tfvars.absolute()}", *(f"-var={n}={v}" for n, v in variables.items())]
-    run(environment, "plan", "-input=false", *unlocked, *given, f"-out={place}")
-    shown = json.loads(run(environment, "show", "-json", place, capture=True))
-    require_a_way_to_lambda(shown.get("variables", {}))
+    shown = _plan(environment, plan, given)
+    others = _others(shown, only) if only else []
+    if others:
+        print(f"\nOnce more, for {only} alone:", flush=True)
+        shown = _plan(environment, plan, [*given, *_alone(environment, shown, only)])
     if "GITHUB_RUN_ID" in os.environ:  # for the workflow, which shows it
-        text = run(environment, "show", "-no-color", place, capture=True)
+        text = run(environment, "show", "-no-color", str(plan.absolute()), capture=True)
         summary = summarise(shown, text, project().name, environment.name, run_url())
         Path(f"dist/plan-{environment.name}.md").write_text(summary, encoding="utf-8")
-    others = [item["address"] for item in changed_resources(shown) if item["address"] != only]
-    if only and others:
+    if others and (left := _others(shown, only)):
         raise ToolError(
-            f"Nothing was changed: besides {only} this would also change {', '.join(others)}. Run "
-            "it from the commit that is deployed, or add ALL=1 to change all of that, too."
+            f"Nothing was changed: {only} depends on {', '.join(left)}, which would change, too. "
+            f"Add ALL=1 (in the workflow: all) to change {', '.join(others)}, too."
         )
+    if not only:
+        refuse_older(environment.name, str(before(shown).get("commit", "")))
     note = Note(environment.name, sha256(plan), sha256(compute.ARTIFACT), has_changes(shown))
     note_of(plan).write_text(json.dumps(asdict(note), indent=2), encoding="utf-8")
     print(f"\n{environment.name}: {counts(shown)}")
+    if others:
+        print(f"Left as they are, though the code differs: {', '.join(others)}.")
+
+
+def _plan(environment: Environment, plan: Path, given: list[str]) -> dict[str, Any]:
+    """Write the plan; return it as Terraform describes it."""
+    unlocked = ["-lock=false"] if os.environ.get("READ_ONLY") else []
+    place = str(plan.absolute())
+    run(environment, "plan", "-input=false", *unlocked, *given, f"-out={place}")
+    shown: dict[str, Any] = json.loads(run(environment, "show", "-json", place, capture=True))
+    require_a_way_to_lambda(shown.get("variables", {}))
+    return shown
+
+
+def _others(shown: dict[str, Any], only: str) -> list[str]:
+    return [item["address"] for item in changed_resources(shown) if item["address"] != only]
+
+
+def _alone(environment: Environment, shown: dict[str, Any], only: str) -> list[str]:
+    """Return the arguments for a plan that changes one resource, and what the last plan shows not.
+
+    Terraform takes along what the resource depends on. In a checkout that is made for this command,
+    its code is told to leave that as it is.
+    """
+    if os.environ.get(FROM_DEPLOYED):
+        changed = [item for item in changed_resources(shown) if item["address"] != only]
+        kept = {(item["type"], item["name"]) for item in changed if "module_address" not in item}
+        text = "".join(LEAVE.format(*resource) for resource in sorted(kept))
+        Path(environment.code, "operate_override.tf").write_text(text, encoding="utf-8")
+    return [f"-target={only}", f"-target={RECORD}"]
 
 
 def apply_plan(environment: Environment, plan: Path) -> None:
@@ -155,7 +190,8 @@ def plan(environment: Environment) -> None:
         compute.build_artifact()
     elif sha256(compute.ARTIFACT) != expected:
         raise ToolError(f"{compute.ARTIFACT} is not the package with SHA-256 {expected}.")
-    make_plan(environment, environment.plan, environment.tfvars, compute.release_variables())
+    variables = {"commit": current(), **compute.release_variables()}
+    make_plan(environment, environment.plan, environment.tfvars, variables)
     print(f"Read the plan above, then: make apply ENV={environment.name}")
 
 

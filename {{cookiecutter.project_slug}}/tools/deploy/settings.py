@@ -1,14 +1,20 @@
 """Rolls back, pauses and resumes: by a setting in the environment's .tfvars, which Git keeps.
 
-The deployed code stays: what changes is planned with its hash, and only one resource may change.
+What is deployed stays: its commit, its settings and the hash of its package are in the state, what
+changes is planned from there, and only one resource may change.
 """
 
+import json
+import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import click
 
 from tools.deploy import plans, terraform
+from tools.deploy.commit import FROM_DEPLOYED, checkout_of
 from tools.errors import ToolError
 from tools.operate import compute
 from tools.operate.service import Service, deployed
@@ -16,6 +22,8 @@ from tools.project import Environment, environment_option
 
 # What make writes stands below this line, so that a reader knows where it comes from.
 HEADING = "# Written by make: commit it."
+# The settings that the state keeps.
+SETTINGS = ("live_version", "paused", *compute.ROLLBACK_CLEARS)
 
 all_option = click.option(
     "--all", "everything", envvar="ALL", is_flag=True, help="change what else the plan would change"
@@ -34,34 +42,77 @@ def with_setting(text: str, name: str, value: str) -> str:
 
 def change(
     environment: Environment,
-    service: Service,
+    command: list[str],
     settings: dict[str, str],
     only: str,
     everything: bool,
 ) -> None:
-    """Apply the environment with some settings changed, then keep them in its .tfvars.
+    """Apply what is deployed with some settings changed, then keep them in the .tfvars.
 
-    The plan is not where `make apply` looks for one: what is interrupted here is started again.
+    The state says which commit is deployed: there this command runs once more, with that commit's
+    own tools. Its plan is not where `make apply` looks for one: after an interruption, start again.
 
+    :param command: its name and options.
     :param settings: value by name, as HCL; an empty one takes the setting out.
     :param only: the address of the one resource that may change, unless everything may.
     :raises ToolError: another resource would change.
     """
+    service = deployed(environment)
+    if os.environ.get(FROM_DEPLOYED):
+        apply_here(environment, service, settings, "" if everything else only)
+        return
+    with checkout_of(environment.name, service.commit) as folder:
+        if folder is None:
+            apply_here(environment, service, settings, "" if everything else only)
+        else:
+            more = ["--env", environment.name, *(["--all"] if everything else [])]
+            apply_there(folder, [*command, *more])
+            summary = Path(f"dist/plan-{environment.name}.md")
+            if (folder / summary).is_file():
+                summary.parent.mkdir(exist_ok=True)
+                shutil.copy(folder / summary, summary)
+    written(environment, settings).replace(environment.tfvars)
+    print(
+        f"{environment.tfvars} has the new setting: commit it, or the next deployment reverts it."
+    )
+
+
+def apply_there(folder: Path, command: list[str]) -> None:
+    """Run a command of this module's in another checkout, with this one's Python."""
+    path = f"{Path('.terraform-bin').absolute()}{os.pathsep}{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", FROM_DEPLOYED: "1"}
+    program = [sys.executable, "-m", "tools", *command]
+    code, _, errors = terraform.interruptible(program, variables, capture=False, folder=folder)
+    sys.stderr.write(errors)
+    if code:
+        sys.exit(code)
+
+
+def apply_here(
+    environment: Environment, service: Service, settings: dict[str, str], only: str
+) -> None:
+    """Apply this checkout's code with the settings that are deployed, but for those given."""
+    known = service.settings
+    old = {} if known is None else {name: known.get(name) for name in SETTINGS}
+    as_hcl = {name: "" if value is None else json.dumps(value) for name, value in old.items()}
+    new = written(environment, as_hcl | settings)
+    plan = new.with_suffix(".tfplan")
+    variables = {compute.DEPLOYED: getattr(service, compute.DEPLOYED), "commit": service.commit}
+    plans.make_plan(environment, plan, new, variables, only)
+    plans.apply_plan(environment, plan)
+
+
+def written(environment: Environment, settings: dict[str, str]) -> Path:
+    """Write the environment's .tfvars with other settings into dist/; return the file."""
     text = environment.tfvars.read_text(encoding="utf-8")
     for name, value in settings.items():
         text = with_setting(text, name, value)
     new = Path(f"dist/setting/{environment.name}.tfvars")
     new.parent.mkdir(parents=True, exist_ok=True)
     new.write_text(text, encoding="utf-8")
-    terraform.run(environment, "fmt", str(new.absolute()), capture=True)
-    plan = new.with_suffix(".tfplan")
-    variables = {compute.DEPLOYED: getattr(service, compute.DEPLOYED)}
-    plans.make_plan(environment, plan, new, variables, "" if everything else only)
-    plans.apply_plan(environment, plan)
-    new.replace(environment.tfvars)
-    print(
-        f"{environment.tfvars} has the new setting: commit it, or the next deployment reverts it."
-    )
+    # Without heeding errors: what is not deployed yet must not be in the way.
+    terraform.attempt(environment, ("fmt", str(new.absolute())), True, {})
+    return new
 
 
 @click.command()
@@ -72,15 +123,16 @@ def rollback(environment: Environment, version: str, everything: bool) -> None:
     """Give the messages to an earlier version, or to the newest again."""
     if not re.fullmatch(r"([1-9][0-9]*|latest)?", version):
         raise ToolError(f"VERSION is {version!r}: it must be a whole number, or latest.")
-    service = deployed(environment)
-    if not version:
-        compute.versions(service)
-        raise ToolError(f"Which one? make rollback ENV={environment.name} VERSION=n")
     settings = dict.fromkeys(compute.ROLLBACK_CLEARS, "") | {"live_version": ""}
+    if not version:
+        compute.versions(deployed(environment))
+        raise ToolError(f"Which one? make rollback ENV={environment.name} VERSION=n")
     if version != "latest":
-        compute.require_version(service, version)
+        if not os.environ.get(FROM_DEPLOYED):
+            compute.require_version(deployed(environment), version)
         settings["live_version"] = f'"{version}"'
-    change(environment, service, settings, compute.DECIDES_ON_VERSION, everything)
+    command = ["rollback", "--version", version]
+    change(environment, command, settings, compute.DECIDES_ON_VERSION, everything)
 
 
 @click.command()
@@ -88,8 +140,7 @@ def rollback(environment: Environment, version: str, everything: bool) -> None:
 @all_option
 def pause(environment: Environment, everything: bool) -> None:
     """Stop taking messages; they wait in the queue."""
-    service = deployed(environment)
-    change(environment, service, {"paused": "true"}, compute.DECIDES_ON_PAUSE, everything)
+    change(environment, ["pause"], {"paused": "true"}, compute.DECIDES_ON_PAUSE, everything)
 
 
 @click.command()
@@ -97,5 +148,4 @@ def pause(environment: Environment, everything: bool) -> None:
 @all_option
 def resume(environment: Environment, everything: bool) -> None:
     """Take messages from the queue again."""
-    service = deployed(environment)
-    change(environment, service, {"paused": ""}, compute.DECIDES_ON_PAUSE, everything)
+    change(environment, ["resume"], {"paused": ""}, compute.DECIDES_ON_PAUSE, everything)

@@ -18,6 +18,9 @@ NAMED_BY = ("alarm_name", "dashboard_name", "name", "function_name")
 TOLD_IF_UNKNOWN = {"function_version", "version"}
 # Resources that hold what cannot be made again.
 HOLDS_DATA = {"aws_dynamodb_table": "items", "aws_sqs_queue": "messages"}
+# What was deployed last: its commit, and what make rollback and make pause have set.
+RECORD = "terraform_data.deployed"
+RECORDED = {"commit", "settings"}  # its outputs
 ACTIONS = {
     ("create",): "add",
     ("update",): "change",
@@ -29,15 +32,31 @@ ACTIONS = {
 
 
 def changed_resources(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the changes of resources that applying the plan makes, as Terraform describes them."""
+    """Return the changes of resources in AWS that applying makes, as Terraform describes them."""
     changes: list[dict[str, Any]] = plan.get("resource_changes", [])
-    return [change for change in changes if tuple(change["change"]["actions"]) in ACTIONS]
+    made = [change for change in changes if tuple(change["change"]["actions"]) in ACTIONS]
+    return [change for change in made if change["address"] != RECORD]
+
+
+def before(plan: Mapping[str, Any], side: str = "before") -> dict[str, Any]:
+    """Return what the record of the last deployment says before the plan is applied, or after."""
+    for change in plan.get("resource_changes", []):
+        if change["address"] == RECORD:
+            return dict((change["change"][side] or {}).get("input") or {})
+    return {}
+
+
+def _settings(plan: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what make rollback and make pause have set, before and after."""
+    return before(plan).get("settings", {}), before(plan, "after").get("settings", {})
 
 
 def has_changes(plan: Mapping[str, Any]) -> bool:
-    """Tell whether applying the plan would change anything, outputs included."""
-    outputs = plan.get("output_changes", {}).values()
-    return bool(changed_resources(plan)) or any(o["actions"] != ["no-op"] for o in outputs)
+    """Tell whether applying the plan would change anything, outputs and settings included."""
+    outputs = plan.get("output_changes", {}).items()
+    told = any(o["actions"] != ["no-op"] for name, o in outputs if name not in RECORDED)
+    old, new = _settings(plan)
+    return bool(changed_resources(plan)) or told or old != new
 
 
 def counts(plan: Mapping[str, Any]) -> str:
@@ -135,6 +154,7 @@ def _notes(plan: Mapping[str, Any], environment: str) -> Iterator[str]:
         held = HOLDS_DATA.get(resource["type"])
         if held and "delete" in resource["change"]["actions"]:
             yield f"**Careful:** {_code(_name(resource))} is destroyed, and its {held} are lost."
+    yield from _changed_settings(*_settings(plan))
     variables = {name: given.get("value") for name, given in plan.get("variables", {}).items()}
     if (pin := variables.get("live_version")) is not None:
         weight = variables.get("canary_weight") or 0
@@ -150,6 +170,16 @@ def _notes(plan: Mapping[str, Any], environment: str) -> Iterator[str]:
     if drift:
         names = ", ".join(dict.fromkeys(drift))
         yield f"**By hand:** changed outside Terraform since the last deployment: {names}."
+
+
+def _changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which settings of make rollback and make pause the plan sets or takes back."""
+    if (version := old.get("live_version")) and "live_version" not in new:
+        yield f"**Careful:** this takes back the rollback to version {version}."
+    if old.get("paused") and not new.get("paused"):
+        yield "**Careful:** this resumes the service: it takes messages again."
+    if new.get("paused") and not old.get("paused"):
+        yield "**Careful:** this pauses the service."
 
 
 def _drifted(resource: Mapping[str, Any]) -> bool:

@@ -43,8 +43,9 @@ ADVICE = {
     r"(?s)Error acquiring the state lock(?:.*?(?<![A-Za-z])ID: *([A-Za-z0-9-]+))?": (
         'The state of {name} is locked. "Lock Info" above says who locked it (Who), when (Created) '
         "and for what (Operation).\nWait until they have finished, or ask them. Only if you are "
-        "sure that their run is dead:\n  TF_DATA_DIR=.terraform/{name} {terraform} "
-        "-chdir=terraform force-unlock {0}\nNothing was changed, and nothing unlocks by itself."
+        "sure that their run is dead:\n  make unlock ENV={name} LOCK={0}\nor run the workflow "
+        "{service}-operate with the action unlock and this ID. Nothing was changed, and nothing "
+        "unlocks by itself."
     ),
     "Saved plan is stale": (
         "{name} has changed since this plan was made, so it was not applied: plan again and read it"
@@ -58,7 +59,8 @@ ADVICE = {
         f"{LOCK_FILE} does not fit the code's providers: run `make lock` and commit it."
     ),
     r"Workspace \"\w+\" doesn't exist": (
-        "{name} has no state yet. Somebody who may write it runs `make init ENV={name}` once."
+        "{name} has no state yet. Somebody who may write it runs `make init ENV={name}` once, or "
+        "the workflow {service}-operate with the action init."
     ),
     "Unsupported Terraform Core version": "`make install` fetches a version that fits.",
     "could not connect to registry|Failed to query available provider": (
@@ -103,17 +105,17 @@ def attempt(
     # The workspace is the environment's: this variable would make `workspace select` fail.
     variables.pop("TF_WORKSPACE", None)
     command = [program, f"-chdir={environment.code}", *arguments]
-    code, printed, errors = _interruptible(command, {**variables, **more}, capture)
+    code, printed, errors = interruptible(command, {**variables, **more}, capture)
     if code > 128:
         sys.stderr.write(explain(environment.name, errors))
         sys.exit(code)
     return code, printed, errors
 
 
-def _interruptible(
-    command: list[str], variables: dict[str, str], capture: bool
+def interruptible(
+    command: list[str], variables: dict[str, str], capture: bool, folder: Path = Path()
 ) -> tuple[int, str, str]:
-    """Run a command; return its exit code, its stdout if captured, and its stderr."""
+    """Run Terraform, or what runs it, in a folder; return exit code, captured stdout and stderr."""
     asked: list[int] = []
     count = itertools.count()
 
@@ -130,6 +132,7 @@ def _interruptible(
         before = [signal.signal(number, stop) for number in STOPS]
         process = subprocess.Popen(
             command,
+            cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL if capture else None,
             stdout=subprocess.PIPE if capture else None,
@@ -158,7 +161,7 @@ def explain(name: str, errors: str) -> str:
     """Return Terraform's errors in an environment of that name, with what to do about them."""
     if re.search("No valid credential sources|failed to refresh cached credentials", errors):
         return "There are no AWS credentials: sign in, or set AWS_PROFILE.\n"
-    values = {"name": name, "terraform": terraform_binary.installed()}
+    values = {"name": name, "service": project().name}
     for pattern, advice in ADVICE.items():
         if found := re.search(pattern, errors):
             return f"{errors}\n{advice.format(*found.groups('ID'), **values)}\n"
@@ -196,10 +199,11 @@ def initialise(environment: Environment) -> None:
 
 
 def outputs(environment: Environment) -> dict[str, str]:
-    """Return Terraform's outputs; none if nothing is deployed."""
+    """Return Terraform's outputs, as JSON where they are no text; none if nothing is deployed."""
     ensure_initialised(environment)
     found = json.loads(run(environment, "output", "-json", capture=True))
-    return {name: str(output["value"]) for name, output in found.items()}
+    values = {name: output["value"] for name, output in found.items()}
+    return {n: v if isinstance(v, str) else json.dumps(v) for n, v in values.items()}
 
 
 init = click.command(help="Connect to the state.")(environment_option(initialise))

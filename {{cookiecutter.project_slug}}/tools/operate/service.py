@@ -1,6 +1,7 @@
 """Which service is meant, by Terraform's outputs, and the way to AWS."""
 
 import functools
+import json
 from typing import Any
 
 from tools.errors import ToolError
@@ -60,6 +61,17 @@ class Service:
     def account(self) -> str:
         """The number of the AWS account that the service is in."""
         return self.service_arn.split(":")[4]
+
+    @property
+    def commit(self) -> str:
+        """The commit that was deployed last; empty if that is not known."""
+        return self._outputs.get("commit", "")
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """What `make rollback` and `make pause` have set; None if that is not known."""
+        known: dict[str, Any] | None = json.loads(self._outputs.get("settings", "null"))
+        return known
 
     def client(self, name: str) -> Any:
         """Return boto3's client for an AWS service in this service's region."""
