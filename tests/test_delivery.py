@@ -89,7 +89,7 @@ def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -
     package = checkout.sha256()
     hash_ = f"PACKAGE_SHA256={package}"
     said = refused("plan", "READ_ONLY=1", "ENV=prod", hash_, role="plan")
-    assert "Somebody who may write it runs `make init ENV=prod` once." in said
+    assert "Somebody who may write it runs `make init ENV=prod` once, or" in said
     assert "There is no plan for prod: run `make plan ENV=prod`" in refused("apply", "ENV=prod")
     assert objects(checkout) == []
 
@@ -137,8 +137,10 @@ def test_from_a_pull_request_to_production(checkout: Checkout, tmp_path: Path) -
     said = " ".join(refused("plan", "ENV=prod").split())
     assert "Who: me@laptop" in said
     assert "The state of prod is locked." in said
-    assert "terraform -chdir=terraform force-unlock 4711" in said
-    checkout.aws.client("s3").delete_object(**place)
+    assert "make unlock ENV=prod LOCK=4711" in said
+    assert "the lock's ID is 4711: nothing was done" in refused("unlock", "ENV=prod", "LOCK=12")
+    make("unlock", "ENV=prod", "LOCK=4711")
+    assert "Nobody holds the lock of prod." in make("unlock", "ENV=prod")
 
     # A plan that changes nothing is not kept, and nobody is asked to approve it.
     make("plan", "READ_ONLY=1", role="plan", **RUN, ENV="prod")

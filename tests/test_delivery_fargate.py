@@ -19,6 +19,7 @@ from conftest import Render
 from delivery import REGION, RUN, Checkout, checked_out
 from moto.ecs.models import EC2ContainerServiceBackend
 from oci import oci_archive, sized
+from test_git import commit, git
 from tools.build import image
 from tools.deploy.settings import HEADING
 from tools.errors import ToolError
@@ -268,6 +269,7 @@ def fargate(render: Render, base: Path, name: str, **answers: str) -> Iterator[F
 @pytest.mark.slow
 def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
     make, refused, settings = checkout.make, checkout.refused, checkout.settings("dev")
+    commit(checkout.folder)
     before = settings.read_text()
     archive = checkout.folder / "dist" / "image.tar"
     ecr = checkout.aws.client("ecr")
@@ -296,6 +298,7 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
 
     # The next release: another image, another revision. ECS rolls it back: the apply fails.
     checkout.change_code("second")
+    git(checkout.folder, "commit", "--all", "--quiet", "--message=Second")
     make("plan")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EC2ContainerServiceBackend, "update_service", rolled_back)
@@ -309,9 +312,11 @@ def test_from_the_first_image_to_the_second_and_back(checkout: Fargate) -> None:
     assert checkout.image("2") == f"{REGISTRY}/order-events-dev@{second}"
     assert len(ecr.list_images(repositoryName="order-events-dev")["imageIds"]) == 2
 
-    # Back to the first, whatever is in dist/.
+    # Back to the first, whatever is in dist/, and whatever is not deployed yet.
     archive.write_bytes(b"something else")
-    make("rollback", "VERSION=1")
+    checkout.set("dev", memory=1024)
+    assert "starting from it" in make("rollback", "VERSION=1")
+    settings.write_text(settings.read_text().replace("\nmemory = 1024\n", ""))
     assert checkout.live() == "1"
     assert settings.read_text() == f'{before}\n{HEADING}\nlive_version = "1"\n'
 

@@ -1,10 +1,11 @@
 """The next release of a Lambda function, and back, also with drift and half-failed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import Render
-from delivery import RUN, Checkout, checked_out
+from delivery import ACCOUNT, REGION, RUN, Checkout, checked_out
 from test_git import commit, git
 from tools.deploy.settings import HEADING
 
@@ -36,11 +37,12 @@ def live(checkout: Checkout) -> str:
 
 def feeds(checkout: Checkout) -> str:
     """Return the state of what feeds the function."""
-    found = checkout.aws.client("lambda").list_event_source_mappings(FunctionName=f"{NAME}:live")
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}"
+    found = checkout.aws.client("lambda").list_event_source_mappings(EventSourceArn=queue)
     return str(found["EventSourceMappings"][0]["State"])
 
 
-def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
+def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout, tmp_path: Path) -> None:
     make, refused, settings = checkout.make, checkout.refused, checkout.settings("dev")
     folder = checkout.folder
     before = settings.read_text()
@@ -61,7 +63,8 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     git(folder, "checkout", "--quiet", "main")
 
     # Without a version that there is, the answer is the list of those that there are.
-    newest = make("versions").splitlines()[1]
+    title, newest = make("versions").splitlines()[:2]
+    assert f"at commit {second[:12]}," in title
     said = refused("rollback", "VERSION=9")
     assert newest in said
     assert "There is no version 9" in said
@@ -73,7 +76,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     # What is on main and not deployed does not go along: code, settings, Python. Nor does what was
     # changed by hand.
     checkout.change_code("third")
-    checkout.set("dev", memory_size=1024)
+    checkout.set("dev", memory_size=1024, message_age_alarm_in_seconds=1000)
     before = settings.read_text()
     python, installed = folder / ".python-version", folder / ".venv" / "installed"
     of_this = python.read_text()
@@ -86,14 +89,15 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     git(folder, "commit", "--all", "--quiet", "--message=Third")
     functions = checkout.aws.client("lambda")
     functions.update_function_configuration(FunctionName=NAME, Timeout=31)
-    said = make("rollback", "VERSION=1", **RUN)
+    page = tmp_path / "summary.md"
+    said = make("rollback", "VERSION=1", **RUN, GITHUB_STEP_SUMMARY=str(page))
     assert f"dev has commit {second[:12]}: starting from it." in said
     assert "Left as they are, though the code differs: aws_lambda_function.this." in said
     assert live(checkout) == "1"
     assert settings.read_text() == f'{before}\n{HEADING}\nlive_version = "1"\n'
-    assert "keeps the messages at version 1" in checkout.summary("dev")
+    assert "keeps the messages at version 1" in page.read_text()
 
-    # An apply fails halfway. A pause works all the same, and keeps the rollback.
+    # An apply fails after it has changed an alarm. A pause works all the same, and keeps the rollback.
     settings.write_text(before)
     python.write_text(of_this)
     git(folder, "commit", "--all", "--quiet", "--message=Fourth")
@@ -106,14 +110,14 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout) -> None:
     assert (feeds(checkout), live(checkout)) == ("Disabled", "1")
     assert settings.read_text() == f"{before}\n{HEADING}\npaused = true\n"
 
-    # With the deployed code again the next plan shows no surprise.
+    # With the deployed code again the next plan shows no surprise but that alarm.
     git(folder, "checkout", "--quiet", "--force", second)
     installed.touch()
     checkout.set("dev", live_version="1", paused=True)
     functions.update_function_configuration(FunctionName=NAME, Timeout=30)
     make("plan", **RUN)
+    assert "\n**1 to change; nothing is destroyed.**\n" in checkout.summary("dev")
     assert "keeps the messages at version 1" in checkout.summary("dev")
-    make("apply")
     make("rollback", "VERSION=latest")
     assert live(checkout) == "2"
     assert "live_version" not in settings.read_text()

@@ -16,7 +16,7 @@ import click
 
 from tools.build.package import require_a_way_to_lambda
 from tools.deploy.commit import FROM_DEPLOYED, current, refuse_older
-from tools.deploy.summary import RECORD, before, changed_resources, counts, has_changes, summarise
+from tools.deploy.summary import RECORD, changed_resources, counts, has_changes, record, summarise
 from tools.deploy.terraform import ensure_initialised, run
 from tools.errors import ToolError
 from tools.github.runner import run_url
@@ -93,13 +93,16 @@ def make_plan(
         text = run(environment, "show", "-no-color", str(plan.absolute()), capture=True)
         summary = summarise(shown, text, project().name, environment.name, run_url())
         Path(f"dist/plan-{environment.name}.md").write_text(summary, encoding="utf-8")
+        if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(page).open("a", encoding="utf-8") as file:
+                file.write(f"{summary}\n")
     if others and (left := _others(shown, only)):
         raise ToolError(
             f"Nothing was changed: {only} depends on {', '.join(left)}, which would change, too. "
             f"Add ALL=1 (in the workflow: all) to change {', '.join(others)}, too."
         )
     if not only:
-        refuse_older(environment.name, str(before(shown).get("commit", "")))
+        refuse_older(environment.name, str(record(shown).get("commit", "")))
     note = Note(environment.name, sha256(plan), sha256(compute.ARTIFACT), has_changes(shown))
     note_of(plan).write_text(json.dumps(asdict(note), indent=2), encoding="utf-8")
     print(f"\n{environment.name}: {counts(shown)}")

@@ -7,7 +7,6 @@ changes is planned from there, and only one resource may change.
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -67,10 +66,6 @@ def change(
         else:
             more = ["--env", environment.name, *(["--all"] if everything else [])]
             apply_there(folder, [*command, *more])
-            summary = Path(f"dist/plan-{environment.name}.md")
-            if (folder / summary).is_file():
-                summary.parent.mkdir(exist_ok=True)
-                shutil.copy(folder / summary, summary)
     written(environment, settings).replace(environment.tfvars)
     print(
         f"{environment.tfvars} has the new setting: commit it, or the next deployment reverts it."

@@ -18,9 +18,9 @@ NAMED_BY = ("alarm_name", "dashboard_name", "name", "function_name")
 TOLD_IF_UNKNOWN = {"function_version", "version"}
 # Resources that hold what cannot be made again.
 HOLDS_DATA = {"aws_dynamodb_table": "items", "aws_sqs_queue": "messages"}
-# What was deployed last: its commit, and what make rollback and make pause have set.
+# The resource that keeps what was deployed last, and its outputs.
 RECORD = "terraform_data.deployed"
-RECORDED = {"commit", "settings"}  # its outputs
+RECORD_OUTPUTS = {"commit", "settings"}
 ACTIONS = {
     ("create",): "add",
     ("update",): "change",
@@ -38,8 +38,8 @@ def changed_resources(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [change for change in made if change["address"] != RECORD]
 
 
-def before(plan: Mapping[str, Any], side: str = "before") -> dict[str, Any]:
-    """Return what the record of the last deployment says before the plan is applied, or after."""
+def record(plan: Mapping[str, Any], side: str = "before") -> dict[str, Any]:
+    """Return what the state says of the last deployment, before the plan is applied or after."""
     for change in plan.get("resource_changes", []):
         if change["address"] == RECORD:
             return dict((change["change"][side] or {}).get("input") or {})
@@ -48,13 +48,13 @@ def before(plan: Mapping[str, Any], side: str = "before") -> dict[str, Any]:
 
 def _settings(plan: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what make rollback and make pause have set, before and after."""
-    return before(plan).get("settings", {}), before(plan, "after").get("settings", {})
+    return record(plan).get("settings", {}), record(plan, "after").get("settings", {})
 
 
 def has_changes(plan: Mapping[str, Any]) -> bool:
     """Tell whether applying the plan would change anything, outputs and settings included."""
     outputs = plan.get("output_changes", {}).items()
-    told = any(o["actions"] != ["no-op"] for name, o in outputs if name not in RECORDED)
+    told = any(o["actions"] != ["no-op"] for name, o in outputs if name not in RECORD_OUTPUTS)
     old, new = _settings(plan)
     return bool(changed_resources(plan)) or told or old != new
 

@@ -90,7 +90,7 @@ def versions(service: Service) -> set[str]:
     shares = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
     shares = {alias["FunctionVersion"]: 1 - sum(shares.values()), **shares}
 
-    print(f"Versions of {service.service_name}, times in UTC:")
+    print(f"Versions of {service.service_name}{service.at_commit}, times in UTC:")
     for number, version in sorted(published.items(), key=lambda item: -int(item[0])):
         share = shares.get(number, 0)
         mark = "" if not share else LIVE if share == 1 else f"{LIVE} {share:.0%}"

@@ -149,7 +149,7 @@ def versions(service: Service) -> set[str]:
         one["taskDefinition"].rpartition(":")[2]: one for one in _service(service)["deployments"]
     }
 
-    print(f"Versions of {service.service_name}, times in UTC:")
+    print(f"Versions of {service.service_name}{service.at_commit}, times in UTC:")
     for revision in found[:VERSIONS_SHOWN]:
         definition = _task_definition(service, f"{family}:{revision}")
         deployment = live.get(str(revision))

@@ -68,6 +68,11 @@ class Service:
         return self._outputs.get("commit", "")
 
     @property
+    def at_commit(self) -> str:
+        """That commit as text to put after the service's name."""
+        return f" at commit {self.commit[:12]}" if self.commit else ""
+
+    @property
     def settings(self) -> dict[str, Any] | None:
         """What `make rollback` and `make pause` have set; None if that is not known."""
         known: dict[str, Any] | None = json.loads(self._outputs.get("settings", "null"))
