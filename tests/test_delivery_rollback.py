@@ -76,8 +76,9 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout, tmp_path: 
     # What is on main and not deployed does not go along: code, settings, Python. Nor does what was
     # changed by hand.
     checkout.change_code("third")
-    checkout.set("dev", memory_size=1024, message_age_alarm_in_seconds=1000)
-    before = settings.read_text()
+    checkout.set("dev", memory_size=1024)
+    before = settings.read_text().replace("log_retention_in_days = 14", "log_retention_in_days = 7")
+    settings.write_text(before)
     python, installed = folder / ".python-version", folder / ".venv" / "installed"
     of_this = python.read_text()
     python.write_text("3.12\n")
@@ -97,7 +98,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout, tmp_path: 
     assert settings.read_text() == f'{before}\n{HEADING}\nlive_version = "1"\n'
     assert "keeps the messages at version 1" in page.read_text()
 
-    # An apply fails after it has changed an alarm. A pause works all the same, and keeps the rollback.
+    # An apply fails after it has changed the log group. A pause works all the same.
     settings.write_text(before)
     python.write_text(of_this)
     git(folder, "commit", "--all", "--quiet", "--message=Fourth")
@@ -110,7 +111,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout, tmp_path: 
     assert (feeds(checkout), live(checkout)) == ("Disabled", "1")
     assert settings.read_text() == f"{before}\n{HEADING}\npaused = true\n"
 
-    # With the deployed code again the next plan shows no surprise but that alarm.
+    # With the deployed code again the next plan shows no surprise but that log group.
     git(folder, "checkout", "--quiet", "--force", second)
     installed.touch()
     checkout.set("dev", live_version="1", paused=True)

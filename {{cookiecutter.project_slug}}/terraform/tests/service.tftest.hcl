@@ -457,6 +457,10 @@ run "paused_and_rolled_back" {
     condition     = aws_lambda_alias.live.function_version == "3"
     error_message = "live_version must decide which version gets the messages."
   }
+  assert {
+    condition     = jsonencode(terraform_data.deployed.input.settings) == jsonencode({ live_version = "3", paused = true })
+    error_message = "The state must keep what make rollback and make pause have set."
+  }
 }
 
 run "gradual_release" {
@@ -722,6 +726,10 @@ run "paused_and_rolled_back" {
   assert {
     condition     = aws_ecs_service.this.task_definition == "arn:aws:ecs:us-east-1:123456789012:task-definition/this-one:3"
     error_message = "live_version must decide which revision runs."
+  }
+  assert {
+    condition     = jsonencode(terraform_data.deployed.input.settings) == jsonencode({ live_version = "3", paused = true })
+    error_message = "The state must keep what make rollback and make pause have set."
   }
 }
 {% endif %}
