@@ -111,12 +111,12 @@ resource "terraform_data" "deployed" {
   input = {
     commit = var.commit
     settings = { for name, value in {
-      live_version = var.live_version
-      paused       = var.paused ? true : null
-
 {% if cookiecutter.compute == "lambda" %}
       canary_weight = var.canary_weight > 0 ? var.canary_weight : null
+
 {% endif %}
+      live_version = var.live_version
+      paused       = var.paused ? true : null
     } : name => value if value != null }
   }
 
