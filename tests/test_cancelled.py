@@ -38,6 +38,8 @@ PATIENCE = (4 * 7.5, 4 * 2.5)
 TRACKING = "RUNNER_TRACKING_ID"
 # It needs no provider, and is at work until it is interrupted.
 SLOW = """
+variable "commit" {{}}
+
 resource "terraform_data" "slow" {{
   provisioner "local-exec" {{
     command = "touch {0}; exec sleep 600"
