@@ -237,6 +237,11 @@ def on_an_index_that_is_not_searched(shop: Service) -> None:
     )
 
 
+def a_scanner_without_a_hash(shop: Service) -> None:
+    library = shop.folder.parents[1] / "libs" / "common"
+    depend(shop, "tiny", security=(f"shop-common @ {library.as_uri()}",))
+
+
 REFUSED = [
     (not_there, "uv cannot lock the dependencies in pyproject.toml: see above."),
     (no_version, "uv cannot lock the dependencies in pyproject.toml: see above."),
@@ -249,6 +254,7 @@ REFUSED = [
     (no_wheel_in_the_repository, "maconly-1.0-py3-none-macosx_11_0_arm64.whl"),
     (compiled, "../../libs/common is not pure Python: what is compiled here (shop_common-1.0-py3"),
     (not_buildable, "../../libs/common cannot be built as a wheel: "),
+    (a_scanner_without_a_hash, "has no hash, so it could be something else tomorrow"),
     (on_an_index_that_is_not_searched, "uv cannot lock the dependencies"),
 ]
 

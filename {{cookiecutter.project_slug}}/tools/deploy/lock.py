@@ -32,10 +32,10 @@ COMPILE = (
 # Each lock file, and what of pyproject.toml is in it. What is deployed, and what deploys it, is
 # tested in the same versions: requirements-dev.txt has all of both. The scanners have their own.
 DEVELOPMENT, RUN_TIME = "requirements-dev.txt", "requirements.txt"
-DEPLOYMENT, SECURITY = "requirements-deploy.txt", "requirements-security.txt"
+SECURITY = "requirements-security.txt"
 LOCKS = {
     DEVELOPMENT: ("pyproject.toml", "--group", "dev"),
-    DEPLOYMENT: ("pyproject.toml", "--group", "deploy"),
+    "requirements-deploy.txt": ("pyproject.toml", "--group", "deploy"),
     RUN_TIME: ("pyproject.toml",),
     SECURITY: ("--group", "security"),
 }
@@ -123,26 +123,23 @@ def _uv(*arguments: str | Path) -> None:
 
 
 def _require_installable(locks: dict[str, str], folder: Path) -> None:
-    """Make sure that `make package`, `make install` and `make security` could install such locks.
+    """Make sure that `make package` and `make install` could install such locks.
 
     :raises ToolError: they could not.
     """
-    for file in (DEVELOPMENT, SECURITY):
-        for entry in shared.entries(locks[file]):
-            if problem := _problem(entry):
-                see = "see Shared code in README.md"
-                raise ToolError(f"{entry.requirement} {problem}: {see}. {KEPT}")
+    for entry in shared.entries(locks[DEVELOPMENT] + locks[SECURITY]):
+        if problem := _problem(entry):
+            raise ToolError(f"{entry.requirement} {problem}: see Shared code in README.md. {KEPT}")
     try:
         dependencies.check(locks[RUN_TIME], project().architecture, folder)
     except ToolError as error:
         raise ToolError(f"{error} {KEPT}") from None
     hashed = folder / "hashed"
-    for file in (DEVELOPMENT, SECURITY):
-        lines = [str(entry) for entry in shared.entries(locks[file]) if entry.hashes]
-        hashed.write_text("\n".join(lines), encoding="utf-8")
-        # Into an empty folder: what .venv happens to have counts for nothing.
-        command = ("pip", "install", "--dry-run", "--require-hashes", "--python", sys.executable)
-        _uv(*command, "--target", folder / "venv", "--quiet", "--requirement", hashed)
+    lines = [str(entry) for entry in shared.entries(locks[DEVELOPMENT]) if entry.hashes]
+    hashed.write_text("\n".join(lines), encoding="utf-8")
+    # Into an empty folder: what .venv happens to have counts for nothing.
+    command = ("pip", "install", "--dry-run", "--require-hashes", "--python", sys.executable)
+    _uv(*command, "--target", folder / "venv", "--quiet", "--requirement", hashed)
 
 
 def _problem(entry: shared.Locked) -> str:
