@@ -438,6 +438,10 @@ def test_what_goes_well_is_passed_on(
 
 ##### Interrupts
 
+# A command, and one that runs it once more in another checkout, as a rollback does.
+HERE = ["-m", "tools", "validate"]
+RUN_THERE = "from pathlib import Path; from tools.deploy.settings import apply_there; "
+THERE = ["-c", f"{RUN_THERE} apply_there(Path.cwd(), ['validate'])"]
 # Writes down each SIGINT, and works until it is told to end.
 INTERRUPTED = f"""#!{sys.executable}
 import pathlib, signal, sys, time
@@ -469,8 +473,13 @@ sys.exit(1)
         ),
     ],
 )
+@pytest.mark.parametrize("program_", [HERE, THERE], ids=["here", "in another checkout"])
 def test_terraform_is_interrupted_once_and_by_a_second_ctrl_c(
-    service: Path, tmp_path: Path, signals: list[signal.Signals], interrupts: int
+    service: Path,
+    tmp_path: Path,
+    signals: list[signal.Signals],
+    interrupts: int,
+    program_: list[str],
 ) -> None:
     binaries = tmp_path / "bin"
     program(binaries, INTERRUPTED)
@@ -485,7 +494,7 @@ def test_terraform_is_interrupted_once_and_by_a_second_ctrl_c(
             time.sleep(0.01)
 
     with subprocess.Popen(
-        [sys.executable, "-B", "-m", "tools", "validate"],
+        [sys.executable, "-B", *program_],
         cwd=service,
         env={
             **os.environ,
