@@ -63,6 +63,9 @@ def test_only_the_services_own_folder_counts(
     commit(monorepo)
     (monorepo / "services" / "other").touch()
     assert current() == head(monorepo)
+    with checkout_of("prod", current()) as folder:
+        assert folder is not None
+        assert folder.parts[-2:] == ("services", "order-events")
     # A folder that its repository ignores has none of its commits.
     git(monorepo, "rm", "-r", "--quiet", "--cached", "services")
     (monorepo / ".gitignore").write_text("services/\n")
