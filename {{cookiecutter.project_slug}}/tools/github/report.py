@@ -109,16 +109,7 @@ def _propose(files: Sequence[str], branch: str, title: str, body: str) -> None:
 
     :raises GitHubError: GitHub refuses; the message says what is left to do.
     """
-    entries = [
-        {
-            **{"path": folder() + file, "mode": "100644", "type": "blob"},
-            "content": Path(file).read_bytes().decode(),
-        }
-        for file in files
-    ]
-    head, base_tree = output("git", "rev-parse", "HEAD", "HEAD^{tree}").split()
-    tree = api("git/trees", {"base_tree": base_tree, "tree": entries})["sha"]
-    commit = api("git/commits", {"message": title, "tree": tree, "parents": [head]})["sha"]
+    commit = _commit(files, title)
     opened = []
     try:
         api("git/refs", {"ref": f"refs/heads/{branch}", "sha": commit})
@@ -147,6 +138,21 @@ def _propose(files: Sequence[str], branch: str, title: str, body: str) -> None:
             f"repos/{repository}/actions/permissions/workflow "
             "-F can_approve_pull_request_reviews=true"
         ) from None
+
+
+def _commit(files: Sequence[str], message: str) -> str:
+    """Return a new commit on GitHub: HEAD with files as they are here, on no branch yet."""
+    entries = [
+        {
+            **{"path": folder() + file, "mode": "100644", "type": "blob"},
+            "content": Path(file).read_bytes().decode(),
+        }
+        for file in files
+    ]
+    head, base_tree = output("git", "rev-parse", "HEAD", "HEAD^{tree}").split()
+    tree = api("git/trees", {"base_tree": base_tree, "tree": entries})["sha"]
+    commit = {"message": title, "tree": tree, "parents": [head]}
+    return str(api("git/commits", commit)["sha"])
 
 
 def _move(branch: str, commit: str, title: str) -> None:
