@@ -151,7 +151,7 @@ def _commit(files: Sequence[str], message: str) -> str:
     ]
     head, base_tree = output("git", "rev-parse", "HEAD", "HEAD^{tree}").split()
     tree = api("git/trees", {"base_tree": base_tree, "tree": entries})["sha"]
-    commit = {"message": title, "tree": tree, "parents": [head]}
+    commit = {"message": message, "tree": tree, "parents": [head]}
     return str(api("git/commits", commit)["sha"])
 
 
