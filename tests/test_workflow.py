@@ -313,7 +313,8 @@ def test_a_pull_request_reads_only(workflow: dict[str, Any]) -> None:
     assert "deploy-dev" in jobs["plan-prod"]["needs"]
     assert jobs["deploy-prod"]["if"] == (
         "!failure() && !cancelled() && (github.event_name == 'workflow_dispatch' || "
-        "needs.plan-prod.outputs.changes == 'true' && needs.changes.outputs.approval != 'dispatch')"
+        "needs.plan-prod.outputs.changes == 'true' "
+        """&& contains(fromJSON('["reviewers", "none"]'), needs.changes.outputs.approval))"""
     )
     assert makes(jobs["plan"]) == ["plan READ_ONLY=1 ENV=dev", "plan READ_ONLY=1 ENV=prod"]
 
@@ -488,7 +489,7 @@ def test_what_make_is_asked_for_exists(render: Render, workflows: list[dict[str,
             asked = {word for word in words if "=" not in word and "$" not in word}
             assert asked <= targets, words
     inputs = workflows[1]["on"]["workflow_dispatch"]["inputs"]
-    assert set(inputs["action"]["options"]) - {"unlock"} <= targets
+    assert set(inputs["action"]["options"]) <= targets
 
 
 def test_what_tools_are_asked_for_exists(workflows: list[dict[str, Any]], render: Render) -> None:
