@@ -1,5 +1,6 @@
 """What comes out of the template: the right files, complete, and clean by the service's checks."""
 
+import functools
 import json
 import re
 import shutil
@@ -117,17 +118,23 @@ def test_every_file_is_rendered_and_parses(render: Render, answers: dict[str, st
         if not name.startswith("tools/"):
             left = JINJA.search(text.replace(service_description(service), ""))
             assert not left, f"{name} has Jinja left in it: {left}"
-        match Path(name).suffix:
-            case ".json":
-                json.loads(text)
-            case ".toml":
-                tomllib.loads(text)
-            case ".yml" | ".yaml":
-                yaml.safe_load(text)
-            case ".tf" | ".tfvars" | ".hcl" | ".tfbackend":
-                hcl2.loads(text)
-            case ".py":
-                compile(text, name, "exec")
+        parse(name, text)
+
+
+@functools.cache
+def parse(name: str, text: str) -> None:
+    """Parse a file, once for all services in which it is the same."""
+    match Path(name).suffix:
+        case ".json":
+            json.loads(text)
+        case ".toml":
+            tomllib.loads(text)
+        case ".yml" | ".yaml":
+            yaml.safe_load(text)
+        case ".tf" | ".tfvars" | ".hcl" | ".tfbackend":
+            hcl2.loads(text)
+        case ".py":
+            compile(text, name, "exec")
 
 
 def service_description(service: Path) -> str:

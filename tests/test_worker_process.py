@@ -164,7 +164,7 @@ def test_a_batch_that_takes_too_long_is_stopped_and_retried(
     folder: Path, queue: Queue, log: Path
 ) -> None:
     queue.make().send("slow", "hang once")
-    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="3", TIMEOUT="2") as process:
+    with worker(folder, log, **queue.environment, VISIBILITY_TIMEOUT="3", TIMEOUT="5") as process:
         queue.until_empty()
     assert queue.times_done("slow") == 1
     assert len(process.lines("The handler timed out and was killed")) == 1
