@@ -130,7 +130,7 @@ def test_a_checkout_of_the_deployed_commit_is_there_for_a_while(
         assert not (folder / "new").exists()
     assert not folder.exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1
-    for unknown, said in (("", "no commit"), ("0" * 40, "which this clone lacks")):
+    for unknown, said in (("", "no commit"), ("0" * 40, "which Git lacks here")):
         with checkout_of("prod", unknown) as folder:
             assert folder is None
         assert said in capsys.readouterr().out

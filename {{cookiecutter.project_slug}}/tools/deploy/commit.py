@@ -16,8 +16,9 @@ FROM_DEPLOYED = "FROM_DEPLOYED"
 def git(*arguments: str) -> str | None:
     """Run Git in the service's folder; return what it printed, None if it fails or is missing."""
     command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}  # a partial clone asks for what it lacks
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, env=quiet, capture_output=True, text=True)
     except FileNotFoundError:
         return None
     return None if done.returncode else done.stdout.strip()
@@ -82,7 +83,7 @@ def checkout_of(environment: str, commit: str) -> Iterator[Path | None]:
                 print(f"{environment} has commit {commit[:12]}: starting from it.", flush=True)
                 yield Path(place, inside)
             else:
-                which = f"commit {commit[:12]}, which this clone lacks" if commit else "no commit"
+                which = f"commit {commit[:12]}, which Git lacks here" if commit else "no commit"
                 print(f"{environment} has {which}: starting from the code here.", flush=True)
                 yield None
         finally:
