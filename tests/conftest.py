@@ -63,11 +63,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 NEEDED = {"test_runtime_emulator.py": "LAMBDA_RIE", "test_roles.py": "RECORD_PERMISSIONS"}
 collect_ignore = [file for file, variable in NEEDED.items() if variable not in os.environ]
 
-# Each has a test of minutes, so it begins before all others, or it would end after them, alone.
+# Each takes long, or waits long, so it begins before all others, or it would end after them, alone.
 LONG = (
     *("test_first_week", "test_first_week_fargate", "test_delivery_fargate", "test_moving"),
     *("test_delivery", "test_delivery_rollback", "test_removing", "test_interrupted_terraform"),
-    *("test_service", "test_hostile_environment", "test_soak"),
+    *("test_service", "test_hostile_environment", "test_soak", "test_soak_fargate"),
+    *("test_scenarios", "test_worker_process"),
 )
 
 
