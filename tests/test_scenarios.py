@@ -46,8 +46,8 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 def play(expressions: Expressions, runner: Runner, render: Render, tmp_path: Path) -> MakePlay:
     """Return what makes a repository with a service; with `slugs`, a monorepo of several."""
 
-    def make(*slugs: str, **options: Any) -> Play:
-        services = {".": render()}
+    def make(*slugs: str, compute: str = "lambda", **options: Any) -> Play:
+        services = {".": render(compute=compute)}
         if slugs:
             paths = {f"services/{slug}": slug for slug in slugs}
             services = {p: render(project_slug=s, service_path=p) for p, s in paths.items()}
@@ -66,6 +66,7 @@ def first(
     """Return a repository whose first version is in dev and prod, approved by reviewers."""
     made = Play(tmp_path_factory.mktemp("first") / "play", expressions, runner, {".": render()})
     made.github.approve(made.change("first"))
+    made.github.git("gc", "--quiet")  # few files to copy
     return made
 
 
@@ -171,6 +172,14 @@ def test_merge(deployed: Play) -> None:
     # The credentials come after the packages are installed.
     order = list(steps(merged, "deploy-prod"))
     assert order.index("make install") < next(order.index(o) for o in order if "aws" in o)
+
+
+def test_merge_on_fargate(play: MakePlay) -> None:
+    made = play(compute="fargate")
+    first = made.change("first")
+    made.github.approve(first)
+    assert succeeded(first) == ALL
+    assert same(made)
 
 
 def test_nothing_configured_yet(play: MakePlay) -> None:
@@ -492,6 +501,18 @@ def test_operating_from_another_branch(deployed: Play) -> None:
     rollback = deployed.github.dispatch(OPERATE, ref="feature", action="pause", environment="prod")
     failed(rollback, "operate", "main")
     assert not deployed.of("prod").settings
+
+
+def test_weekly_upgrade(deployed: Play) -> None:
+    upgrade = deployed.github.dispatch("order-events-upgrade.yml")
+    assert succeeded(upgrade) == {"upgrade"}
+    assert "+# a newer version" in recorded(deployed)
+    assert upgrade.jobs["upgrade"].roles == []
+    # The next one moves the same pull request.
+    assert succeeded(deployed.github.dispatch("order-events-upgrade.yml")) == {"upgrade"}
+    assert len(deployed.github.pull_requests) == 1
+    merge_last(deployed)
+    assert "Nothing to upgrade" in deployed.github.dispatch("order-events-upgrade.yml").log
 
 
 # Other repositories

@@ -71,6 +71,7 @@ class Api:
             r"POST git/commits": ("contents", "write", self.made_commit),
             r"GET commits/(.+)": ("contents", "read", self.commit),
             r"POST pulls": ("pull-requests", "write", self.create),
+            r"PATCH pulls/(\d+)": ("pull-requests", "write", self.edit),
             r"GET pulls": ("pull-requests", "read", self.pulls),
         }
         for route, (scope, access, handler) in routes.items():
@@ -255,6 +256,9 @@ class Api:
         }
         github.pull_requests.append(made)
         return made
+
+    def edit(self, github: GitHub, job: Job, number: str, fields: dict[str, Any]) -> Any:
+        return github.pull_requests[int(number) - 1] | fields
 
     def pulls(self, github: GitHub, job: Job, fields: dict[str, str]) -> Any:
         head = fields.get("head", "").rpartition(":")[2]

@@ -53,6 +53,8 @@ NEEDS = {
     "init": ("deploy",),
 }
 
+NEWER = "# a newer version\n"
+
 
 class MakeError(Exception):
     """What a target prints as it fails."""
@@ -148,6 +150,13 @@ class Aws:
 
     def sbom(self, job: Job, call: Call, *_: str) -> None:
         (call.folder / "dist" / "lambda.cdx.json").write_text("{}")
+
+    def upgrade(self, job: Job, call: Call, *_: str) -> None:
+        """Lock newer versions: once, since the next time they are the newest."""
+        lock = call.folder / "requirements.txt"
+        lock.write_text(lock.read_text().removesuffix(NEWER) + NEWER)
+        (call.folder / "dist").mkdir(exist_ok=True)
+        (call.folder / "dist" / "upgrade.md").write_text("a newer one\n")
 
     # Planning and applying
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simulator.expressions import Expressions, text
+from simulator.expressions import SUCCESS, Expressions, text
 
 REPOSITORY = "my-company/shop"
 
@@ -199,11 +199,12 @@ class GitHub:
         self.workflows_may_open_pull_requests = True
         self.trusts: dict[str, tuple[str, ...]] = {}  # AWS roles, and the subjects they trust
         self.attested: list[dict[str, str]] = []
+        self.trees: dict[str, dict[str, str]] = {}  # what `files` has read
         self.day = 0
         # What happens as a step begins that has one of these texts in it, by job: once.
         self.during: dict[tuple[str, str], Callable[[], object]] = {}
         folder.mkdir(parents=True)
-        self.git("init", "--quiet", f"--initial-branch={default_branch}")
+        self.git("init", "--quiet", "--template=", f"--initial-branch={default_branch}")
         self.git("config", "uploadpack.allowAnySHA1InWant", "true")
 
     # The repository
@@ -221,6 +222,14 @@ class GitHub:
             env={**os.environ, **environment},
         )
         return done.stdout.strip()
+
+    def files(self, commit: str, folder: str) -> dict[str, str]:
+        """Return the files in a folder of a commit, by their paths."""
+        tree = self.git("rev-parse", f"{commit}:{folder}")
+        if tree not in self.trees:
+            names = self.git("ls-tree", "--name-only", tree).splitlines()
+            self.trees[tree] = {f"{folder}/{n}": self.git("show", f"{tree}:{n}") for n in names}
+        return self.trees[tree]
 
     def commit(self, **files: str) -> str:
         """Write files, given as {"path": text} with ** , and commit them; return the commit."""
@@ -249,10 +258,9 @@ class GitHub:
         self, event: str, sha: str, ref: str, actor: str, payload: dict[str, Any], only: str = ""
     ) -> list[Run]:
         """Start the workflows of a commit that an event is for; return their runs."""
-        listed = self.git("ls-tree", "--name-only", sha, ".github/workflows/")
         runs = []
-        for path in listed.splitlines():
-            definition = self.expressions.parse("workflow", self.git("show", f"{sha}:{path}"))
+        for path, content in self.files(sha, ".github/workflows").items():
+            definition = self.expressions.parse("workflow", content)
             given = definition["on"]
             if event not in given or (only and Path(path).name != only):
                 continue
@@ -356,7 +364,8 @@ class GitHub:
         branch = ref or self.default_branch
         sha = self.git("rev-parse", branch)
         path = f".github/workflows/{workflow}"
-        definition = self.expressions.parse("workflow", self.git("show", f"{sha}:{path}"))
+        content = self.files(sha, ".github/workflows")[path]
+        definition = self.expressions.parse("workflow", content)
         declared = (definition["on"]["workflow_dispatch"] or {}).get("inputs", {})
         assert set(inputs) <= set(declared), f"{workflow} has the inputs {sorted(declared)}"
         for name, options in declared.items():
@@ -484,7 +493,7 @@ class GitHub:
         if job.state == "queued" and not job.approved:
             if any(need.state != "done" for need in job.needs):
                 return False
-            condition = job.definition.get("if", {"${{": "success()"})
+            condition = job.definition.get("if", SUCCESS)
             if not self._evaluate(job.run, condition, job):
                 job.end("skipped")
                 return True

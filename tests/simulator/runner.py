@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.expressions import text
+from simulator.expressions import SUCCESS, text
 from simulator.github import Job
 
 TESTS = Path(__file__).parents[1]
@@ -159,7 +159,7 @@ class _Execution:
         done = {"name": name, "status": "completed", "conclusion": "skipped"}
         self.job.steps.append(done)
         outputs: dict[str, str] = {}
-        condition = step.get("if", {"${{": "success()"})
+        condition = step.get("if", SUCCESS)
         if self.evaluate(condition, own):
             done |= {"status": "in_progress", "conclusion": None}
             own["env"] |= self.texts(self.evaluate(step.get("env", {}), own))
@@ -221,8 +221,10 @@ class _Execution:
         elif found := re.fullmatch(r'python3 -m tools\.github ([\w "$/.-]+)', code):
             result, printed = self._fork(found[1], folder, variables)
         else:
-            # actions/reference/workflows-and-actions/workflow-syntax: what `shell: bash` stands for
-            bash = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", code]
+            # actions/reference/workflows-and-actions/workflow-syntax: `bash -e` where none is named
+            named = step.get("shell", defaults.get("shell")) == "bash"
+            options = ("--noprofile", "--norc", "-eo", "pipefail") if named else ("-e",)
+            bash = ["bash", *options, "-c", code]
             result, printed = self._start(bash, folder, variables)
         self.job.log += printed
         self.run_.summary += files["summary"].read_text()
@@ -243,7 +245,11 @@ class _Execution:
         assert tools.stdout
         tools.stdin.write(json.dumps(request | {"output": str(output)}).encode() + b"\n")
         tools.stdin.flush()
-        code = self._serve(tools.stdout.fileno())
+        try:
+            code = self._serve(tools.stdout.fileno())
+        except AssertionError:
+            os.read(tools.stdout.fileno(), 10)
+            raise
         return int(code), output.read_text()
 
     def _start(
@@ -277,9 +283,12 @@ class _Execution:
         count = int(words[2])
         variables = dict(word.split("=", 1) for word in words[3 + count :] if "=" in word)
         call = Call(words[0], Path(words[1]), words[3 : 3 + count], variables)
-        code, printed = self._ask(call)
-        with (self.runner.folder / "answer").open("w") as answer:
-            answer.write(f"{code}\n{printed}")
+        code, printed = 1, "The simulator failed."
+        try:
+            code, printed = self._ask(call)
+        finally:  # or what asks would wait for ever
+            with (self.runner.folder / "answer").open("w") as answer:
+                answer.write(f"{code}\n{printed}")
 
     def _ask(self, call: Call) -> tuple[int, str]:
         if call.program == "gh":
@@ -321,7 +330,7 @@ class _Execution:
         """
         file = self.workspace / uses[2:] / "action.yml"
         if uses.startswith("$/"):
-            content = self.github.git("show", f"{self.run_.sha}:{uses[2:]}/action.yml")
+            content = self.github.files(self.run_.sha, uses[2:])[f"{uses[2:]}/action.yml"]
         elif file.is_file():
             content = file.read_text()
         else:
@@ -346,7 +355,8 @@ class _Execution:
     def checkout(self, given: dict[str, str]) -> None:
         """Check out the run's commit, or `ref`, with as much history as is asked for."""
         self.require("contents", "read")
-        sha = self.github.git("rev-parse", given.get("ref") or self.run_.sha)
+        sha = given.get("ref") or self.run_.sha
+        assert re.fullmatch("[0-9a-f]{40}", sha), sha
         depth = int(given.get("fetch-depth", 1))
         self.workspace = self.runner.folder / f"{'whole' if depth == 0 else 'shallow'}-{sha}"
         if self.workspace.is_dir():
