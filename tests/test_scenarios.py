@@ -25,7 +25,7 @@ MakePlay = Callable[..., Play]
 
 @pytest.fixture(scope="session")
 def expressions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Expressions]:
-    for tool in ("node", "npm", "git", "jq", "bash"):
+    for tool in ("node", "npm", "git", "bash"):
         need(tool)
     folder = tmp_path_factory.mktemp("expressions")
     options = ("--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder)

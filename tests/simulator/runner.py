@@ -30,6 +30,12 @@ case " $* " in *" --input - "*) cat > 'FOLDER/input' ;; esac
 exit "$code"
 """
 
+# What GitHub's runners have and macOS has not; the real `timeout` is tests/test_cancelled.py's.
+STAND_INS = {
+    "timeout": '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nshift\nexec "$@"\n',
+    "sha256sum": '#!/bin/sh\nexec shasum -a 256 "$@"\n',
+}
+
 # Seconds assumed for GitHub's and AWS's actions, and for a job's own start.
 SECONDS = {
     "start": 4,
@@ -68,8 +74,10 @@ class Runner:
         self.binaries.mkdir(parents=True)
         for name in ("request", "answer"):
             os.mkfifo(folder / name)
-        for name in ("make", "gh"):
-            (self.binaries / name).write_text(PROGRAM.replace("FOLDER", str(folder)))
+        programs = dict.fromkeys(("make", "gh"), PROGRAM.replace("FOLDER", str(folder)))
+        programs |= {name: it for name, it in STAND_INS.items() if not shutil.which(name)}
+        for name, program in programs.items():
+            (self.binaries / name).write_text(program)
             (self.binaries / name).chmod(0o755)
         # Without what the tests have installed: tools/github runs before anything is.
         python = Path(sys.base_prefix, "bin", "python3")
