@@ -388,7 +388,7 @@ def test_too_old_a_provider_keeps_no_packages_from_being_locked(
             ],
         ),
         ("Error: Error acquiring the state lock", ["LOCK=ID"]),
-        ("Error: Saved plan is stale", ["make plan ENV=prod", "re-run the one job that planned"]),
+        ("Error: Saved plan is stale", ["make plan ENV=prod", "re-run the job that planned"]),
         ("Error: Inconsistent dependency lock file", ["run `make lock`"]),
         ('Workspace "prod" doesn\'t exist.', ["runs `make init ENV=prod` once, or", "action init"]),
         ("ExpiredToken: expired", ["sign in again"]),

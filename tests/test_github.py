@@ -451,7 +451,7 @@ def test_prod_without_reviewers_is_not_deployed_unasked(repository: Repository) 
         text = repository.refused(**given)
         assert "::error::Nothing was deployed: the environment prod has no required rev" in text
         assert "PROD_APPROVAL to dispatch (another person" in text
-        assert "; none (nobody is asked)" in text
+        assert ", or none (nobody is asked)" in text
     for choice in ("dispatch", "none"):
         outputs = repository.changes(**variables(PROD_APPROVAL=choice))
         assert (outputs["deploy"], outputs["approval"]) == ("true", choice)
@@ -710,7 +710,9 @@ def test_a_rollback_ends_in_a_pull_request(repository: Repository) -> None:
 
 def test_a_setting_that_is_there_needs_no_pull_request(repository: Repository) -> None:
     repository.commit(f"services/order-events/{SETTING}")
-    assert repository("record", SETTING, **ROLLBACK) == (0, "main has this setting already.\n")
+    code, text = repository("record", SETTING, **ROLLBACK)
+    said = "main has this setting already. Close any earlier pull request that would change it.\n"
+    assert (code, text) == (0, said)
     assert repository.calls() == []
 
 

@@ -130,7 +130,7 @@ def push(archive: Path, repository: str) -> None:
     if parts is None:
         raise ToolError(
             f"{repository or 'Nothing'} is not an ECR repository: run `make registry` for this "
-            "environment, then `make plan` again."
+            "environment, or init of the operating workflow, then plan again."
         )
     image = image_digest(archive)
     ecr = client("ecr", parts["region"])
@@ -170,6 +170,6 @@ def _is_there(ecr: Any, repository: str, image: str) -> bool:
     except ecr.exceptions.RepositoryNotFoundException:
         raise ToolError(
             f"There is no ECR repository {repository}: run `make registry` for this environment, "
-            "then `make plan` again."
+            "or init of the operating workflow, then plan again."
         ) from None
     return bool(found["images"])

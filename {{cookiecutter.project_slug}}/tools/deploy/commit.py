@@ -83,7 +83,11 @@ def checkout_of(environment: str, commit: str) -> Iterator[Path | None]:
                 print(f"{environment} has commit {commit[:12]}: starting from it.", flush=True)
                 yield Path(place, inside)
             else:
-                which = f"commit {commit[:12]}, which Git lacks here" if commit else "no commit"
+                which = (
+                    f"commit {commit[:12]}, which Git lacks here"
+                    if commit
+                    else "no commit on record"
+                )
                 print(f"{environment} has {which}: starting from the code here.", flush=True)
                 yield None
         finally:

@@ -87,7 +87,7 @@ def make_plan(
     shown = _plan(environment, plan, given)
     others = _others(shown, only) if only else []
     if others:
-        print(f"\nOnce more, for {only} alone:", flush=True)
+        print(f"\nPlanning again, for {only} alone:", flush=True)
         shown = _plan(environment, plan, [*given, *_alone(environment, shown, only)])
     if "GITHUB_RUN_ID" in os.environ:  # for the workflow, which shows it
         text = run(environment, "show", "-no-color", str(plan.absolute()), capture=True)

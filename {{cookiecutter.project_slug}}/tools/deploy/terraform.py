@@ -49,8 +49,8 @@ ADVICE = {
     ),
     "Saved plan is stale": (
         "{name} has changed since this plan was made, so it was not applied: plan again and read it"
-        "\n(`make plan ENV={name}`). In the workflow, re-run the one job that planned, for prod "
-        "Plan prod:\nGitHub repeats it and what depends on it, and nothing else."
+        "\n(`make plan ENV={name}`). In the workflow, re-run the job that planned (for prod: Plan "
+        "prod);\nGitHub repeats it and the jobs that depend on it, and nothing else."
     ),
     "must use terraform init -upgrade|doesn't match the updated|is no longer available": (
         f"{LOCK_FILE} keeps to another version: run `make upgrade` and commit what it writes."

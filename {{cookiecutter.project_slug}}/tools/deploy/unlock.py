@@ -12,7 +12,7 @@ from tools.deploy import terraform
 from tools.display import shown
 from tools.errors import ToolError
 from tools.operate.service import client
-from tools.project import Environment, environment_option
+from tools.project import Environment, environment_option, project
 
 
 def held(environment: Environment) -> dict[str, Any] | None:
@@ -44,7 +44,10 @@ def unlock(environment: Environment, lock: str) -> None:
     for title in ("ID", "Who", "Created", "Operation", "Info"):
         print(f"  {title:<9}  {shown(found.get(title, ''))}".rstrip())
     if not lock:
-        print(f"Is that run dead? Then: make unlock ENV={name} LOCK={found['ID']}")
+        print(
+            f"Only if that run is dead: make unlock ENV={name} LOCK={found['ID']}, or on GitHub "
+            f"the workflow {project().name}-operate with the action unlock and this ID."
+        )
     elif lock != found["ID"]:
         raise ToolError(f"LOCK is {lock!r}, but the lock's ID is {found['ID']}: nothing was done.")
     else:

@@ -110,7 +110,7 @@ def chosen() -> str:
 
 
 def _choices(*without: str) -> str:
-    return "; ".join(
+    return ", or ".join(
         f"{name} ({means})" for name, means in APPROVALS.items() if name not in without
     )
 
@@ -143,7 +143,7 @@ def check_prod(approval: str) -> None:
         if without:
             why, do = "AWS_DEPLOY_ROLE_PROD is set, so there is no environment to ask in", "Set"
         raise GitHubError(
-            f"::error::Nothing was deployed: {why}, and nobody would approve prod. {do} the "
+            f"::error::Nothing was deployed: {why}, so nobody would approve prod. {do} the "
             f"repository's variable PROD_APPROVAL to {_choices('reviewers')}. See {readme()}"
         )
 
@@ -172,7 +172,7 @@ def approved(run: str, approval: str) -> str:
     """
     if approval != "dispatch":
         raise GitHubError(
-            f"::error::No run is approved in this way: PROD_APPROVAL is {approval} "
+            f"::error::Runs are not approved in this way here: PROD_APPROVAL is {approval} "
             f"({APPROVALS[approval]})."
         )
     if not re.fullmatch("[0-9]+", run):

@@ -67,10 +67,15 @@ def record(file: str) -> None:
     :raises GitHubError: there is none now, so the default branch does not have the setting.
     """
     if subprocess.run(["git", "diff", "--quiet", "--", file]).returncode == 0:
-        note(f"{default_branch()} has this setting already.")
+        # So it is after a resume before the pause was merged: merged later, it would pause again.
+        note(
+            f"{default_branch()} has this setting already. Close any earlier pull request that "
+            "would change it."
+        )
         return
     action, environment, version = (variable(name) for name in ("ACTION", "ENV", "VERSION"))
-    what = f"{action} {environment}" + (f" to version {version}" if version else "")
+    to = "the newest version" if version == "latest" else f"version {version}"
+    what = f"{action} {environment}" + (f" to {to}" if version else "")
     body = (
         f"{variable('GITHUB_ACTOR')} did this in [a run]({run_url()}): {what}. Merge it, or the "
         "next deployment takes it back."
