@@ -1,6 +1,7 @@
 """tools/github of the rendered service, with real Git and a `gh` that answers what a test says."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -128,6 +129,10 @@ class Repository:
         """Return the outputs that `changes` sets in a run for an event with this name."""
         code, text = self("changes", event=event, GITHUB_EVENT_NAME=name, **environment)
         assert code == 0, text
+        return self.outputs()
+
+    def outputs(self) -> dict[str, str]:
+        """Return the outputs that the last command has set."""
         lines = (self.binaries / "output").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines)
 
@@ -337,7 +342,7 @@ def test_only_the_default_branch_deploys(repository: Repository) -> None:
     assert "only main is deployed" in repository.summary()
 
 
-@pytest.mark.parametrize("command", ["changes", "branch"])
+@pytest.mark.parametrize("command", ["changes", "operate"])
 def test_a_run_started_by_hand_from_another_branch_is_refused(
     repository: Repository, command: str
 ) -> None:
@@ -348,7 +353,7 @@ def test_a_run_started_by_hand_from_another_branch_is_refused(
     assert code == 1
     assert "::error::Nothing was done: this run was started from feature/x" in text
     assert "only main may deploy" in text
-    assert repository("branch") == (0, "")
+    assert repository("operate", **OPERATE) == (0, "")
 
 
 # Roles
@@ -394,6 +399,7 @@ def test_forks_and_dependabot_are_not_planned(
     outputs = repository.changes("pull_request", event, **CONFIGURED)
     assert outputs == {
         **{"service": "true", "deploy": planned, "approval": "reviewers", "commit": "c0ffee"},
+        **{"run": "77", "plan": ""},
     }
     assert ("Not planned: a fork's" in repository.summary()) == (planned == "false")
 
@@ -427,6 +433,7 @@ def test_a_deployment_asks_github_twice(repository: Repository) -> None:
     repository.last_success("")
     assert repository.changes(**CONFIGURED) == {
         **{"service": "true", "deploy": "true", "approval": "reviewers", "commit": "c0ffee"},
+        **{"run": "77", "plan": ""},
     }
     assert [line.split("?")[0] for line, _ in repository.calls()] == [
         *("actions/workflows/order-events.yml/runs", "environments"),
@@ -441,7 +448,7 @@ def environments(repository: Repository, prod: dict[str, Any] | None) -> None:
     )
 
 
-UNPROTECTED: dict[str, Any] = {"deployment_branch_policy": None, "protection_rules": []}
+UNPROTECTED: dict[str, Any] = {**ENVIRONMENT, "protection_rules": []}
 
 
 def test_prod_without_reviewers_is_not_deployed_unasked(repository: Repository) -> None:
@@ -464,6 +471,9 @@ def test_an_environment_that_any_branch_may_use_is_a_warning(repository: Reposit
     code, text = repository("changes", **CONFIGURED)
     assert (code, text.count("::warning::")) == (0, 1)
     assert "::warning::Any branch may deploy to prod: allow only main" in text
+    # Nobody else stops it there.
+    text = repository.refused(**BY_HAND)
+    assert "::error::Nothing was deployed. Any branch may deploy to prod: allow only main" in text
 
 
 def test_a_missing_environment_is_named(repository: Repository) -> None:
@@ -516,12 +526,62 @@ def test_another_value_of_prod_approval_is_named_with_those_that_it_may_have(
         assert f"{name} (" in text
 
 
+# Operating
+
+
+OPERATE = {"ACTION": "pause", "ENV": "prod", "ALL": ""}
+
+
+def test_operating_takes_its_own_role(repository: Repository) -> None:
+    own = variables(AWS_DEPLOY_ROLE="deploy", AWS_OPERATE_ROLE_PROD="operate")
+    assert repository("operate", **OPERATE, **own)[0] == 0
+    took = {"variable": "AWS_OPERATE_ROLE", "role": "operate", "setting": "true"}
+    assert repository.outputs() == took
+    assert repository("operate", **{**OPERATE, "ACTION": "unlock"}, **own)[0] == 0
+    assert repository.outputs() == took | {"setting": "false"}
+    assert repository.calls() == []
+
+
+@pytest.mark.parametrize("more", [{"ACTION": "init"}, {"ALL": "1"}])
+def test_what_goes_further_takes_the_deploy_role(
+    repository: Repository, more: dict[str, str]
+) -> None:
+    repository.gh({"environments": PROTECTED})
+    free = {"AWS_DEPLOY_ROLE_DEV": "deploy-dev", "AWS_DEPLOY_ROLE_PROD": "deploy-prod"}
+    for given, environment, role in (
+        ({"AWS_DEPLOY_ROLE": "deploy"}, "prod", "deploy"),
+        ({**free, "PROD_APPROVAL": "none"}, "prod", "deploy-prod"),
+        (free, "dev", "deploy-dev"),
+        ({}, "dev", ""),
+    ):
+        action = {**OPERATE, "ENV": environment, **more}
+        code, text = repository("operate", **action, **variables(**given))
+        assert code == 0, text
+        took = {"variable": "AWS_DEPLOY_ROLE", "role": role}
+        assert took.items() <= repository.outputs().items()
+
+
+def test_nothing_goes_to_prod_in_passing(repository: Repository) -> None:
+    """What is not approved is not applied by `all`; nor where nobody would be asked."""
+    repository.gh({"environments": PROTECTED})
+    code, text = repository("operate", **{**OPERATE, "ALL": "1"}, **BY_HAND)
+    assert code == 1
+    assert "`all` would apply to prod what nobody has approved" in text
+    environments(repository, UNPROTECTED)
+    code, text = repository("operate", **{**OPERATE, "ALL": "1"}, **CONFIGURED)
+    assert code == 1
+    assert "the environment prod has no required reviewers" in text
+
+
 # Approval by a second run
 
 
+PLAN = hashlib.sha256(b"plan").hexdigest()
+
+
 def dispatch(run_id: str, sender: str = "User") -> Any:
-    """Return the event of a run that is started by hand to approve another one."""
-    return {"inputs": {"run": run_id}, "sender": {"type": sender}}
+    """Return the event of a run that is started by hand to approve another one's plan."""
+    return {"inputs": {"run": f"{run_id}-{PLAN}"}, "sender": {"type": sender}}
 
 
 def planned(conclusion: str = "success", **different: Any) -> dict[str, Any]:
@@ -549,6 +609,7 @@ def test_another_person_approves_a_run(repository: Repository) -> None:
     repository.gh(planned())
     assert repository.changes("workflow_dispatch", dispatch("12"), **BY_HAND) == {
         **{"service": "false", "deploy": "true", "approval": "dispatch", "commit": "beef"},
+        **{"run": "12", "plan": PLAN},
     }
     assert f"anna approves [run 12]({REPOSITORY}/actions/runs/12): commit beef" in (
         repository.summary()
@@ -576,6 +637,15 @@ def test_not_every_run_can_be_approved(
     assert f"::error::Run 12 cannot be approved: {said}" in text
 
 
+def test_who_started_a_run_does_not_approve_it_by_starting_the_approval_again(
+    repository: Repository,
+) -> None:
+    repository.gh(planned())
+    again = {"GITHUB_TRIGGERING_ACTOR": "bob", **BY_HAND}
+    text = repository.refused("workflow_dispatch", dispatch("12"), **again)
+    assert "bob started it, and another person must approve it" in text
+
+
 def test_no_workflow_approves(repository: Repository) -> None:
     """A job may start workflows with its token; one on somebody's branch would approve for them."""
     repository.gh(planned())
@@ -588,9 +658,10 @@ def test_what_cannot_be_approved_in_this_way_is_said(repository: Repository) -> 
     repository.gh(planned())
     text = repository.refused("workflow_dispatch", dispatch("12"), **CONFIGURED)
     assert "PROD_APPROVAL is reviewers (the environment prod has" in text
-    for typed in ("", "12/../13", "newest"):
-        text = repository.refused("workflow_dispatch", dispatch(typed), **BY_HAND)
-        assert f"run is {typed!r}: it must be the number in a run's address" in text
+    for typed in ("", "12", f"12/../13-{PLAN}", f"12-{PLAN[:12]}", "newest"):
+        event = {"inputs": {"run": typed}, "sender": {"type": "User"}}
+        text = repository.refused("workflow_dispatch", event, **BY_HAND)
+        assert f"run is {typed!r}: it must be what the summary of the run that planned" in text
     text = repository.refused("workflow_dispatch", dispatch("12"))
     assert "AWS_PLAN_ROLE_DEV is not set" in text
     repository.gh({"runs/12": "gh: Not Found (HTTP 404)", "environments": PROTECTED})
@@ -599,9 +670,9 @@ def test_what_cannot_be_approved_in_this_way_is_said(repository: Repository) -> 
 
 
 def test_a_run_says_how_it_is_approved(repository: Repository) -> None:
-    assert repository("ask")[0] == 0
-    assert "somebody other than anna" in repository.summary()
-    assert "`gh workflow run order-events.yml -f run=77`" in repository.summary()
+    assert repository("ask", PLAN_SHA256=PLAN, GITHUB_TRIGGERING_ACTOR="bob")[0] == 0
+    assert "somebody other than anna and bob approves it" in repository.summary()
+    assert f"    gh workflow run order-events.yml -f run=77-{PLAN}\n" in repository.summary()
 
 
 # The check

@@ -162,7 +162,9 @@ def answers_and_doubtful(draw: st.DrawFn) -> tuple[Answers, set[str]]:
 def in_full(answers: Answers) -> dict[str, Any]:
     """Add to ``answers`` what cookiecutter hands to the templates beside them."""
     private = {key: CONFIG[key] for key in CONFIG if key.startswith("_")}
-    return {**private, "__partition": partition(answers["aws_region"]), **answers}
+    setup = ENVIRONMENT.from_string(CONFIG["__setup"]).render(cookiecutter=answers)
+    made = {"__partition": partition(answers["aws_region"]), "__setup": setup}
+    return {**private, **made, **answers}
 
 
 def partition(region: str) -> str:

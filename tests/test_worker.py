@@ -265,7 +265,7 @@ def test_the_visibility_timeout_is_extended_while_the_handler_works(
             self.changes += [entry["VisibilityTimeout"] for entry in Entries]
             return {"Failed": [{"Id": "0", "Code": "InternalError", "SenderFault": False}]}
 
-    clock = [time.monotonic()]
+    clock = [1000.0]  # whole: what is added stays exact
     monkeypatch.setattr(worker, "monotonic", lambda: clock[0])
     poller.worker.sqs = Sqs()
     poller.received_at = poller.extended_at = clock[0]

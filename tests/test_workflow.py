@@ -289,7 +289,8 @@ def test_one_check_reports_on_every_pull_request(workflow: dict[str, Any]) -> No
     assert set(passed["needs"]) == {"changes", "check", "plan"}
     # It is skipped only where there was nothing to do, never because another job failed.
     assert passed["if"] == (
-        """always() && contains(fromJSON('["pull_request", "merge_group"]'), github.event_name) """
+        "always() && contains("
+        """fromJSON('["pull_request", "merge_group", "workflow_dispatch"]'), github.event_name) """
         "&& !(needs.changes.result == 'success' && needs.changes.outputs.service == 'false')"
     )
     # The slug is in its name: in a monorepo every service has one. Of a skipped job, GitHub may not
@@ -335,8 +336,9 @@ def test_what_main_does_comes_in_this_order(workflow: dict[str, Any]) -> None:
     assert makes(jobs["deploy-prod"]) == ["fetch-plan", "apply", "smoke", "forget-plan"]
     # What is approved is what was planned, with the package that was tested.
     environment = jobs["deploy-prod"]["env"]
-    assert environment["PLAN_SHA256"] == "${{ needs.plan-prod.outputs.sha256 }}"
-    assert environment["PLAN_RUN"] == "${{ inputs.run || github.run_id }}"
+    shown = "needs.plan-prod.outputs.sha256 || needs.changes.outputs.plan"
+    assert environment["PLAN_SHA256"] == f"${{{{ {shown} }}}}"
+    assert environment["PLAN_RUN"] == "${{ needs.changes.outputs.run }}"
     for name in ("plan", "deploy-dev", "plan-prod", "deploy-prod"):
         assert jobs[name]["env"]["PACKAGE_SHA256"] == "${{ needs.check.outputs.sha256 }}"
     (checkout, package) = jobs["deploy-prod"]["steps"][:2]
@@ -368,7 +370,7 @@ def test_only_one_deployment_to_an_environment_at_a_time(
     # A rollback waits behind no deployment that nobody approves: what keeps them apart is the lock.
     assert operate["concurrency"]["group"] == "${{ github.workflow }}-${{ github.run_id }}"
     assert "concurrency" not in operate["jobs"]["operate"]
-    for environment in (workflow["env"], operate["jobs"]["operate"]["env"]):
+    for environment in (workflow["env"], operate["env"]):
         assert environment["TF_CLI_ARGS_plan"] == "-lock-timeout=10m"
         assert environment["TF_CLI_ARGS_apply"] == "-lock-timeout=10m"
     # On main the workflow's own group has one run in it, so nothing there is cancelled.
@@ -387,11 +389,10 @@ def test_without_environments_none_is_named(
     asked = "(inputs.all || inputs.action == 'init')"
     job = operate["jobs"]["operate"]
     assert job["environment"].startswith(f"${{{{ {asked} && !vars.AWS_DEPLOY_ROLE_PROD && ")
+    # `tools.github operate` decides by the same on the role.
     (setup,) = [step for step in job["steps"] if step.get("id") == "setup"]
-    assert setup["with"]["variable"].startswith(f"${{{{ {asked} && 'AWS_DEPLOY_ROLE' || ")
-    before, condition, _ = setup["with"]["role"].partition(f"{asked.strip('()')}, ")
-    assert condition
-    assert "AWS" not in before
+    decided = {key: f"${{{{ steps.allowed.outputs.{key} }}}}" for key in ("variable", "role")}
+    assert setup["with"] == decided
 
 
 def test_packages_are_installed_before_there_are_credentials(
@@ -405,11 +406,14 @@ def test_packages_are_installed_before_there_are_credentials(
         "make install",
         "aws-actions/configure-aws-credentials",
     ]
-    for name, job in jobs_of(workflows).items():
-        signed_in = "AWS_" in json.dumps(job)
-        assert (job.get("env", {}).get("REQUIREMENTS") == "requirements-deploy.txt") is signed_in, (
-            name
-        )
+    for workflow in workflows:
+        for name, job in workflow["jobs"].items():
+            lock = {**workflow.get("env", {}), **job.get("env", {})}.get("REQUIREMENTS")
+            setups = [step.get("with", {}) for step in job["steps"] if "uses" in step]
+            signed_in = any("variable" in given for given in setups)
+            assert not signed_in or lock == "requirements-deploy.txt", name
+    assert "REQUIREMENTS" not in workflows[0]["jobs"]["check"].get("env", {})
+    assert "REQUIREMENTS" not in workflows[0]["env"]
 
 
 def test_artifacts_are_kept_for_days_and_may_be_replaced(workflows: list[dict[str, Any]]) -> None:

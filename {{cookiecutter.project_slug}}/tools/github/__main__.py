@@ -3,11 +3,11 @@
 It runs in the service's folder, before anything is installed: with the runner's own Python (3.11 or
 later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, signed in by GH_TOKEN.
 
-    changes         what does this run do? Sets the outputs service, deploy, approval and commit;
-                    VARIABLES are those of the repository
-    branch          refuse a run that was started by hand from another branch than the default one
+    changes         what does this run do? Sets the outputs service, deploy, approval, commit, run
+                    and plan; VARIABLES are those of the repository
+    operate         in which role does ACTION run? Sets the outputs variable, role and setting
     role VARIABLE   is the role set (in ROLE)? If not, name the variable and its place
-    ask             say how the plan for prod that this run has kept is approved
+    ask             say how the plan for prod that this run has kept, PLAN_SHA256, is approved
     passed          list the results of JOBS; fail unless each succeeded or was skipped
     comment         write the plans, dist/plan-*.md, into one comment of the pull request
     record FILE     open a pull request with the changed FILE
@@ -27,7 +27,7 @@ from tools.github.runner import GitHubError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "changes": decide.changes,
-    "branch": decide.branch,
+    "operate": decide.operate,
     "role": approval.role,
     "ask": approval.ask,
     "passed": report.passed,

@@ -133,10 +133,11 @@ def check_prod(approval: str) -> None:
     )
     for name in ("dev", "prod"):
         if found and not found[name].get("deployment_branch_policy"):
-            print(
-                f"::warning::Any branch may deploy to {name}: allow only {default_branch()}, see "
-                f"{readme()}"
-            )
+            open_to = f"Any branch may deploy to {name}: allow only {default_branch()}, see "
+            # No reviewer of the environment would stop it.
+            if name == "prod" and approval != "reviewers":
+                raise GitHubError(f"::error::Nothing was deployed. {open_to}{readme()}")
+            print(f"::warning::{open_to}{readme()}")
     rules = {rule["type"] for rule in found.get("prod", {}).get("protection_rules", [])}
     if approval == "reviewers" and "required_reviewers" not in rules:
         why, do = "the environment prod has no required reviewers", "Add them, or set"
@@ -164,10 +165,31 @@ def _environments() -> dict[str, Any]:
     return {environment["name"]: environment for environment in found["environments"]}
 
 
-def approved(run: str, approval: str) -> str:
-    """Return the commit of the run whose deployment to prod this run approves.
+def operator(action: str, environment: str, everything: bool) -> tuple[str, str]:
+    """Return which variable has the role that an operator's action needs, and the role.
 
-    :param run: its id, as somebody typed it.
+    :param everything: apply also what else would change.
+    :raises GitHubError: that needs an approval which nobody would be asked for.
+    """
+    suffix = environment.upper()
+    if action != "init" and not everything:
+        return "AWS_OPERATE_ROLE", _variables().get(f"AWS_OPERATE_ROLE_{suffix}", "")
+    if environment == "prod":
+        check_prod(asked := chosen())
+        if everything and asked == "dispatch":
+            raise GitHubError(
+                f"::error::Nothing was done: `all` would apply to prod what nobody has approved "
+                f"(PROD_APPROVAL is dispatch). Run {action} without it, and bring the rest by a "
+                "deployment."
+            )
+    deploy = _variables().get("AWS_DEPLOY_ROLE") or _variables().get(f"AWS_DEPLOY_ROLE_{suffix}")
+    return "AWS_DEPLOY_ROLE", deploy or ""
+
+
+def approved(asked: str, approval: str) -> tuple[str, str, str]:
+    """Return run, plan and commit of the deployment to prod that this run approves.
+
+    :param asked: the run's id and its plan's SHA-256, as `ask` has told and somebody typed them.
     :raises GitHubError: this may not be approved, or not by this person.
     """
     if approval != "dispatch":
@@ -175,14 +197,18 @@ def approved(run: str, approval: str) -> str:
             f"::error::Runs are not approved in this way here: PROD_APPROVAL is {approval} "
             f"({APPROVALS[approval]})."
         )
-    if not re.fullmatch("[0-9]+", run):
-        raise GitHubError(f"::error::run is {run!r}: it must be the number in a run's address.")
+    run, _, plan = asked.strip().partition("-")
+    if not (re.fullmatch("[0-9]+", run) and re.fullmatch("[0-9a-f]{64}", plan)):
+        raise GitHubError(
+            f"::error::run is {asked!r}: it must be what the summary of the run that planned says, "
+            "a run's id and its plan's SHA-256, with - between them."
+        )
     found = api(f"actions/runs/{run}")
     if problem := _problem(found):
         raise GitHubError(f"::error::Run {run} cannot be approved: {problem}.")
     url = run_url().replace(variable("GITHUB_RUN_ID"), run)
     note(f"{variable('GITHUB_ACTOR')} approves [run {run}]({url}): commit {found['head_sha']}")
-    return str(found["head_sha"])
+    return run, plan, str(found["head_sha"])
 
 
 def _problem(run: Any) -> str:
@@ -190,15 +216,17 @@ def _problem(run: Any) -> str:
     path, branch = run["path"].partition("@")[0], run["head_branch"]
     source = (run["event"], branch, run["head_repository"]["full_name"])
     starters = {run[who]["login"] for who in ("actor", "triggering_actor") if run.get(who)}
-    person = variable("GITHUB_ACTOR")
+    # Who starts a run again is not its actor, though that one's rights count.
+    people = (variable("GITHUB_ACTOR"), variable("GITHUB_TRIGGERING_ACTOR"))
     if path != workflow_file():
         return f"it is a run of {path}, not of {workflow_file()}"
     if source != ("push", default_branch(), variable("GITHUB_REPOSITORY")):
         return f"it is no push to {default_branch()}, but a {run['event']} of {branch}"
     if event()["sender"]["type"] != "User":
-        return f"{person} is not a person"
-    if person in starters:
-        return f"{person} started it, and another person must approve it"
+        return f"{people[0]} is not a person"
+    for person in people:
+        if person in starters:
+            return f"{person} started it, and another person must approve it"
     for job in api(f"actions/runs/{run['id']}/jobs?per_page=100")["jobs"]:
         if (job["name"], job["conclusion"]) == ("Plan prod", "success"):
             return ""
@@ -206,10 +234,11 @@ def _problem(run: Any) -> str:
 
 
 def ask() -> None:
-    """Say how to approve the plan that this run has kept."""
-    run = variable("GITHUB_RUN_ID")
+    """Say how to approve the plan that this run has kept, PLAN_SHA256: that plan and no other."""
+    run = f"{variable('GITHUB_RUN_ID')}-{variable('PLAN_SHA256')}"
+    starters = {variable("GITHUB_ACTOR"), variable("GITHUB_TRIGGERING_ACTOR")} - {""}
     note(
-        f"**Prod waits for an approval.** Read the plan. Then somebody other than "
-        f"{variable('GITHUB_ACTOR')} starts this workflow with this run's id, {run}: "
-        f"*Run workflow*, or `gh workflow run {Path(workflow_file()).name} -f run={run}`."
+        "**Prod waits for an approval.** Read the plan. Then somebody other than "
+        f"{' and '.join(sorted(starters))} approves it: *Run workflow* with `{run}`, or\n\n"
+        f"    gh workflow run {Path(workflow_file()).name} -f run={run}"
     )

@@ -15,14 +15,21 @@ from tools.github.runner import (
     event,
     note,
     output,
+    outputs,
     pyproject,
     variable,
     workflow_file,
 )
 
+# The actions that change a setting.
+SETTINGS = ("rollback", "pause", "resume")
+
 
 def changes() -> None:
-    """Decide what this run does: set the outputs service, deploy, approval and commit.
+    """Decide what this run does: set the outputs service, deploy and approval, and what is deployed.
+
+    That is the output commit; the output run is the run that plans prod, or has planned it, and
+    plan the SHA-256 of the plan that this run approves.
 
     :raises GitHubError: it may not run here, or what it needs is not set up.
     """
@@ -37,12 +44,24 @@ def changes() -> None:
         asked = approval.chosen()
         if name in {"push", "workflow_dispatch"}:
             approval.check_prod(asked)
+    run, plan = variable("GITHUB_RUN_ID"), ""
     if dispatch:
-        commit = approval.approved(event()["inputs"]["run"], asked)
-    decided = {"service": changed, "deploy": deploy, "approval": asked, "commit": commit}
-    with Path(variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
-        for key, value in decided.items():
-            file.write(f"{key}={value if isinstance(value, str) else str(value).lower()}\n")
+        run, plan, commit = approval.approved(event()["inputs"]["run"], asked)
+    decided = {"service": str(changed).lower(), "deploy": str(deploy).lower(), "approval": asked}
+    outputs(**decided, commit=commit, run=run, plan=plan)
+
+
+def operate() -> None:
+    """Decide in which role an operator's action runs: set the outputs variable and role.
+
+    The output setting is true if it changes one that Git keeps.
+
+    :raises GitHubError: it may not run here, or not without an approval.
+    """
+    branch()
+    action = variable("ACTION")
+    name, role = approval.operator(action, variable("ENV"), bool(variable("ALL")))
+    outputs(variable=name, role=role, setting=str(action in SETTINGS).lower())
 
 
 def branch() -> None:

@@ -171,4 +171,10 @@ def _move(branch: str, commit: str, title: str) -> None:
             f"::error::The branch {branch} ends in a commit that is not this workflow's, "
             f"{last.splitlines()[0]!r}, so it stays as it is: merge it, or delete it."
         )
-    api(f"git/refs/heads/{branch}", {"sha": commit, "force": True}, "PATCH")
+    try:
+        api(f"git/refs/heads/{branch}", {"sha": commit, "force": True}, "PATCH")
+    except GitHubError as error:  # it refuses that where workflows differ, to a token that may not change them
+        raise GitHubError(
+            f"::error::The branch {branch} could not be moved ({error.reason}): merge or close its "
+            "pull request, delete the branch, and run this again."
+        ) from None

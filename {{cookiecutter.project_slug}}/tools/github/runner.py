@@ -63,6 +63,12 @@ def note(text: str) -> None:
             file.write(f"{text}\n\n")
 
 
+def outputs(**values: str) -> None:
+    """Set outputs of the step."""
+    with Path(variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
+        file.writelines(f"{name}={value}\n" for name, value in values.items())
+
+
 def output(*command: str, stdin: str | None = None) -> str:
     """Run Git or gh and return what it printed.
 
