@@ -26,10 +26,11 @@ SETTINGS = ("rollback", "pause", "resume")
 
 
 def changes() -> None:
-    """Decide what this run does: set the outputs service, deploy and approval, and what is deployed.
+    """Decide what this run does: set its outputs.
 
-    That is the output commit; the output run is the run that plans prod, or has planned it, and
-    plan the SHA-256 of the plan that this run approves.
+    service, deploy: is there anything to test, and may it be deployed? approval: who approves prod.
+    commit: what is deployed. run: which run plans prod, or has planned it. plan: the SHA-256 of the
+    plan that this run approves.
 
     :raises GitHubError: it may not run here, or what it needs is not set up.
     """

@@ -171,9 +171,9 @@ def _move(branch: str, commit: str, title: str) -> None:
             f"::error::The branch {branch} ends in a commit that is not this workflow's, "
             f"{last.splitlines()[0]!r}, so it stays as it is: merge it, or delete it."
         )
-    try:
+    try:  # GitHub may refuse it where the two have other workflows: the token may not change these
         api(f"git/refs/heads/{branch}", {"sha": commit, "force": True}, "PATCH")
-    except GitHubError as error:  # it refuses that where workflows differ, to a token that may not change them
+    except GitHubError as error:
         raise GitHubError(
             f"::error::The branch {branch} could not be moved ({error.reason}): merge or close its "
             "pull request, delete the branch, and run this again."
