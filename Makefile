@@ -25,11 +25,11 @@ help: ## Print this list
 demo: .venv/requirements-dev.txt ## Render a service, test it, package it, deploy it to a local AWS
 	@sh scripts/demo.sh
 
-# Four for two cores: much of the time Terraform waits for what it has made; six take as long. In the
+# Six for two cores: much of the time Terraform waits for what it has made. In the
 # order of collection, which tests/conftest.py has changed, or the files with one long test each would
 # come last, and alone.
 test: terraform ## Run all tests (about 13 minutes on two cores)
-	$(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/requirements-dev.txt ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import SERVICE, TEMPLATE, need, one_provider, run
 from tools.deploy.mirror import cli_config
+from tools.github import approval
 from tools.local.server import LocalAws, local_aws
 
 BOOTSTRAP = TEMPLATE / "terraform" / "bootstrap"
@@ -494,6 +495,8 @@ def test_the_printed_commands_set_every_variable_that_the_workflows_read(
         for file in files
         for name in re.findall(r"vars\.(AWS_[A-Z_]+)", file.read_text(encoding="utf-8"))
     }
+    # `tools.github` gets all variables, and reads these.
+    read |= {*approval.ROLES, *approval.DEPLOY_ROLES}
     set_ = VARIABLES | OF_ENVIRONMENTS
     assert commands(applied["github_commands"]) == set_
     assert read == {name for name, _ in set_ | OF_NO_ENVIRONMENT}

@@ -162,9 +162,11 @@ def answers_and_doubtful(draw: st.DrawFn) -> tuple[Answers, set[str]]:
 def in_full(answers: Answers) -> dict[str, Any]:
     """Add to ``answers`` what cookiecutter hands to the templates beside them."""
     private = {key: CONFIG[key] for key in CONFIG if key.startswith("_")}
-    setup = ENVIRONMENT.from_string(CONFIG["__setup"]).render(cookiecutter=answers)
-    made = {"__partition": partition(answers["aws_region"]), "__setup": setup}
-    return {**private, **made, **answers}
+    made = {
+        name: ENVIRONMENT.from_string(CONFIG[name]).render(cookiecutter=answers)
+        for name in ("__runner", "__setup")
+    }
+    return {**private, **made, "__partition": partition(answers["aws_region"]), **answers}
 
 
 def partition(region: str) -> str:
