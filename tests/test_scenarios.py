@@ -361,6 +361,19 @@ def test_two_quick_merges_with_dispatch_approved_in_order(play: MakePlay) -> Non
     assert same(made)
 
 
+def test_two_quick_merges_with_dispatch_approved_after_another_plan(play: MakePlay) -> None:
+    """An approval is for the plan that somebody read."""
+    made = deployed_by_dispatch(play)
+    second = made.change("second")
+    read = second.summary
+    made.of("prod").serial += 1  # from a laptop, say
+    made.github.rerun(second, "plan-prod")
+    (asked,) = set(re.findall(r"-f run=(\S+)", read))
+    approval = made.github.dispatch(DELIVERY, actor="bob", run=asked)
+    failed(approval, "deploy-prod", "another SHA-256 than the one that was shown")
+    assert made.of("prod").commit != second.sha
+
+
 def test_two_quick_merges_with_dispatch_the_newer_approved_first(play: MakePlay) -> None:
     made = deployed_by_dispatch(play)
     second, third = made.change("second"), made.change("third")
@@ -437,6 +450,16 @@ def test_roll_back_with_drift(deployed: Play) -> None:
     assert not deployed.of("prod").settings
 
 
+def test_roll_back_with_drift_where_a_dispatch_approves(play: MakePlay) -> None:
+    made = deployed_by_dispatch(play)
+    made.of("prod").drift = True
+    everything = operate(made, "pause", all=True)
+    failed(everything, "operate", "`all` would apply to prod what nobody has approved")
+    assert not made.of("prod").settings
+    # In dev nobody is asked anyway.
+    assert succeeded(operate(made, "pause", "dev", all=True)) == {"operate", "record"}
+
+
 def test_roll_back_while_a_deployment_waits(deployed: Play) -> None:
     deployed.github.approve(deployed.change("second"))
     third = deployed.change("third")
@@ -496,6 +519,16 @@ def test_pause_and_resume(deployed: Play) -> None:
     assert "-paused" in recorded(deployed)
     assert deployed.of("prod").settings == {}
     assert succeeded(merge_last(deployed)) == ALL - {"deploy-prod"}
+
+
+def test_pause_and_resume_is_recorded_even_if_cancelled(deployed: Play) -> None:
+    github = deployed.github
+    github.during["operate", 'make "$ACTION"'] = lambda: github.cancel(github.runs[-1])
+    pause = operate(deployed, "pause")
+    assert pause.conclusion == "cancelled"
+    assert deployed.of("prod").settings == {"paused": "true"}
+    assert pause.results()["record"] == "success"
+    assert "paused" in recorded(deployed)
 
 
 def test_operating_from_another_branch(deployed: Play) -> None:
