@@ -28,7 +28,7 @@ demo: .venv/requirements-dev.txt ## Render a service, test it, package it, deplo
 # Six for two cores: much of the time Terraform waits for what it has made. In the
 # order of collection, which tests/conftest.py has changed, or the files with one long test each would
 # come last, and alone.
-test: terraform ## Run all tests (about 13 minutes on two cores)
+test: terraform ## Run all tests (about ten minutes on two cores)
 	$(PYTHON) -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/requirements-dev.txt ## Run the tests that answer within a minute

@@ -74,7 +74,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout, tmp_path: 
     checkout.set("dev", memory_size=1024)
     before = settings.read_text().replace("log_retention_in_days = 14", "log_retention_in_days = 7")
     settings.write_text(before)
-    python, installed = folder / ".python-version", folder / ".venv" / "installed"
+    python, installed = folder / ".python-version", folder / ".venv" / "requirements-dev.txt"
     of_this = python.read_text()
     python.write_text("3.12\n")
     installed.touch()
