@@ -311,8 +311,9 @@ def test_a_clone_without_blobs_is_enough(repository: Repository) -> None:
 
 @pytest.mark.parametrize("watch", ['"../../schemas"', "[1]"])
 def test_watch_is_a_list_of_paths(repository: Repository, watch: str) -> None:
-    section = f"[tool.cookiecutter-lambda-python]\nwatch = {watch}\n"
-    (repository.service / "pyproject.toml").write_text(section)
+    file = repository.service / "pyproject.toml"
+    section = f"\n[tool.cookiecutter-lambda-python]\nwatch = {watch}\n"
+    file.write_text('[project]\nname = "order-events"\n' + section)
     repository.last_success(repository.head())
     assert "it must be a list of paths, seen from the service's folder" in repository.refused()
 

@@ -122,6 +122,8 @@ def test_a_missing_terraform_is_named(service: Path, tmp_path: Path, target: str
     assert "Traceback" not in said
 
 
-def test_init_without_a_state_bucket_says_where_to_set_it(service: Path) -> None:
+@pytest.mark.parametrize("target", ["init", "unlock"])
+def test_without_a_state_bucket_it_is_said_where_to_set_it(service: Path, target: str) -> None:
     need("terraform")
-    assert "terraform/environments/dev.s3.tfbackend" in refused("make", "init", cwd=service)
+    said = refused("make", target, cwd=service)
+    assert "is not set: write its name into terraform/environments/dev.s3.tfbackend" in said

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from tools import hcl
 from tools.deploy.plans import Note, again, check, note_of, parsed
+from tools.deploy.terraform import backend_of
 from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
 
@@ -23,7 +23,7 @@ def _bucket(environment: Environment, run: str) -> tuple[Any, str, str]:
     """Return S3's client, the bucket, and what the keys of a run's plan begin with."""
     import boto3
 
-    backend = hcl.read(environment.backend)
+    backend = backend_of(environment)
     s3 = boto3.client("s3", region_name=backend["region"])
     return s3, backend["bucket"], f"plans/{project().name}/{environment.name}/{run}/"
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -177,16 +178,26 @@ def ensure_initialised(environment: Environment) -> None:
         initialise(environment)
 
 
+def backend_of(environment: Environment) -> dict[str, Any]:
+    """Return where the environment's state is: the settings in its .s3.tfbackend.
+
+    :raises ToolError: the bucket of the state is not set.
+    """
+    backend: dict[str, Any] = hcl.read(environment.backend)
+    if not backend.get("bucket"):
+        raise ToolError(
+            "The bucket for Terraform's state is not set: write its name into "
+            f"{environment.backend}."
+        )
+    return backend
+
+
 def initialise(environment: Environment) -> None:
     """Connect to the environment's state and select its workspace.
 
     :raises ToolError: the bucket of the state is not set.
     """
-    if not hcl.read(environment.backend).get("bucket"):
-        raise ToolError(
-            "The bucket for Terraform's state is not set: write its name into "
-            f"{environment.backend}."
-        )
+    backend_of(environment)
     marker = environment.data_dir / "initialised"
     marker.unlink(missing_ok=True)
     backend = f"-backend-config=environments/{environment.backend.name}"

@@ -17,7 +17,7 @@ from tools.project import Environment, environment_option, project
 
 def held(environment: Environment) -> dict[str, Any] | None:
     """Return the lock as Terraform wrote it, beside the state; None if nobody holds it."""
-    backend = hcl.read(environment.backend)
+    backend = terraform.backend_of(environment)
     state = hcl.read(Path("terraform/backend.tf"))["terraform"][0]["backend"][0]["s3"]["key"]
     s3 = client("s3", backend["region"])
     key = f"env:/{environment.name}/{state}.tflock"

@@ -5,10 +5,9 @@ moves those of the copies, and the newer of the two counts.
 """
 
 import re
-import tomllib
 from pathlib import Path
 
-from tools.github.runner import GitHubError
+from tools.github.runner import GitHubError, pyproject, workflows
 
 FOLDER = Path(".github/workflows")
 ACTION = Path(".github/actions/setup/action.yml")
@@ -71,11 +70,8 @@ def _version(number: bytes) -> list[int]:
 
 def _places() -> tuple[list[Path], Path | None]:
     """Return the workflows and the place of the copies: "." if here, None in no repository."""
-    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-    slug = pyproject["project"]["name"]
-    every = [FOLDER / f"{slug}{suffix}.yml" for suffix in ("", "-operate", "-upgrade")]
-    sources = [source for source in every if source.is_file()]
-    if pyproject["tool"]["cookiecutter-lambda-python"]["service_path"] == ".":
+    sources = [source for source in workflows() if source.is_file()]
+    if pyproject()["tool"]["cookiecutter-lambda-python"]["service_path"] == ".":
         return sources, Path()
     # Not by asking Git: in a hook it answers by its variables, and it refuses other people's files.
     here = Path.cwd()

@@ -19,6 +19,7 @@ from tools.github.runner import (
     pyproject,
     variable,
     workflow_file,
+    workflows,
 )
 
 # The actions that change a setting.
@@ -166,8 +167,7 @@ def _paths() -> list[str]:
 
     :raises GitHubError: pyproject.toml does not say it as it must.
     """
-    service = Path(workflow_file()).stem
-    own = [f":/.github/workflows/{service}{part}.yml" for part in ("", "-operate", "-upgrade")]
+    own = [f":/{workflow}" for workflow in workflows()]
     watch = pyproject().get("tool", {}).get("cookiecutter-lambda-python", {}).get("watch", [])
     if not (isinstance(watch, list) and all(isinstance(path, str) for path in watch)):
         raise GitHubError(

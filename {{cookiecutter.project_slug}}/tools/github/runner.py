@@ -55,6 +55,12 @@ def service() -> str:
     return str(pyproject()["project"]["name"])
 
 
+def workflows() -> list[Path]:
+    """Return the paths of the service's workflows, from its folder or the repository's root."""
+    folder = Path(".github/workflows")
+    return [folder / f"{service()}{suffix}.yml" for suffix in ("", "-operate", "-upgrade")]
+
+
 def note(text: str) -> None:
     """Say something in the log, and in the summary on the run's page."""
     print(text)
