@@ -39,6 +39,7 @@ SERVICE = TEMPLATE / "{{cookiecutter.project_slug}}"
 # The template's folder stays clean: what lies in it is rendered.
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
+import fargate_worker  # noqa: E402
 from tools import events  # noqa: E402
 from tools.local.runtime import Runtime  # noqa: E402
 from tools.local.runtime_process import resident_memory  # noqa: E402
@@ -151,6 +152,30 @@ COMPARISONS = [
         1.02,
         "MiB",
     ),
+    Comparison(
+        "Fargate's worker, per batch of 10, above the handler's own",
+        "worker gap",
+        "a plain boto3 loop that receives, calls and deletes",
+        "loop gap",
+        1.5,
+        "ms",
+    ),
+    Comparison(
+        "Fargate's worker, CPU time per batch of 10",
+        "worker cpu",
+        "the loop",
+        "loop cpu",
+        None,
+        "ms",
+    ),
+    Comparison(
+        "Fargate's worker, messages per second and vCPU",
+        "worker rate",
+        "the loop",
+        "loop rate",
+        None,
+        "/s",
+    ),
     Comparison("package, warm cache", "package", "pip into a folder + zip", "pip", None),
     Comparison("package, warm cache", "package", "SAM's uv builder + zip", "sam uv", None),
     Comparison("package, warm cache", "package", "venv + `zip -r9`", "venv zip", None),
@@ -217,6 +242,8 @@ class Bench:
             with zipfile.ZipFile(timed, "a") as archive:
                 archive.write(HERE / "timed.py", "timed.py")
         self.variables = read_environment(self.service / "local.env")
+        self.render(TEMPLATE, "worker", "compute=fargate")
+        fargate_worker.prepare(self.work / "worker" / "order-events")
 
     def run(self, *command: object, cwd: Path | None = None, **environment: object) -> float:
         """Run a command; return how many seconds it took. Ends the benchmark if it fails."""
@@ -243,12 +270,12 @@ class Bench:
 
     # ---- measurements ----
 
-    def render(self, template: Path, output: str) -> float:
-        """Render a template; return seconds."""
+    def render(self, template: Path, output: str, *more: str) -> float:
+        """Render a template, with more answers; return seconds."""
         command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
         answers = []
         if template == TEMPLATE:
-            answers = [f"python_version={VERSION}", f"architecture={ARCHITECTURE}"]
+            answers = [f"python_version={VERSION}", f"architecture={ARCHITECTURE}", *more]
         return self.run(*command, "--output-dir", self.folder(output), template, *answers)
 
     def make(self, target: str, **environment: object) -> float:
@@ -388,6 +415,9 @@ class Bench:
             ("memory", self.memory),
             ("size", self.sizes),
         ]
+        if sys.platform == "linux":
+            worker = self.work / "worker" / "order-events"
+            steps.append(("worker", lambda: fargate_worker.measure(worker)))
         if shutil.which("zip"):
             steps.append(("venv zip", self.venv_zip))
         return steps
