@@ -26,6 +26,7 @@ FARGATE_VARIANTS = {
     "requirements-fargate.txt": "requirements.txt",
     "tests/e2e/compute_fargate.py": "tests/e2e/compute.py",
     "tools/local/runtime_fargate.py": "tools/local/runtime.py",
+    "tools/local/target_fargate.py": "tools/local/target.py",
     "tools/operate/compute_fargate.py": "tools/operate/compute.py",
 }
 

@@ -33,9 +33,14 @@ def read(file: Path) -> dict[str, Any]:
 
 def settings(environment: Environment) -> dict[str, Any]:
     """Return the environment's settings: its .tfvars, and the defaults in variables.tf."""
+    dev = settings(Environment("dev")) if environment.is_local else defaults()
+    return {**dev, **read(environment.tfvars)}
+
+
+def defaults() -> dict[str, Any]:
+    """Return the defaults in variables.tf; None where a variable has none."""
     variables = read(Path("terraform/variables.tf"))["variable"]
-    defaults = {name: body.get("default") for one in variables for name, body in one.items()}
-    return {**defaults, **read(environment.tfvars)}
+    return {name: body.get("default") for one in variables for name, body in one.items()}
 
 
 def number(settings: Mapping[str, Any], name: str) -> float:

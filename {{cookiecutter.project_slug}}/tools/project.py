@@ -13,6 +13,7 @@ import click
 from tools.errors import ToolError
 
 ENVIRONMENTS = ("dev", "prod")
+LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,54 @@ def read_environment(path: Path = Path("local.env")) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Environment:
-    """dev or prod: a Terraform workspace, and the files that belong to it."""
+    """dev, prod or local: a Terraform workspace, and the files that belong to it.
+
+    home is the folder of all its files, where it is deployed to a local AWS; code is the folder of
+    Terraform's code, where it is another than usual.
+    """
 
     name: str
-    # The folder of Terraform's code.
-    code: str = "terraform"
+    home: str = ""
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in what is usual."""
+        home = self.home or (".local" if self.name == LOCAL else "")
+        object.__setattr__(self, "home", home)
+        object.__setattr__(self, "code", self.code or str(Path(home, "terraform")))
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether it is deployed to a local AWS: without commits, and the code from here."""
+        return bool(self.home)
 
     @property
     def tfvars(self) -> Path:
         """Return the file of the environment's settings."""
-        return Path(f"terraform/environments/{self.name}.tfvars")
+        return Path(self.home or "terraform/environments", f"{self.name}.tfvars")
+
+    def var_files(self, tfvars: Path | None = None) -> list[str]:
+        """Return Terraform's options for the files of settings; tfvars replaces the environment's.
+
+        On a local AWS the settings are dev's, but for those of the environment.
+        """
+        dev = [Path("terraform/environments/dev.tfvars")] if self.is_local else []
+        return [f"-var-file={file.absolute()}" for file in (*dev, tfvars or self.tfvars)]
 
     @property
     def backend(self) -> Path:
         """Return the file that says where the environment's state is."""
-        return Path(f"terraform/environments/{self.name}.s3.tfbackend")
+        return Path(self.home or "terraform/environments", f"{self.name}.s3.tfbackend")
 
     @property
     def data_dir(self) -> Path:
         """Return Terraform's own folder for the environment, TF_DATA_DIR."""
-        return Path(f"terraform/.terraform/{self.name}")
+        return Path(self.home or "terraform", ".terraform", self.name)
+
+    @property
+    def lock_file(self) -> Path:
+        """Return Terraform's lock file of providers."""
+        return Path(self.code if self.is_local else "terraform", ".terraform.lock.hcl")
 
     @property
     def plan(self) -> Path:
@@ -89,14 +118,26 @@ class Environment:
 
 
 def _environment(_: click.Context, __: click.Parameter, name: Any) -> Environment:
-    if name not in ENVIRONMENTS:
-        raise click.UsageError(f"ENV is {name!r}: it must be {' or '.join(ENVIRONMENTS)}.")
+    from tools.local import running
+
+    if name == LOCAL:
+        running.connect()
+    elif name not in ENVIRONMENTS:
+        *others, last = *ENVIRONMENTS, LOCAL
+        raise click.UsageError(f"ENV is {name!r}: it must be {', '.join(others)} or {last}.")
+    else:
+        running.refuse(name)
     return Environment(name)
 
 
 # The option of every command that works on one environment; the command gets an Environment.
 environment_option = click.option(
-    "--env", "environment", envvar="ENV", default="dev", callback=_environment, help="dev or prod"
+    "--env",
+    "environment",
+    envvar="ENV",
+    default="dev",
+    callback=_environment,
+    help="dev, prod or local",
 )
 
 

@@ -11,8 +11,8 @@ from botocore.httpsession import URLLib3Session
 from moto import mock_aws
 
 from tests.world import resources, surroundings
-from tools.local.isolation import isolate
-from tools.local.server import LocalAws, environment
+from tools.local.isolation import isolate, pointed_at
+from tools.local.server import LocalAws
 from tools.project import read_environment
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # this address nobody answers.
 AWS = LocalAws("http://127.0.0.1:9", "us-east-1")
 isolate(**read_environment(ROOT / "local.env"))
-os.environ.update(environment(AWS.url, AWS.region))
+os.environ.update(pointed_at(AWS.url, AWS.region, "local"))
 
 
 def refuse(_: URLLib3Session, request: Any) -> None:

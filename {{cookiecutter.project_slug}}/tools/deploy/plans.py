@@ -83,7 +83,7 @@ def make_plan(
     """
     plan.parent.mkdir(parents=True, exist_ok=True)
     remove(plan)
-    given = [f"-var-file={tfvars.absolute()}", *(f"-var={n}={v}" for n, v in variables.items())]
+    given = [*environment.var_files(tfvars), *(f"-var={n}={v}" for n, v in variables.items())]
     shown = _plan(environment, plan, given)
     others = _others(shown, only) if only else []
     if others:
@@ -193,7 +193,8 @@ def plan(environment: Environment) -> None:
         compute.build_artifact()
     elif sha256(compute.ARTIFACT) != expected:
         raise ToolError(f"{compute.ARTIFACT} is not the package with SHA-256 {expected}.")
-    variables = {"commit": current(), **compute.release_variables()}
+    commit = "" if environment.is_local else current()
+    variables = {"commit": commit, **compute.release_variables()}
     make_plan(environment, environment.plan, environment.tfvars, variables)
     print(f"Read the plan above, then: make apply ENV={environment.name}")
 

@@ -10,6 +10,7 @@ with this process, so writing to it cannot kill Terraform.
 """
 
 import ctypes
+import functools
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ from tools.project import Environment, environment_option, project
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
 LOCK_FILE = Path("terraform/.terraform.lock.hcl")
+# Where local environments keep the provider, so that it is downloaded only once.
+PLUGIN_CACHE = Path("terraform/.terraform/plugin-cache")
+# What would give Terraform other folders, arguments or values than a local environment's.
+NOT_LOCAL = ("TF_CLI_ARGS", "TF_DATA_DIR", "TF_VAR_", "TF_WORKSPACE")
 # Where code is checked without a state: not an environment, so that it disturbs none.
 OFFLINE = Environment("validate")
 # What to do about errors that do not say so themselves.
@@ -85,15 +90,21 @@ def run(environment: Environment, *arguments: str, capture: bool = False, **more
 
 
 def attempt(
-    environment: Environment, arguments: Sequence[str], capture: bool, more: dict[str, str]
+    environment: Environment,
+    arguments: Sequence[str],
+    capture: bool,
+    more: dict[str, str],
+    given: str = "",
+    alive: Callable[[bytes], None] | None = None,
 ) -> tuple[int, str, str]:
     """Run Terraform as `run` does; return its exit code, its stdout if captured, its stderr.
 
-    Only where it was interrupted this command ends with it.
+    Only where it was interrupted this command ends with it. With `capture` it is given some text on
+    stdin, and `alive` gets every ten seconds what it has printed.
     """
     program = terraform_binary.program()
     variables = {
-        **os.environ,
+        **(local_variables() if environment.is_local else os.environ),
         "TF_DATA_DIR": str(environment.data_dir.absolute()),
         "TF_CLI_CONFIG_FILE": str(cli_config() or ""),
         # What the package is built for, so that the function is made for the same.
@@ -106,15 +117,33 @@ def attempt(
     # The workspace is the environment's: this variable would make `workspace select` fail.
     variables.pop("TF_WORKSPACE", None)
     command = [program, f"-chdir={environment.code}", *arguments]
-    code, printed, errors = interruptible(command, {**variables, **more}, capture)
+    code, printed, errors = interruptible(
+        command, {**variables, **more}, capture, given=given, alive=alive
+    )
     if code > 128:
         sys.stderr.write(explain(environment.name, errors))
         sys.exit(code)
     return code, printed, errors
 
 
+def local_variables() -> dict[str, str]:
+    """Return the environment variables for Terraform in a local environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_LOCAL)}
+    return {
+        # The lock file is that of a copy.
+        "TF_PLUGIN_CACHE_DIR": str(PLUGIN_CACHE.absolute()),
+        "TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE": "true",
+        **kept,
+    }
+
+
 def interruptible(
-    command: list[str], variables: dict[str, str], capture: bool, folder: Path = Path()
+    command: list[str],
+    variables: dict[str, str],
+    capture: bool,
+    folder: Path = Path(),
+    given: str = "",
+    alive: Callable[[bytes], None] | None = None,
 ) -> tuple[int, str, str]:
     """Run Terraform, or what runs it, in a folder; return exit code, captured stdout and stderr."""
     asked: list[int] = []
@@ -135,7 +164,7 @@ def interruptible(
             command,
             cwd=folder,
             env=variables,
-            stdin=subprocess.DEVNULL if capture else None,
+            stdin=subprocess.PIPE if capture else None,
             stdout=subprocess.PIPE if capture else None,
             stderr=stderr,
             encoding="utf-8",
@@ -143,12 +172,25 @@ def interruptible(
             preexec_fn=_in_the_child,
         )
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        printed, _ = process.communicate()
+        printed = communicate(process, given if capture else None, alive)
         for number, handler in zip(STOPS, before, strict=True):
             signal.signal(number, handler)
         stderr.seek(0)
         code = 128 + asked[0] if asked else process.returncode
-        return (code if code >= 0 else 128 - code), printed or "", stderr.read()
+        return (code if code >= 0 else 128 - code), printed, stderr.read()
+
+
+def communicate(
+    process: subprocess.Popen[str], given: str | None, alive: Callable[[bytes], None] | None
+) -> str:
+    """Wait until a process has ended; return what it printed, if that is captured."""
+    while True:
+        try:
+            return process.communicate(given, timeout=10 if alive else None)[0] or ""
+        except subprocess.TimeoutExpired as waiting:
+            given = None
+            if alive:
+                alive(waiting.output or b"")
 
 
 def _in_the_child() -> None:
@@ -171,6 +213,10 @@ def explain(name: str, errors: str) -> str:
 
 def ensure_initialised(environment: Environment) -> None:
     """Initialise the environment, unless nothing that decides on it has changed since."""
+    if environment.is_local:
+        from tools.local.deployment import link_code  # which needs this module
+
+        link_code(environment)
     marker, folder = environment.data_dir / "initialised", Path("terraform")
     files = (folder / "versions.tf", folder / "backend.tf", environment.backend, LOCK_FILE)
     newest = max(file.stat().st_mtime for file in files if file.is_file())
@@ -192,20 +238,22 @@ def backend_of(environment: Environment) -> dict[str, Any]:
     return backend
 
 
-def initialise(environment: Environment) -> None:
+def initialise(environment: Environment, runner: Callable[..., Any] | None = None) -> None:
     """Connect to the environment's state and select its workspace.
 
+    :param runner: what runs Terraform, if not `run`.
     :raises ToolError: the bucket of the state is not set.
     """
+    runner = runner or functools.partial(run, environment)
     backend_of(environment)
     marker = environment.data_dir / "initialised"
     marker.unlink(missing_ok=True)
-    backend = f"-backend-config=environments/{environment.backend.name}"
-    locked = ["-lockfile=readonly"] if LOCK_FILE.is_file() else []
-    run(environment, "init", "-input=false", "-reconfigure", backend, *locked)
+    backend = f"-backend-config={environment.backend.absolute()}"
+    locked = ["-lockfile=readonly"] if LOCK_FILE.is_file() and not environment.is_local else []
+    runner("init", "-input=false", "-reconfigure", backend, *locked)
     # A plan that may write nothing makes no workspace.
     create = [] if os.environ.get("READ_ONLY") else ["-or-create"]
-    run(environment, "workspace", "select", *create, environment.name)
+    runner("workspace", "select", *create, environment.name)
     marker.touch()
 
 
@@ -217,7 +265,11 @@ def outputs(environment: Environment) -> dict[str, str]:
     return {n: v if isinstance(v, str) else json.dumps(v) for n, v in values.items()}
 
 
-init = click.command(help="Connect to the state.")(environment_option(initialise))
+@click.command()
+@environment_option
+def init(environment: Environment) -> None:
+    """Connect to the state."""
+    initialise(environment)
 
 
 @click.command()
@@ -236,4 +288,4 @@ def destroy(environment: Environment) -> None:
 
     build()  # Terraform reads the package, whatever it does.
     ensure_initialised(environment)
-    run(environment, "destroy", f"-var-file={environment.tfvars.absolute()}")
+    run(environment, "destroy", *environment.var_files())

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,11 +22,10 @@ from unittest import mock
 import boto3
 from moto.moto_api._internal.models import moto_api_backend
 
-from tools.local import cbor, patches
-from tools.local.isolation import isolated
-from tools.local.permissions import Permissions
-
-ADDRESS = "127.0.0.1"  # with a name in its place, S3 clients put the bucket in front of it
+from tools.errors import ToolError
+from tools.local import cbor, gate, patches
+from tools.local.isolation import ADDRESS, isolated, pointed_at
+from tools.local.permissions import Permissions, Wsgi
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,23 @@ class LocalAws:
 
 @contextlib.contextmanager
 def local_aws(
-    region: str, *, for_terraform: bool = True, permissions: Permissions | None = None
+    region: str,
+    *,
+    for_terraform: bool = True,
+    permissions: Permissions | None = None,
+    key: str | None = None,
+    port: int = 0,
+    page: Wsgi | None = None,
 ) -> Iterator[LocalAws]:
     """Run a local AWS, empty at first; afterwards all that was in it is gone.
 
     for_terraform: with what only Terraform needs, which takes longer to start.
     permissions: what the keys of `LocalAws.grant` may do; their roles' policies, if not given.
+    key: the access key ID, secret as a password: no other is answered, but for keys that this AWS
+    gave out itself. Not given: every request is answered.
+    port: 0 for a free one.
+    page: what answers requests that are not signed, where there is a key; it must check them.
+    Raises ToolError if the port can't be had.
     """
     # Only here: unit tests do without a server.
     from moto.moto_server import werkzeug_app as moto
@@ -95,28 +106,41 @@ def local_aws(
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     permissions = permissions or Permissions()
     moto_app = moto.DomainDispatcherApplication(moto.create_backend_app)
+    listening = listen(port)
     app = cbor.wrap(permissions.wrap(moto_app))
-    server = make_server(ADDRESS, 0, app, threaded=True, request_handler=moto.MotoRequestHandler)
+    if key:
+        app = gate.wrap(app, moto_app, f"{ADDRESS}:{listening.getsockname()[1]}", key, page)
+    with listening:  # the server has a copy
+        server = make_server(
+            ADDRESS,
+            port,
+            app,
+            threaded=True,
+            request_handler=moto.MotoRequestHandler,
+            fd=listening.fileno(),
+        )
     # moto's own way to start it takes half a second to end.
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         url = f"http://{ADDRESS}:{server.port}"
-        with mock.patch.dict(os.environ, environment(url, region), clear=True):
+        variables = isolated() | pointed_at(url, region, key or "local")
+        with mock.patch.dict(os.environ, variables, clear=True):
             yield LocalAws(url, region, permissions)
     finally:
         server.shutdown()
         moto_api_backend.reset()
 
 
-def environment(url: str, region: str) -> dict[str, str]:
-    """Return this process's environment, with no other AWS in it than the one at the URL."""
-    return {
-        **isolated(),
-        "AWS_ENDPOINT_URL": url,
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "NO_PROXY": ADDRESS,
-        "no_proxy": ADDRESS,
-    }
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on a port, 0 for a free one. Raises ToolError."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((ADDRESS, port))
+        made.listen(128)
+    except OSError as error:
+        made.close()
+        raise ToolError(
+            f"Port {port} of {ADDRESS} can't be used ({error.strerror}): choose another one."
+        ) from None
+    return made

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator
 
 from tools.errors import ToolError
-from tools.local.server import local_aws
+from tools.local.server import LocalAws, local_aws
 from tools.project import read_environment
 
 
@@ -18,11 +18,21 @@ def local_world(region: str) -> Iterator[dict[str, str]]:
     """
     variables = read_environment()
     with local_aws(region, for_terraform=False) as aws:
-        try:
-            from tests.world import resources, surroundings
-
-            added = surroundings(aws)
-            resources(aws)
-        except Exception as error:
-            raise ToolError(f"tests/world.py failed:\n{traceback.format_exc()}") from error
+        added = surround(aws, instead_of_terraform=True)
         yield {**variables, "AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **added}
+
+
+def surround(aws: LocalAws, *, instead_of_terraform: bool = False) -> dict[str, str]:
+    """Create what tests/world.py says; return environment variables for the code.
+
+    instead_of_terraform: with what the service's own Terraform creates. Raises ToolError.
+    """
+    try:
+        from tests.world import resources, surroundings
+
+        added = surroundings(aws)
+        if instead_of_terraform:
+            resources(aws)
+    except Exception as error:
+        raise ToolError(f"tests/world.py failed:\n{traceback.format_exc()}") from error
+    return added

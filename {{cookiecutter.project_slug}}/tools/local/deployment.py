@@ -1,0 +1,168 @@
+"""Deploys the service to a local AWS with its own Terraform, from a folder beside its code."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tools.deploy import terraform
+from tools.deploy.validate import complaints
+from tools.errors import ToolError
+from tools.project import LOCAL, Environment, read_environment
+
+if TYPE_CHECKING:  # moto takes a second
+    from tools.local.server import LocalAws
+
+Say = Callable[[str], None]
+BUCKET = "state"
+# In terraform/, and not part of the code; settings that Terraform reads unasked may name a real
+# account.
+LEFT_OUT = (".terraform*", "*.tfplan", "*.tfstate*", "*.tfvars*", "environments", "tests")
+# A request that the local AWS can't answer fails soon: with 25 retries, the provider's default, it
+# would seem to hang.
+OVERRIDE = 'provider "aws" {\n  max_retries = 2\n}\n'
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is deployed: Terraform's outputs, and the environment variables of the code.
+
+    surroundings are variables that the code gets besides, from tests/world.py.
+    """
+
+    aws: LocalAws
+    topic_name: str
+    outputs: dict[str, str]
+    environment: dict[str, str]
+    surroundings: dict[str, str]
+
+
+def deploy(
+    aws: LocalAws, say: Say, environment: Environment | None = None, **settings: Any
+) -> Deployment:
+    """Deploy the service to a local AWS that is empty.
+
+    :param say: gets lines about what is done, and what is waited for.
+    :param environment: a local one; that of `make local`, if not given.
+    :param settings: Terraform's variables with other values than on a local AWS.
+    :raises ToolError: a step has failed: Terraform's, or the owner's tests/world.py.
+    """
+    from tools.local import target
+    from tools.local.world import surround
+
+    environment = environment or Environment(LOCAL)
+    write_files(environment, aws.region, {**target.settings(aws), **settings})
+    bucket = {"Bucket": BUCKET}
+    if aws.region != "us-east-1":  # which is no location, by S3's rule
+        bucket["CreateBucketConfiguration"] = {"LocationConstraint": aws.region}  # type: ignore[assignment]
+    aws.client("s3").create_bucket(**bucket)
+    run = Runner(environment, say)
+    say("terraform init")
+    initialise(environment, run)
+    var_files = environment.var_files()
+    topic_name = run("console", *var_files, given='"${local.topic_name}"').split()[-1].strip('"')
+    say(f"SNS topic {topic_name}, and what tests/world.py says")
+    aws.client("sns").create_topic(Name=topic_name)
+    added = surround(aws)
+    say(f"terraform apply in workspace {environment.name}")
+    run("apply", "-auto-approve", *var_files)
+    outputs = terraform.outputs(environment)
+    variables = target.environment_of(aws, outputs)
+    compare(variables, added, target.NOT_FOR_THE_HANDLER, say)
+    return Deployment(aws, topic_name, outputs, variables, added)
+
+
+def write_files(environment: Environment, region: str, settings: dict[str, Any]) -> None:
+    """Write what Terraform needs in a local environment; what an earlier one has left goes."""
+    shutil.rmtree(environment.data_dir, ignore_errors=True)
+    shutil.rmtree(environment.code, ignore_errors=True)
+    environment.tfvars.parent.mkdir(parents=True, exist_ok=True)
+    values = {"environments": [environment.name], **settings}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    head = "# Settings of the local AWS, made at each start. All others are dev's."
+    environment.tfvars.write_text("\n".join([head, *lines, ""]), encoding="utf-8")
+    environment.backend.write_text(
+        f'bucket = "{BUCKET}"\nregion = "{region}"\nuse_path_style = true\n', encoding="utf-8"
+    )
+    link_code(environment)
+    lock = terraform.LOCK_FILE
+    if lock.is_file():
+        shutil.copy(lock, environment.lock_file)
+
+
+def link_code(environment: Environment) -> None:
+    """Have the environment's code consist of links to the files that are in terraform/ now."""
+    folder = Path(environment.code)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in Path("terraform").iterdir():
+        link = folder / file.name
+        if not link.is_symlink() and not any(fnmatch(file.name, left) for left in LEFT_OUT):
+            link.symlink_to(file.absolute())
+    for link in folder.iterdir():
+        if link.is_symlink() and not link.exists():
+            link.unlink(missing_ok=True)
+    (folder / "local_override.tf").write_text(OVERRIDE, encoding="utf-8")
+
+
+def initialise(environment: Environment, run: Runner) -> None:
+    """Run `terraform init`, and make the workspace.
+
+    After an interrupted one the provider in the cache may be incomplete, and Terraform would take
+    it as it is. Two at once would be in each other's way.
+    """
+    cache = terraform.PLUGIN_CACHE
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with cache.with_name("plugin-cache-incomplete").open("a+") as incomplete:
+        fcntl.flock(incomplete, fcntl.LOCK_EX)
+        if incomplete.tell():
+            shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir(exist_ok=True)
+        print("yes", file=incomplete, flush=True)
+        terraform.initialise(environment, run)
+        incomplete.truncate(0)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs Terraform quietly, with a sign of life every ten seconds."""
+
+    environment: Environment
+    say: Say
+
+    def __call__(self, *arguments: str, given: str = "") -> str:
+        """Return what it prints on stdout; given is its stdin.
+
+        :raises ToolError: it fails, or a setting is wrong: with all that it said.
+        """
+        started = time.monotonic()
+
+        def alive(printed: bytes) -> None:
+            made = printed.count(b": Creation complete")
+            resources = f", {made} resources created" if made else ""
+            self.say(f"  … {time.monotonic() - started:.0f} s{resources}")
+
+        quiet = {"TF_CLI_ARGS": "-no-color", "TF_INPUT": "false", "TF_IN_AUTOMATION": "true"}
+        code, printed, errors = terraform.attempt(
+            self.environment, arguments, True, quiet, given, alive
+        )
+        wrong = complaints(printed, errors)
+        if code or wrong:
+            line = " ".join(["terraform", *arguments])
+            raise ToolError(f"`{line}` failed:\n{wrong or printed + errors}")
+        return printed
+
+
+def compare(deployed: dict[str, str], added: dict[str, str], others: set[str], say: Say) -> None:
+    """Say which environment variables are only in local.env, and which only on AWS."""
+    here, there = {*read_environment(), *added}, {*deployed, *added}
+    if missing := ", ".join(sorted(there - here - others)):
+        say(f"local.env lacks {missing}: unit tests and `make invoke` run without")
+    if missing := ", ".join(sorted(here - there)):
+        say(f"only local.env sets {missing}: on AWS, the code runs without; see service.tf")

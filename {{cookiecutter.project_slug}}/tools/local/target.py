@@ -1,0 +1,39 @@
+"""What deploying to a local AWS needs to know about Lambda."""
+
+from typing import Any
+
+from tools.build.package import build
+from tools.local.server import LocalAws
+from tools.operate.compute import ARTIFACT
+
+# Instead of dev's settings: what only a real AWS account has, or what was set there for a while.
+SETTINGS: dict[str, Any] = {
+    "allowed_account_ids": [],
+    "artifact_bucket": None,
+    "canary_weight": 0,
+    "layers": [],
+    "live_version": None,
+    "log_destination_arn": None,
+    "paused": False,
+    "permissions_boundary": None,
+    "security_group_ids": [],
+    "sns_topic_arn": None,
+    "subnet_ids": [],
+}
+
+# Environment variables that are not for the handler.
+NOT_FOR_THE_HANDLER: set[str] = set()
+
+
+def settings(_: LocalAws) -> dict[str, Any]:
+    """Return Terraform's variables."""
+    build()
+    return {**SETTINGS, "package_file": str(ARTIFACT.absolute())}
+
+
+def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
+    """Return the environment variables of what the queue feeds."""
+    lambda_ = aws.client("lambda")
+    mapping = lambda_.get_event_source_mapping(UUID=outputs["event_source_mapping_uuid"])
+    function = lambda_.get_function_configuration(FunctionName=mapping["FunctionArn"])
+    return dict(function["Environment"]["Variables"])

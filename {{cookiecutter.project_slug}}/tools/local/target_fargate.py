@@ -1,0 +1,61 @@
+"""What deploying to a local AWS needs to know about Fargate."""
+
+from typing import Any
+
+from tools.local.server import LocalAws
+
+# Instead of dev's settings: what only a real AWS account has, or what was set there for a while. No
+# image is built: its content runs without it.
+SETTINGS: dict[str, Any] = {
+    "allowed_account_ids": [],
+    "cluster_arn": None,
+    "image_digest": "sha256:" + "0" * 64,
+    "live_version": None,
+    "log_destination_arn": None,
+    "paused": False,
+    "permissions_boundary": None,
+    "sns_topic_arn": None,
+}
+
+# Environment variables that are not for the handler.
+NOT_FOR_THE_HANDLER = {
+    "AWS_DEFAULT_REGION",
+    "BATCH_SIZE",
+    "POLLERS",
+    "QUEUE_URL",
+    "STOP_TIMEOUT",
+    "TIMEOUT",
+    "VISIBILITY_TIMEOUT",
+}
+
+
+def settings(aws: LocalAws) -> dict[str, Any]:
+    """Return Terraform's variables.
+
+    The security group exists already: on a busy machine, Terraform has been seen to ask the local
+    AWS twice for a rule of a group of its own, and to fail because the rule was there.
+    """
+    ec2 = aws.client("ec2")
+    subnets, groups = ec2.describe_subnets(), ec2.describe_security_groups()
+    return {
+        **SETTINGS,
+        "subnet_ids": [subnet["SubnetId"] for subnet in subnets["Subnets"]],
+        "security_group_ids": [groups["SecurityGroups"][0]["GroupId"]],
+    }
+
+
+def container_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, Any]:
+    """Return the container in the task definition of the ECS service."""
+    ecs = aws.client("ecs")
+    (service,) = ecs.describe_services(
+        cluster=outputs["cluster_name"], services=[outputs["service_name"]]
+    )["services"]
+    task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+    (container,) = task["containerDefinitions"]
+    return dict(container)
+
+
+def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
+    """Return the container's environment variables."""
+    variables = container_of(aws, outputs)["environment"]
+    return {variable["name"]: variable["value"] for variable in variables}
