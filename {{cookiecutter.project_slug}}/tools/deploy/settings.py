@@ -4,6 +4,7 @@ What is deployed stays: its commit, its settings and the hash of its package are
 changes is planned from there, and only one resource may change.
 """
 
+import functools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from tools import hcl
 from tools.deploy import plans, terraform
 from tools.deploy.commit import FROM_DEPLOYED, checkout_of
 from tools.errors import ToolError
@@ -49,7 +51,8 @@ def change(
     """Apply what is deployed with some settings changed, then keep them in the .tfvars.
 
     The state says which commit is deployed: there this command runs once more, with that commit's
-    own tools. Its plan is not where `make apply` looks for one: after an interruption, start again.
+    own tools. To a local AWS, the code here is deployed. The plan is not where `make apply` looks
+    for one: after an interruption, start again.
 
     :param command: its name and options.
     :param settings: value by name, as HCL; an empty one takes the setting out.
@@ -57,19 +60,23 @@ def change(
     :raises ToolError: another resource would change.
     """
     service = deployed(environment)
+    here = functools.partial(apply_here, environment, service, settings, "" if everything else only)
     if os.environ.get(FROM_DEPLOYED):
-        apply_here(environment, service, settings, "" if everything else only)
+        here()
         return
-    with checkout_of(environment.name, service.commit) as folder:
-        if folder is None:
-            apply_here(environment, service, settings, "" if everything else only)
-        else:
-            more = ["--env", environment.name, *(["--all"] if everything else [])]
-            apply_there(folder, [*command, *more])
+    if environment.is_local:
+        here()
+        todo = "it counts until `make local` ends"
+    else:
+        with checkout_of(environment.name, service.commit) as folder:
+            if folder is None:
+                here()
+            else:
+                more = ["--env", environment.name, *(["--all"] if everything else [])]
+                apply_there(folder, [*command, *more])
+        todo = "commit it, or the next deployment reverts it"
     written(environment, settings).replace(environment.tfvars)
-    print(
-        f"{environment.tfvars} has the new setting: commit it, or the next deployment reverts it."
-    )
+    print(f"{environment.tfvars} has the new setting: {todo}.")
 
 
 def apply_there(folder: Path, command: list[str]) -> None:
@@ -98,10 +105,15 @@ def apply_here(
 
 
 def written(environment: Environment, settings: dict[str, str]) -> Path:
-    """Write the environment's .tfvars with other settings into dist/; return the file."""
+    """Write the environment's .tfvars with other settings into dist/; return the file.
+
+    A setting that is taken out of those of a local AWS has its default there, not dev's value.
+    """
     text = environment.tfvars.read_text(encoding="utf-8")
+    defaults = hcl.defaults() if environment.is_local else {}
     for name, value in settings.items():
-        text = with_setting(text, name, value)
+        usual = json.dumps(defaults[name]) if name in defaults else ""
+        text = with_setting(text, name, value or usual)
     new = Path(f"dist/setting/{environment.name}.tfvars")
     new.parent.mkdir(parents=True, exist_ok=True)
     new.write_text(text, encoding="utf-8")
