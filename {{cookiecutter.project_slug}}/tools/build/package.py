@@ -23,7 +23,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,20 +150,24 @@ def own_code(sources: list[str]) -> dict[str, tuple[bytes, bool]]:
 
     :raises ToolError: a file cannot be packed.
     """
-    for source in sources:
-        if not Path(source).exists():
-            raise ToolError(f"There is no {source} in {Path.cwd()}, and the package needs it.")
     try:
-        files = [file for source in sources for file in _files(Path(source), ())]
         return {
             file.as_posix(): (file.read_bytes(), bool(file.stat().st_mode & stat.S_IXUSR))
-            for file in sorted(files)
+            for file in sorted(own_files(sources))
         }
     except PermissionError as error:
         raise ToolError(f"{error.filename} cannot be packed: you may not read it.") from None
 
 
-def write_files(files: dict[str, tuple[bytes, bool]], folder: Path) -> None:
+def own_files(sources: Iterable[str]) -> list[Path]:
+    """Return the files that `own_code` reads. Raises what it does."""
+    for source in sources:
+        if not Path(source).exists():
+            raise ToolError(f"There is no {source} in {Path.cwd()}, and the package needs it.")
+    return [file for source in sources for file in _files(Path(source), ())]
+
+
+def write_files(files: Mapping[str, tuple[bytes, bool]], folder: Path) -> None:
     """Write files into a folder: name -> content, and whether it may be executed."""
     for name, (data, executable) in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -214,6 +218,18 @@ def unpack(package: Path, folder: Path) -> None:
         raise ToolError(f"There is no {package}. Run `make package`.") from None
     except zipfile.BadZipFile:
         raise ToolError(f"{package} is not a zip. Run `make package`.") from None
+
+
+def make_read_only(folder: Path, mode: int = 0o555) -> None:
+    """Let nobody write into a folder and those in it; what they link to stays as it is."""
+    for inner, _, _ in os.walk(folder):
+        Path(inner).chmod(mode)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, also if it is read-only."""
+    make_read_only(folder, 0o755)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _limits() -> list[dict[str, int]]:

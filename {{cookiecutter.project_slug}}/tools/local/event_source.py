@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
 
 import base64
+import math
 import time
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
@@ -32,8 +33,9 @@ class Batch:
 class EventSource:
     """Takes messages from a queue to a function.
 
-    sqs is a boto3 client. retry_with is one, too, if failed messages are to be visible again at
-    once: AWS doesn't do that, and a test need not wait for the visibility timeout.
+    sqs is a boto3 client. window is in seconds. retry_with is a client, too, if failed messages are
+    to be visible again retry_after seconds later: AWS doesn't do that, and nobody need wait for the
+    visibility timeout. stopped ends the gathering of a batch.
     """
 
     sqs: Any
@@ -42,7 +44,10 @@ class EventSource:
     _: KW_ONLY
     batch_size: int
     report_batch_item_failures: bool
+    window: float = 0
     retry_with: Any = None
+    retry_after: int = 0
+    stopped: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         """Ask for the queue's ARN, which each record has."""
@@ -71,14 +76,28 @@ class EventSource:
 
         :param wait: seconds to wait for a first message, 20 at most.
         """
-        messages = self.waiting or self.receive(self.batch_size, wait)
-        if not messages:
-            return None
-        records = [self.record(message) for message in messages]
+        messages = self.take(wait)
+        return self.work(messages) if messages else None
+
+    def take(self, wait: int = 0) -> list[dict[str, Any]]:
+        """Return the messages of the next batch, as ReceiveMessage has them; none if none came.
+
+        :param wait: seconds to wait for a first message, 20 at most.
+        """
+        messages = self.waiting or self.receive(self.batch_size, wait, self.window)
         # A batch also ends at the limit of an event.
-        while size_of({"Records": records}) > EVENT_LIMIT:
-            records.pop()
-        self.waiting, messages = messages[len(records) :], messages[: len(records)]
+        size, count = size_of({"Records": []}), 0
+        for message in messages:
+            size += size_of(self.record(message)) + len(", ")
+            if count and size > EVENT_LIMIT:
+                break
+            count += 1
+        self.waiting = messages[count:]
+        return messages[:count]
+
+    def work(self, messages: list[dict[str, Any]]) -> Batch:
+        """Invoke the function with a batch and delete what succeeded."""
+        records = [self.record(message) for message in messages]
         outcome = self.function.invoke({"Records": records})
         ids = [record["messageId"] for record in records]
         failed = failures(outcome, ids, self.report_batch_item_failures)
@@ -87,24 +106,40 @@ class EventSource:
             if message["MessageId"] not in failed:
                 self.sqs.delete_message(**receipt)
             elif self.retry_with:
-                self.retry_with.change_message_visibility(**receipt, VisibilityTimeout=0)
+                after = {"VisibilityTimeout": self.retry_after}
+                self.retry_with.change_message_visibility(**receipt, **after)
         return Batch(records, outcome, failed)
 
-    def receive(self, count: int, wait: int = 0, **more: Any) -> list[dict[str, Any]]:
-        """Receive up to so many messages; more are further parameters of ReceiveMessage."""
+    def receive(
+        self, count: int, wait: int = 0, window: float = 0, **more: Any
+    ) -> list[dict[str, Any]]:
+        """Receive up to so many messages.
+
+        :param wait: seconds to wait for a first message, 20 at most.
+        :param window: seconds to wait for more, from the first message on; the limit of an event
+            ends that, too.
+        :param more: further parameters of ReceiveMessage.
+        """
         messages: list[dict[str, Any]] = []
-        while len(messages) < count:
+        end, size = -math.inf, 0
+        while len(messages) < count and size < EVENT_LIMIT and not self.stopped():
+            left = end - time.monotonic()
+            if messages and 0 < left < 1:  # SQS waits for whole seconds
+                time.sleep(left)
             received = self.sqs.receive_message(
                 QueueUrl=self.queue_url,
                 MaxNumberOfMessages=min(RECEIVE_LIMIT, count - len(messages)),
-                WaitTimeSeconds=0 if messages else wait,
+                WaitTimeSeconds=int(left >= 1) if messages else wait,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
                 **more,
             ).get("Messages", [])
-            if not received:
+            if not messages:
+                end = time.monotonic() + window
+            if not received and left < 1:
                 break
             messages += received
+            size += sum(size_of(self.record(message)) for message in received)
         return messages
 
     def record(self, message: dict[str, Any]) -> dict[str, Any]:

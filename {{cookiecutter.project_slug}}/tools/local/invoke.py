@@ -8,9 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +16,9 @@ import click
 
 from tools import events, hcl
 from tools.build.package import runnable
-from tools.display import describe, parse, shown
+from tools.display import shown
 from tools.errors import ToolError
+from tools.local.log import follow, readable
 from tools.local.runtime import Runtime
 from tools.local.world import local_world
 from tools.project import Environment, project
@@ -48,7 +47,7 @@ def invoke(event: str, event_type: str | None) -> None:
         local_world(settings["aws_region"]) as environment,
         Runtime.with_settings(runnable(), settings, environment) as runtime,
     ):
-        runtime.watch = show = follow(runtime.log)
+        runtime.watch = show = follow(runtime.log, show_line)
         invocation = runtime.invoke(content)
         show(b"\n")
     click.echo(f"\nIt took {invocation.figures()}.")
@@ -84,27 +83,9 @@ def debug(event: str, event_type: str | None) -> None:
     click.echo(f"\n{result(response, content)}")
 
 
-def follow(log: Path) -> Callable[..., None]:
-    """Return a function that prints, for people, the lines that a log has got since its last call.
-
-    Its argument is taken for more of the log: a last line may have no end.
-    """
-    file, rest = log.open("rb"), b""
-
-    def show(more: bytes = b"") -> None:
-        nonlocal rest
-        *lines, rest = (rest + file.read() + more).split(b"\n")
-        for line in lines:
-            show_line(line.decode(errors="replace"))
-
-    return show
-
-
 def show_line(line: str) -> None:
     """Print a line of the log, unless it helps nobody here."""
-    text = describe(parse(line))
-    # Lambda's runtime suspects its own updates before each error that the handler raises.
-    if text and "LAMBDA_WARNING: Unhandled exception" not in text:
+    if text := readable(line):
         click.echo(text)
 
 

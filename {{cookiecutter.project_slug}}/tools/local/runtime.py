@@ -15,25 +15,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
-import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
-from importlib.metadata import distribution
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.build.package import unpack
+from tools.build.package import make_read_only, remove, unpack, write_files
 from tools.errors import ToolError
 from tools.hcl import number
-from tools.local.runtime_process import End, Process, exit_reason, link_runtime
+from tools.local.runtime_process import (
+    End,
+    Process,
+    exit_reason,
+    link_runtime,
+    partition,
+    variables,
+)
 
 # Seconds of the init phase; after that it is tried once more, as part of the first invocation:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
@@ -73,11 +75,16 @@ class Runtime:
 
     timeout is in seconds, memory_size in MiB. Of environment variables the function gets those in
     environment and Lambda's own. watch is called all the time while the function runs: what it
-    writes is in the file log.
+    writes is in the file log. The package may be a folder, where one is unpacked; own is then the
+    service's own code, as of own_code. All files are in a new folder in parent, if that is given.
     """
 
     package: Path
     _: KW_ONLY
+    own: Mapping[str, tuple[bytes, bool]] = field(default_factory=dict)
+    parent: Path | None = None
+    version: str = "$LATEST"
+    alias: str = ""
     handler: str = "handler.handler"
     environment: Mapping[str, str]
     timeout: float = 30
@@ -91,17 +98,25 @@ class Runtime:
         self._one_at_a_time = threading.Lock()
         self._process: Process | None = None
         self._folder: Path | None = None
+        self._init_duration: float | None = None
+        self.stream = ""
 
     def __enter__(self) -> Runtime:
         """Unpack the package. Raises ToolError if that fails."""
-        self._folder = Path(tempfile.mkdtemp(prefix="lambda-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="lambda-", dir=self.parent))
         try:
             (self._folder / "tmp").mkdir()
             link_runtime(self._folder / "runtime")
-            unpack(self.package, self._folder / "task")
+            task = self._folder / "task"
+            if self.package.is_dir():
+                task.mkdir()
+                for path in self.package.iterdir():
+                    (task / path.name).symlink_to(path.absolute())
+                write_files(self.own, task)
+            else:
+                unpack(self.package, task)
             self.log.touch()
-            for folder in self._folder.glob("task/**/"):
-                folder.chmod(0o555)
+            make_read_only(task)
         except BaseException:
             self.close()
             raise
@@ -139,10 +154,29 @@ class Runtime:
         """End the process and remove all files; may be called twice."""
         self._end_process()
         if self._folder:
-            for folder in self._folder.glob("task/**/"):
-                folder.chmod(0o755)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove(self._folder)
             self._folder = None
+
+    def kill(self) -> None:
+        """End the process from another thread, where it is invoked: that then fails."""
+        if process := self._process:
+            process.signal(signal.SIGKILL)
+
+    def start(self) -> dict[str, Any] | None:
+        """Let a process import the handler before the first event; return the error, if it can't.
+
+        The first event then tries once more, as on Lambda.
+        """
+        with self._one_at_a_time:
+            began = time.monotonic()
+            process = self._start()
+            end = process.wait(began + INIT_LIMIT)
+            if end is End.DONE:
+                self._init_duration = (time.monotonic() - began) * 1000
+                process.freeze()
+                return None
+            self._end_process()
+            return self._outcome(end, process, "init", INIT_LIMIT)[1]
 
     def invoke(self, event: object) -> Invocation:
         """Hand an event (a JSON value) to the function and wait for the result.
@@ -162,15 +196,15 @@ class Runtime:
                 raise
 
     def _invoke(self, request_id: str, body: bytes) -> Invocation:
-        end, init_duration, started = End.DONE, None, time.monotonic()
-        process = self._process
+        end, init_duration, started = End.DONE, self._init_duration, time.monotonic()
+        process, self._init_duration = self._process, None
         if process is None:
             process, end, init_duration, started = self._init()
         if end is End.DONE:
             process.give(self._head(request_id, started + self.timeout), body)
             end = process.wait(started + self.timeout)
         duration = self.timeout if end is End.TIMED_OUT else time.monotonic() - started
-        response, error = self._outcome(end, process, request_id)
+        response, error = self._outcome(end, process, request_id, self.timeout)
         warning = ""
         if end is not End.DONE or process.popen.poll() is not None:
             self._end_process()
@@ -207,14 +241,14 @@ class Runtime:
         return process, process.wait(now + self.timeout), None, now
 
     def _outcome(
-        self, end: End, process: Process, request_id: str
+        self, end: End, process: Process, request_id: str, limit: float
     ) -> tuple[Any, dict[str, Any] | None]:
         """Return the response, and the error as Lambda words it."""
         match end:
             case End.DONE | End.BROKEN:
                 return process.outcome or (None, None)
             case End.TIMED_OUT:
-                kind, text = "Sandbox.Timedout", f"Task timed out after {self.timeout:.2f} seconds"
+                kind, text = "Sandbox.Timedout", f"Task timed out after {limit:.2f} seconds"
             case End.OUT_OF_MEMORY:
                 kind, text = "Runtime.OutOfMemory", exit_reason(-signal.SIGKILL)
             case End.EXITED:
@@ -222,9 +256,18 @@ class Runtime:
         return None, {"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {text}"}
 
     def _start(self) -> Process:
-        variables = self._variables(self._inside)
+        self.stream = f"{time.strftime('%Y/%m/%d')}/[{self.version}]{uuid.uuid4().hex}"
+        reserved = {
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
+            "AWS_LAMBDA_FUNCTION_NAME": self.function_name,
+            "AWS_LAMBDA_FUNCTION_VERSION": self.version,
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.function_name}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": self.stream,
+            "_HANDLER": self.handler,
+        }
+        given = variables(self._inside, self.region, {**self.environment, **reserved})
         memory = self.memory_size * MIB
-        self._process = Process(self.log, self.handler, variables, memory, self.watch)
+        self._process = Process(self.log, self.handler, given, memory, self.watch)
         return self._process
 
     def _end_process(self) -> None:
@@ -235,7 +278,8 @@ class Runtime:
     def _head(self, request_id: str, deadline: float) -> dict[str, Any]:
         """Return what comes with an event; deadline is of time.monotonic."""
         place = f"{partition(self.region)}:lambda:{self.region}"
-        arn = f"arn:{place}:123456789012:function:{self.function_name}"
+        name = f"{self.function_name}:{self.alias}" if self.alias else self.function_name
+        arn = f"arn:{place}:123456789012:function:{name}"
         root = f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"
         return {
             "invoke_id": request_id,
@@ -245,52 +289,6 @@ class Runtime:
             "x_amzn_trace_id": f"{root};Parent={uuid.uuid4().hex[:16]};Sampled=0",
             **dict.fromkeys(("client_context", "cognito_identity", "tenant_id", "invocation_id")),
         }
-
-    def _variables(self, folder: Path) -> dict[str, str]:
-        """Return the process's environment variables.
-
-        https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html; the credentials are
-        made up, and the home folder is empty: a function that runs here reaches no account.
-        """
-        defaults = {
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_SESSION_TOKEN": "local",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_DEFAULT_REGION": self.region,
-            "AWS_REGION": self.region,
-            "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
-            "HOME": str(folder / "tmp"),
-            "LANG": "en_US.UTF-8",
-            # Some builds of Python find their own library by it.
-            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "TMPDIR": str(folder / "tmp"),
-            "TZ": ":UTC",
-        }
-        stream = f"{time.strftime('%Y/%m/%d')}/[$LATEST]{uuid.uuid4().hex}"
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        reserved = {
-            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
-            "AWS_LAMBDA_FUNCTION_NAME": self.function_name,
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "AWS_LAMBDA_LOG_FORMAT": "JSON",
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.function_name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": stream,
-            "LAMBDA_RUNTIME_DIR": str(folder / "runtime"),
-            "LAMBDA_TASK_ROOT": str(folder / "task"),
-            "_HANDLER": self.handler,
-        }
-        return {**defaults, **self.environment, **reserved}
-
-
-def partition(region: str) -> str:
-    """Return the AWS partition of a region, from botocore's data: importing botocore takes long."""
-    file = distribution("botocore").locate_file("botocore/data/partitions.json")
-    found = json.loads(Path(str(file)).read_text(encoding="utf-8"))["partitions"]
-    return next((str(p["id"]) for p in found if re.match(p["regionRegex"], region)), "aws")
 
 
 def size_of(event: object) -> int:

@@ -1,0 +1,154 @@
+"""The log of the code that `make local` runs: on the console, and in the log group as on AWS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from tools.display import describe, parse
+from tools.errors import explain
+
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html: a
+# request takes 1 MiB, with 26 bytes for each event.
+REQUEST_LIMIT = 1_048_576
+EVENT_EXTRA = 26
+# Seconds between two requests: lines that come in between go together.
+SEND_EVERY = 0.1
+
+
+class Metrics(Protocol):
+    """What the log needs of `tools.local.monitoring.Monitoring`."""
+
+    def line(self, text: str) -> None:
+        """Take the metrics that are embedded in a line."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A batch that the code has been given.
+
+    time is when that ended, in seconds since 1970; messages are their ids; outcome is "processed",
+    or begins with "failed: "; lines are what the code has logged meanwhile.
+    """
+
+    time: float
+    messages: list[str]
+    outcome: str
+    milliseconds: float
+    lines: list[str]
+
+
+class Log:
+    """Takes lines from any thread. A closed console ends nothing here: `closed` then says so."""
+
+    def __init__(self, aws: Any, outputs: dict[str, str], monitoring: Metrics) -> None:
+        """Begin with a log group that Terraform has made."""
+        self.closed = False
+        self._logs = aws.client("logs")
+        self._group = outputs["log_group_name"]
+        self._monitoring = monitoring
+        self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._streams: set[str] = set()
+        self._problem = ""
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._sender = threading.Thread(target=self._send_all, daemon=True)
+        self._sender.start()
+
+    def write(self, stream: str, line: str) -> None:
+        """Take a line that the code wrote; stream is the log stream of its process."""
+        if not line.strip():
+            return
+        if text := readable(line):
+            self.say(text)
+        self._keep(stream, line)
+        self._monitoring.line(line)
+
+    def platform(self, stream: str, kind: str, record: dict[str, Any]) -> None:
+        """Take what Lambda itself logs: not for the console."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._keep(stream, json.dumps({"time": now, "type": f"platform.{kind}", "record": record}))
+
+    def say(self, text: str) -> None:
+        """Print on the console only, with the time."""
+        with self._lock:
+            try:
+                print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+            except (OSError, ValueError):  # the reader or the terminal is gone
+                self.closed = True
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._end.set()
+        self._sender.join(2)
+
+    def _keep(self, stream: str, line: str) -> None:
+        event = {"timestamp": int(time.time() * 1000), "message": line}
+        with self._lock:
+            self._waiting.append((stream, event))
+
+    def _send_all(self) -> None:
+        while not self._end.wait(SEND_EVERY):
+            self._send()
+        self._send()
+
+    def _send(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        by_stream: dict[str, list[dict[str, Any]]] = {}
+        for stream, event in waiting:
+            by_stream.setdefault(stream, []).append(event)
+        try:
+            for stream, events in by_stream.items():
+                self._put(stream, events)
+            self._problem = ""
+        except Exception as error:  # the log group may be gone: once is enough to know
+            problem = explain(error) or f"{type(error).__name__}: {error}"
+            if problem != self._problem and not self._end.is_set():
+                self.say(f"The log group {self._group} does not take this log: {problem}")
+            self._problem = problem
+
+    def _put(self, stream: str, events: list[dict[str, Any]]) -> None:
+        where = {"logGroupName": self._group, "logStreamName": stream}
+        if stream not in self._streams:
+            with contextlib.suppress(self._logs.exceptions.ResourceAlreadyExistsException):
+                self._logs.create_log_stream(**where)
+            self._streams = {*list(self._streams)[-100:], stream}
+        while events:
+            size = count = 0
+            for event in events:
+                size += len(event["message"].encode()) + EVENT_EXTRA
+                if count and size > REQUEST_LIMIT:
+                    break
+                count += 1
+            self._logs.put_log_events(**where, logEvents=events[:count])
+            events = events[count:]
+
+
+def readable(line: str) -> str:
+    """Return a line of the log for people; "" if it helps nobody here."""
+    # Lambda's runtime suspects its own updates before each error that the handler raises.
+    return "" if "LAMBDA_WARNING: Unhandled exception" in line else describe(parse(line))
+
+
+def follow(log: Path, take: Callable[[str], None]) -> Callable[..., None]:
+    """Return a function that hands on the lines that a file has got since its last call.
+
+    Its argument is taken for more of the file: a last line may have no end.
+    """
+    file, rest = log.open("rb"), b""
+
+    def go_on(more: bytes = b"") -> None:
+        nonlocal rest
+        *lines, rest = (rest + file.read() + more).split(b"\n")
+        for line in lines:
+            take(line.decode(errors="replace"))
+
+    return go_on
