@@ -39,7 +39,7 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
     messages = found[:most]
     total = max(len(found), queues.total(service, queue_url))
     print(f"{len(messages)} of about {total} messages in {queues.name_of(queue_url)}:", flush=True)
-    reasons = _reasons(service, messages) if why else {}
+    reasons = reasons_of(service, messages) if why else {}
     for number, message in enumerate(messages, start=1):
         print(f"\n{number}. {_describe(message)}")
         if why:
@@ -120,7 +120,7 @@ def _key(key: str) -> str:
     return shown(key if re.fullmatch(r"[\w.@$-]+", key) else json.dumps(key))
 
 
-def _reasons(service: Service, messages: list[Message]) -> dict[str, str]:
+def reasons_of(service: Service, messages: list[Message]) -> dict[str, str]:
     """Return for each message's id why it failed, as far as the log knows."""
     ids = [message["MessageId"] for message in messages]
     try:

@@ -63,7 +63,7 @@ def _held(service: Service, queue_url: str, target: str) -> list[str]:
     return [f"{total} in the queue: `make {target}` shows them" if total else "none"]
 
 
-def _alarm_status(service: Service) -> list[str]:
+def alarm_status(service: Service) -> list[str]:
     prefix = f"{service.service_name}-"
     paginator = service.client("cloudwatch").get_paginator("describe_alarms")
     pages = list(paginator.paginate(AlarmNamePrefix=prefix))
@@ -89,7 +89,7 @@ SECTIONS = (
         "undelivered",
         lambda service: _held(service, service.undelivered_queue_url, "undelivered-peek"),
     ),
-    ("alarms", _alarm_status),
+    ("alarms", alarm_status),
     ("last errors", _error_status),
 )
 
