@@ -45,6 +45,7 @@ ONLY_WITH = {
         "terraform/lambda.tf",
         "tools/local/event_source.py",
         "tools/local/patches_lambda.py",
+        "tools/local/poller.py",
         "tools/local/runtime_bootstrap.py",
         "tools/local/runtime_process.py",
     ),

@@ -18,6 +18,7 @@ COMMANDS = {
     "sbom": "tools.build.sbom:command",
     "invoke": "tools.local.invoke:invoke",
     "debug": "tools.local.invoke:debug",
+    "local": "tools.local.loop:command",
     "check-samples": "tools.events:check_samples",
     "init": "tools.deploy.terraform:init",
     "validate": "tools.deploy.validate:command",

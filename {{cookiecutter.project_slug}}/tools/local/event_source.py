@@ -13,11 +13,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tools.local.runtime import EVENT_LIMIT, Invocation, Runtime, size_of
+from tools.local.runtime import EVENT_LIMIT, Invocation, size_of
 
 RECEIVE_LIMIT = 10  # messages that SQS returns at most for one ReceiveMessage
+
+
+class Function(Protocol):
+    """What is invoked: a Runtime, for example."""
+
+    def invoke(self, event: object) -> Invocation:
+        """Hand an event to the function and wait for the result."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class EventSource:
 
     sqs: Any
     queue_url: str
-    function: Runtime
+    function: Function
     _: KW_ONLY
     batch_size: int
     report_batch_item_failures: bool

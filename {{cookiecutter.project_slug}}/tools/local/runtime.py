@@ -178,7 +178,7 @@ class Runtime:
             self._end_process()
             return self._outcome(end, process, "init", INIT_LIMIT)[1]
 
-    def invoke(self, event: object) -> Invocation:
+    def invoke(self, event: object, request_id: str = "") -> Invocation:
         """Hand an event (a JSON value) to the function and wait for the result.
 
         A failure of the function is in the result. Raises TypeError or ValueError for an event that
@@ -190,7 +190,7 @@ class Runtime:
             raise ToolError(f"The event has {size} bytes, and {limit}.")
         with self._one_at_a_time:
             try:
-                return self._invoke(str(uuid.uuid4()), body)
+                return self._invoke(request_id or str(uuid.uuid4()), body)
             except BaseException:  # Ctrl-C above all: nobody knows what the process is doing now
                 self._end_process()
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.build import shared
@@ -17,6 +18,15 @@ from tools.project import project
 Stats = dict[str, tuple[int, ...]]
 # Name in the package -> content, and whether it may be executed.
 Code = dict[str, tuple[bytes, bool]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The code as it was at one moment: the service's own, its state, the dependencies' folder."""
+
+    own: Code
+    stats: Stats
+    dependencies: Path
 
 
 def sources() -> list[str]:
@@ -66,8 +76,13 @@ def _libraries(_: str) -> list[str]:
 
 
 def _stats(files: list[Path]) -> Stats:
-    found = {str(file): file.stat() for file in files}
-    return {name: (one.st_mtime_ns, one.st_size, one.st_ino) for name, one in found.items()}
+    return {str(file): stat_of(file) for file in files}
+
+
+def stat_of(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file is saved."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def changed(before: Stats, after: Stats) -> list[str]:

@@ -1,0 +1,197 @@
+"""Feeds the function from its queue while `make local` runs, as the local AWS is set up to.
+
+The newest version is the working tree's code; an older one, after a rollback or by the alias's
+weights, is what was deployed. What counts is looked up all the time: the mapping (state, batch size,
+window), the alias with its weights, and each version's timeout, memory, environment and handler.
+Any change, and any save, makes a new execution environment, while an invocation in the old one goes
+on to its end, as on AWS. There is one at a time, whatever maximum_concurrency allows.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from moto.backends import get_backend
+
+from tools.build.package import remove
+from tools.errors import ToolError
+from tools.local import working_tree
+from tools.local.log import Log, Outcome
+from tools.local.poller import Function, Poller, problem_of
+from tools.local.running import FOLDER
+from tools.local.working_tree import Dependencies
+
+KEPT = 50  # outcomes, for the page
+LOOK_EVERY = 0.5  # seconds between two looks at the settings
+# A poller that has ended by itself, and that no save follows, begins again after so many seconds.
+AGAIN_AFTER = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the local AWS says of the feed; functions are by version, and shares of the batches."""
+
+    enabled: bool
+    batch_size: int
+    window: int
+    report_batch_item_failures: bool
+    newest: str
+    shares: dict[str, float]
+    functions: dict[str, Function]
+
+    def choose(self) -> str:
+        """Return the version that gets the next batch."""
+        return random.choices([*self.shares], [*self.shares.values()])[0]
+
+
+class Feed:
+    """Feeds the function; see the module. recent is the last batches, the newest last."""
+
+    def __init__(
+        self,
+        aws: Any,
+        outputs: dict[str, str],
+        added: dict[str, str],
+        log: Log,
+        monitoring: Any,
+        retry: int | None,
+    ) -> None:
+        """Take what is deployed, and what its code gets of environment variables besides.
+
+        :param retry: seconds after which failed messages are visible again; None: as on AWS.
+        """
+        self.aws, self.outputs, self.log, self.monitoring = aws, outputs, log, monitoring
+        self.retry = retry
+        self.recent: deque[Outcome] = deque(maxlen=KEPT)
+        self.waiting: list[dict[str, Any]] = []  # received, for the next poller
+        self.folder = (FOLDER / "code").absolute()
+        self.keys = aws.grant(outputs["role_arn"])
+        self.added = {"AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **self.keys, **added}
+        self._dependencies = Dependencies(self.folder)
+        self._stats: working_tree.Stats = {}
+        self._pollers: list[Poller] = []
+        self._settings: Settings | None = None
+        self._looked = 0.0
+        self._problem = ""
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Return the environment variables of the code as it is deployed."""
+        settings = self._settings or self._read()
+        version = max(settings.shares, key=lambda one: settings.shares[one])
+        return {**settings.functions[version].environment, **self.added}
+
+    def start(self) -> None:
+        """Begin."""
+        if self.folder.exists():  # of a run that was killed
+            remove(self.folder)
+        self.folder.mkdir(parents=True)
+        self._dependencies.update()
+        self._settings = self._read()
+        self._begin("")
+
+    def look(self) -> None:
+        """Take over what has changed in the local AWS; the main loop calls this all the time."""
+        self._pollers = [one for one in self._pollers if one.is_alive() or one is self._current]
+        if time.monotonic() - self._looked < LOOK_EVERY:
+            return
+        self._looked = time.monotonic()
+        try:
+            settings, self._problem = self._read(), ""
+        except Exception as error:  # what is deployed may be gone, or half changed
+            settings = None
+            self.tell(problem_of(error))
+        if settings != self._settings:
+            before, self._settings = self._settings, settings
+            self._begin(difference(before, settings))
+        elif (ended := self._current.ended) and time.monotonic() - ended > AGAIN_AFTER:
+            self._begin("")
+
+    def reload(self) -> None:
+        """Run the code as it is saved now."""
+        names = working_tree.changed(self._stats, working_tree.code_stats())
+        try:
+            self._dependencies.update()
+        except ToolError as error:
+            self.log.say(f"The dependencies are as before: {error}")
+        if self._settings and self._settings.newest not in self._settings.shares:
+            live = ", ".join(self._settings.shares)
+            self.log.say(f"Version {live} is live, so what you saved does not run.")
+        self._begin("Reloaded: " + ", ".join(names or ["the dependencies"]))
+
+    def close(self) -> None:
+        """End all that was started."""
+        for poller in self._pollers:
+            poller.close()
+        for poller in self._pollers:
+            poller.join(2)
+        remove(self.folder)
+
+    def tell(self, problem: str) -> None:
+        """Show a problem, unless it is the last one."""
+        if problem != self._problem:
+            self.log.say(problem)
+        self._problem = problem
+
+    @property
+    def _current(self) -> Poller:
+        return self._pollers[-1]
+
+    def _begin(self, why: str) -> None:
+        """Put a new poller in the last one's place; none where nothing may be received."""
+        for poller in self._pollers:
+            poller.stop()
+        self._stats = working_tree.code_stats()
+        try:
+            own = working_tree.own()
+        except (ToolError, OSError) as error:
+            self.log.say(f"Not reloaded: {error}")
+            own = {}
+        code = working_tree.Snapshot(own, self._stats, self._dependencies.folder)
+        poller = Poller(self, self._settings, code, why)
+        self._pollers.append(poller)
+        poller.start()
+
+    def _read(self) -> Settings:
+        """Ask the local AWS, from inside: this is done too often for requests."""
+        _, _, _, region, account, _, name = self.outputs["service_arn"].split(":")
+        backend = get_backend("lambda")[account][region]
+        mapping = next(
+            one.get_configuration()
+            for one in backend.list_event_source_mappings(self.outputs["queue_arn"], "")
+        )
+        qualifier = mapping["FunctionArn"].split(":")[7]
+        alias = backend.get_alias(qualifier, name)
+        weights = (alias.routing_config or {}).get("AdditionalVersionWeights") or {}
+        shares = {alias.function_version: 1 - sum(weights.values()), **weights}
+        versions = {str(one.version): one for one in backend.list_versions_by_function(name)}
+        newest = max(versions.keys() - {"$LATEST"}, key=int)
+        return Settings(
+            enabled=mapping["State"] == "Enabled",
+            batch_size=mapping["BatchSize"],
+            window=mapping.get("MaximumBatchingWindowInSeconds") or 0,
+            report_batch_item_failures="ReportBatchItemFailures"
+            in (mapping.get("FunctionResponseTypes") or []),
+            newest=newest,
+            shares={version: share for version, share in shares.items() if share > 0},
+            functions={version: Function.of(versions[version], qualifier) for version in shares},
+        )
+
+
+def difference(before: Settings | None, now: Settings | None) -> str:
+    """Say what has changed in the local AWS."""
+    if now is None:
+        return ""
+    if before is None or before.enabled != now.enabled:
+        return "Messages are taken from the queue." if now.enabled else PAUSED
+    if before.shares != now.shares:
+        shares = ", ".join(f"version {v} ({s:.0%})" for v, s in now.shares.items())
+        return f"Live: {shares}."
+    return "What is deployed has changed: a new process runs the code."
+
+
+PAUSED = "Paused: messages wait in the queue until `make resume ENV=local`."

@@ -1,0 +1,237 @@
+"""`make local`: a local AWS that stays up, with the service deployed to it and its code running.
+
+Whatever is saved meanwhile runs with the next message. What fails is shown and ends nothing; Ctrl-C
+ends everything, and all that was in the local AWS is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tools import events, hcl
+from tools.errors import explain
+from tools.local import running, working_tree
+from tools.local.log import Log
+from tools.project import Environment, between, project
+
+TICK = 0.1  # seconds between two looks at the files
+# The looks at the files take no more than a tenth of the time, however many there are.
+SHARE = 10
+# Prints the types in EVENTS: in a process of its own, since Python imports a module only once.
+TYPES = "import json; from tools import events; print(json.dumps([*events.models()]))"
+
+
+@click.command
+@click.option("--port", envvar="PORT", callback=between(1, 65535), help="default: a free one")
+@click.option(
+    "--retry",
+    envvar="RETRY",
+    callback=between(1, 43200),
+    help="seconds until failed messages come back; default: the queue's visibility timeout",
+)
+def command(port: int | None, retry: int | None) -> None:
+    """Keep a local AWS running, with the service in it."""
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    with running.hold() as write:
+        try:
+            _serve(write, port or 0, retry)
+        except KeyboardInterrupt:
+            click.echo("\nEnded.")
+
+
+def _serve(
+    write: Callable[[running.Running], None], port: int, retry: int | None
+) -> None:
+    """Start everything, and go on until a signal ends it."""
+    say("starting a local AWS")
+    region = hcl.settings(Environment("dev"))["aws_region"]
+    # Imported only now: moto takes more than a second.
+    from tools.local.deployment import deploy
+    from tools.local.permissions import Permissions
+    from tools.local.server import local_aws
+
+    key, page = f"local{secrets.token_hex(16)}", Later()
+    permissions = Permissions(record=deque(maxlen=1000))
+    with local_aws(region, key=key, port=port, page=page, permissions=permissions) as aws:
+        say(f"local AWS for {region} at {aws.url}")
+        known = running.Running(aws.url, region, key, os.getpid())
+        write(known)
+        deployment = deploy(aws, say)
+        with feeding(aws, deployment.outputs, deployment.surroundings, retry) as (feed, log, tick):
+            say("starting the code")
+            feed.start()
+            write(replace(known, code=feed.code))
+            with ExitStack() as stack:
+                page.show(stack, aws, deployment.outputs, feed, key)
+                print(listening(aws, deployment.outputs, retry, f"{aws.url}/?token={key}"))
+                sys.stdout.flush()
+                Loop(feed, log, tick).run()
+
+
+def say(text: str) -> None:
+    """Say what is done, or waited for."""
+    print(f"  {text}", flush=True)
+
+
+class Later:
+    """A WSGI application that answers once there is a page."""
+
+    def __init__(self) -> None:
+        self._page: Any = None
+
+    def show(
+        self, stack: ExitStack, aws: Any, outputs: dict[str, str], feed: Any, key: str
+    ) -> None:
+        """Make the page; it ends with the stack."""
+        from tools.local.page import Page
+
+        self._page = Page(aws, outputs, feed, key)
+        stack.callback(self._page.close)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request that is not signed."""
+        if self._page is None:
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"The service is not deployed yet.\n"]
+        answer: Iterable[bytes] = self._page(environ, start_response)
+        return answer
+
+
+@contextmanager
+def feeding(
+    aws: Any, outputs: dict[str, str], added: dict[str, str], retry: int | None
+) -> Iterator[tuple[Any, Log, Callable[[], None]]]:
+    """Make the feed, its log, and what is to be called every second; end them all."""
+    from tools.local.feed import Feed
+    from tools.local.monitoring import Monitoring
+
+    monitoring = Monitoring(aws, outputs)
+    log = Log(aws, outputs, monitoring)
+    feed = Feed(aws, outputs, added, log, monitoring, retry)
+    try:
+        yield feed, log, monitoring.tick
+    finally:
+        feed.close()
+        log.close()
+
+
+def listening(aws: Any, outputs: dict[str, str], retry: int | None, page: str) -> str:
+    """Say what runs, and what to try."""
+    name = "VisibilityTimeout"
+    queue = aws.client("sqs").get_queue_attributes(
+        QueueUrl=outputs["queue_url"], AttributeNames=[name]
+    )
+    seconds = retry or queue["Attributes"][name]
+    again = "" if retry else "\nas on AWS; `make local RETRY=1` makes that one second"
+    return f"""
+Listening: this folder's code takes messages from {outputs["queue_name"]}.
+
+In another terminal:
+  make publish ENV=local    publish a sample; its log lines appear here
+  make status ENV=local     show its health; so do logs, dlq-peek, versions …
+  make pause ENV=local      stop taking messages; resume, rollback … work, too
+In the browser:
+  {page}
+
+Save a file, and the next message meets the new code. A message that failed comes
+back after {seconds} s{again}.
+Press Ctrl-C to end it, with all that is in it.
+"""
+
+
+class Watch:
+    """Tells what has been saved, once it has stayed the same for one look."""
+
+    def __init__(self, state: Callable[[], working_tree.Stats]) -> None:
+        """Begin with what there is now."""
+        self._state = state
+        self._known = self._last = state()
+
+    def look(self) -> list[str]:
+        """Return the names of what was saved."""
+        now = self._state()
+        if now != self._last or now == self._known:
+            self._last = now
+            return []
+        names = working_tree.changed(self._known, now)
+        self._known = now
+        return names
+
+
+class Loop:
+    """What goes on while everything runs."""
+
+    def __init__(self, feed: Any, log: Log, tick: Callable[[], None]) -> None:
+        """Take what is called: all the time, and every second."""
+        self._feed, self._log, self._tick = feed, log, tick
+        self._code = Watch(lambda: working_tree.code_stats() | working_tree.dependency_stats())
+        self._terraform = Watch(terraform_stats)
+        self._types: list[str] = [*events.models()]
+        self._problem = ""
+
+    def run(self) -> None:
+        """Go on until a signal, or until nobody reads what is printed."""
+        ticked = 0.0
+        while not self._log.closed:
+            began = time.monotonic()
+            self._try(self._saved)
+            self._try(self._feed.look)
+            if began - ticked >= 1:
+                ticked = began
+                self._try(self._tick)
+            time.sleep(max(TICK, SHARE * (time.monotonic() - began)))
+        raise BrokenPipeError
+
+    def _saved(self) -> None:
+        if names := self._code.look():
+            self._feed.reload()
+            if f"{project().package}/events.py" in names and (types := current_types()):
+                before, self._types = self._types, types
+                if before != types:
+                    self._hint("EVENTS")
+        if names := self._terraform.look():
+            self._hint(", ".join(names))
+
+    def _hint(self, what: str) -> None:
+        self._log.say(
+            f"{what} changed: `make plan ENV=local` shows what that changes, "
+            "`make apply ENV=local` does it."
+        )
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do a step; show what goes wrong, once, and go on."""
+        try:
+            step()
+        except Exception as error:
+            problem = explain(error) or f"{type(error).__name__}: {error}"
+            if problem != self._problem:
+                self._log.say(problem)
+            self._problem = problem
+
+
+def terraform_stats() -> working_tree.Stats:
+    """Return the state of what a plan depends on besides the code."""
+    folder = Path("terraform")
+    files = [*folder.glob("*.tf"), Environment("dev").tfvars]
+    return {str(file): working_tree.stat_of(file) for file in files if file.exists()}
+
+
+def current_types() -> list[str]:
+    """Return the event types in EVENTS as it is saved now; none if it can't be imported."""
+    done = subprocess.run([sys.executable, "-B", "-c", TYPES], capture_output=True, text=True)
+    types: list[str] = json.loads(done.stdout) if done.returncode == 0 else []
+    return types
