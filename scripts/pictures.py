@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +117,9 @@ SAMPLES = {
     "MessagesFailed": (0.0, 52.0),
 }
 FAILED = ["order.created", "A message failed", "ConnectionError at service.py"]
+# What the handler logs of a message that it is done with.
+PROCESSED = "Message processed"
+
 ERRORS = [
     ["2026-01-01 10:38:12.041", "8f1c2f5e-6d1b-4c0e", *FAILED],
     ["2026-01-01 10:37:12.877", "51d0a4b7-90c2-47aa", *FAILED],
@@ -123,11 +127,19 @@ ERRORS = [
 ]
 
 
-def terminal(*command: str | Path, cwd: Path, home: Path, answers: int = 0) -> str:
+def terminal(
+    *command: str | Path,
+    cwd: Path,
+    home: Path,
+    typed: Callable[[str], str] = lambda shown: "",
+    ends: tuple[int, ...] = (0,),
+) -> str:
     """Run a command in a terminal of its own and return its output.
 
     :param home: the home folder, without anybody's settings.
-    :param answers: how many questions to answer with Enter.
+    :param typed: gets all that was shown so far, each time that there is more, and returns what is
+        typed then.
+    :param ends: the exit codes that a command that succeeds may have.
     :raises RuntimeError: the command failed.
     """
     unset = ("CI", "NO_COLOR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTEST_ADDOPTS")
@@ -155,12 +167,10 @@ def terminal(*command: str | Path, cwd: Path, home: Path, answers: int = 0) -> s
         if not read:  # macOS
             break
         shown += read
-        if answers and re.search(rb"\)(\x1b\[[0-9;]*m)*: (\x1b\[[0-9;]*m)*$", shown):
-            os.write(master, b"\n")
-            answers -= 1
+        os.write(master, typed(shown.decode(errors="replace")).encode())
     os.close(master)
     text = shown.decode(errors="replace").replace("\r\n", "\n")
-    if process.wait():
+    if process.wait() not in ends:
         raise RuntimeError(f"`{' '.join(line)}` ended with {process.returncode}:\n{text}")
     return text
 
@@ -201,8 +211,12 @@ class Service:
     def questions(self) -> str:
         """What cookiecutter prints when each question is answered with Enter."""
         command = (sys.executable, "-m", "cookiecutter", "--default-config", TEMPLATE)
-        asked = json.loads((TEMPLATE / "cookiecutter.json").read_text())["__prompts__"]
-        return terminal(*command, cwd=self.work, home=self.home, answers=len(asked))
+
+        def enter(shown: str) -> str:
+            asks = re.search(r"\)(\x1b\[[0-9;]*m)*: (\x1b\[[0-9;]*m)*$", shown)
+            return "\n" if asks else ""
+
+        return terminal(*command, cwd=self.work, home=self.home, typed=enter)
 
     @cached_property
     def folder(self) -> Path:
@@ -260,6 +274,33 @@ def demo(service: Service) -> str:
     return draw.terminal("demo", demo.__doc__ or "", shown, WIDTH)
 
 
+def local(service: Service) -> str:
+    """The service on a local AWS: a message goes through, and after a change the next one."""
+    folder, home = service.folder, service.home
+    terminal("make", "install", cwd=folder, home=home)
+    published: list[str] = []
+
+    def another_terminal(shown: str) -> str:
+        """Publish when the service listens; change the code, publish again; then end it."""
+        if "istening" not in shown or shown.count(PROCESSED) < len(published):
+            return ""
+        if len(published) == 2:
+            return "\x03"
+        if published:
+            code = folder / "order_events" / "service.py"
+            code.write_text(code.read_text().replace("logger.debug(", "logger.info("))
+            time.sleep(1)
+        published.append(terminal("make", "publish", "ENV=local", cwd=folder, home=home))
+        return ""
+
+    make = ("make", "local", "PORT=5000")
+    shown = terminal(*make, cwd=folder, home=home, typed=another_terminal, ends=(0, 2, 130))
+    shown = clean(shown.partition("^C")[0], service.work.resolve(), service.work)
+    return draw.terminal(
+        "local", local.__doc__ or "", "\x1b[1m$ make local\x1b[0m\n" + shown, WIDTH
+    )
+
+
 def plan(service: Service) -> str:
     """The comment on a pull request that changes settings: retries, an alarm, log retention."""
     text = summarise(service.terraform["test_plan"], "", "order-events", "prod")
@@ -287,7 +328,7 @@ def dashboard(service: Service) -> str:
 
 
 MADE_BY: dict[str, Callable[[Service], str]] = {
-    made_by.__name__: made_by for made_by in (questions, help, demo, plan, dashboard)
+    made_by.__name__: made_by for made_by in (questions, help, demo, local, plan, dashboard)
 }
 
 
