@@ -1,5 +1,6 @@
 """The operator's commands where the service runs on Fargate: tools/operate on moto."""
 
+import hashlib
 import io
 import json
 import sys
@@ -29,12 +30,13 @@ from test_operate import (  # noqa: F401
     deploy,
     new_clients,
 )
-from tools.build.image import image_digest
+from tools.build.image import image_digest, kept
 from tools.deploy import terraform
 from tools.errors import ToolError
 from tools.operate import compute_fargate as compute
 from tools.operate import send, status
 from tools.operate import service as services
+from tools.project import Environment
 
 CLUSTER = "shared"
 LOG_GROUP = f"/ecs/{NAME}"
@@ -325,6 +327,22 @@ def test_a_version_that_cannot_be_put_in_place_is_refused(
     client("ecr").batch_delete_image(repositoryName=NAME, imageIds=[{"imageTag": "first"}])
     with pytest.raises(ToolError, match=f"The image of version 1, .* is no longer in {REPOSITORY}"):
         compute.require_version(service, "1")
+
+
+def test_on_the_local_aws_a_package_stands_for_the_image(deployed: OnFargate) -> None:
+    local, package = Environment("local"), Path("dist/lambda.zip")
+    package.write_bytes(b"of version 2")
+    digest = compute.release_variables(local)["image_digest"]
+    assert digest == f"sha256:{hashlib.sha256(b'of version 2').hexdigest()}"
+    compute.before_apply(local)
+    package.write_bytes(b"of version 3")
+    assert register(digest) == 2
+    service = services.Service(deployed.outputs)
+    compute.require_version(service, "2")  # although ECR has no such image
+    assert kept(digest).read_bytes() == b"of version 2"
+    kept(digest).unlink()
+    with pytest.raises(ToolError, match="The image of version 2"):
+        compute.require_version(service, "2")
 
 
 ##### smoke

@@ -1,8 +1,10 @@
 """The container image: dist/image.tar, an OCI archive, and its way to Amazon ECR.
 
-Its digest stays the same wherever it is copied to, so dev and prod run the very same image.
+Its digest stays the same wherever it is copied to, so dev and prod run the very same image. A local
+AWS has no images: there the package stands for it, and the SHA-256 of the package for its digest.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -20,6 +22,9 @@ from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
 
 IMAGE = Path("dist/image.tar")
+PACKAGE = Path("dist/lambda.zip")
+KEPT = Path(".local/packages")  # what was deployed to the local AWS
+NO_IMAGES = "The local AWS needs no images."
 REPOSITORY = re.compile(
     r"(?P<registry>[0-9]{12}\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.[a-z.]+)"
     r"/(?P<name>[a-z0-9._/-]+)"
@@ -34,10 +39,28 @@ def image_command() -> None:
 
 @click.command()
 @environment_option
+def registry_command(environment: Environment) -> None:
+    """Make the ECR repository, once per environment, before the first plan."""
+    from tools.deploy import terraform
+
+    if environment.is_local:
+        print(NO_IMAGES)
+        return
+    terraform.ensure_initialised(environment)
+    target = "-target=aws_ecr_lifecycle_policy.this"
+    variables = f"-var-file=environments/{environment.name}.tfvars"
+    terraform.run(environment, "apply", "-input=false", "-auto-approve", variables, target)
+
+
+@click.command()
+@environment_option
 def push_command(environment: Environment) -> None:
     """Copy the image to ENV's ECR repository; apply does it too."""
     from tools.deploy import terraform
 
+    if environment.is_local:
+        print(NO_IMAGES)
+        return
     terraform.ensure_initialised(environment)
     push(IMAGE, terraform.outputs(environment).get("repository_url", ""))
 
@@ -103,8 +126,11 @@ def _succeeds(*command: str) -> bool:
 def image_digest(archive: Path) -> str:
     """Return the digest of the image in an OCI archive, as a registry would name it.
 
+    :param archive: or the package, which stands for it.
     :raises ToolError: it cannot be read.
     """
+    if archive.suffix == ".zip":
+        return f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
     try:
         with tarfile.open(archive) as tar:
             file = tar.extractfile("index.json")
@@ -114,6 +140,17 @@ def image_digest(archive: Path) -> str:
         raise ToolError(f"There is no {archive}: run `make image`.") from None
     except (tarfile.TarError, ValueError, KeyError, TypeError):
         raise ToolError(f"{archive} is not the image that `make image` builds.") from None
+
+
+def kept(image: str) -> Path:
+    """Return where the package is that the local AWS has as an image with this digest."""
+    return KEPT / f"{image.rpartition(':')[2]}.zip"
+
+
+def keep(package: Path) -> None:
+    """Keep a package that is deployed to the local AWS, to roll back to it."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    shutil.copy(package, kept(image_digest(package)))
 
 
 def push(archive: Path, repository: str) -> None:

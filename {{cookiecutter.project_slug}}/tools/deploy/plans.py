@@ -103,7 +103,8 @@ def make_plan(
         )
     if not only:
         refuse_older(environment.name, str(record(shown).get("commit", "")))
-    note = Note(environment.name, sha256(plan), sha256(compute.ARTIFACT), has_changes(shown))
+    artifact = compute.artifact(environment)
+    note = Note(environment.name, sha256(plan), sha256(artifact), has_changes(shown))
     note_of(plan).write_text(json.dumps(asdict(note), indent=2), encoding="utf-8")
     print(f"\n{environment.name}: {counts(shown)}")
     if others:
@@ -158,7 +159,8 @@ def check(environment: Environment) -> Note:
     :returns: what was written down about it.
     :raises ToolError: there is no such plan.
     """
-    plan, name, package = environment.plan, environment.name, sha256(compute.ARTIFACT)
+    artifact = compute.artifact(environment)
+    plan, name, package = environment.plan, environment.name, sha256(artifact)
     if not plan.is_file() or not note_of(plan).is_file():
         others = [file.stem for file in sorted(plan.parent.glob("*.tfplan")) if file != plan]
         there = f" (there is one for {' and '.join(others)})" if others else ""
@@ -172,7 +174,7 @@ def check(environment: Environment) -> Note:
         f"is for {note.environment}, not for {name}": note.environment != name,
         "is not the file that `make plan` wrote": note.plan != sha256(plan),
         f"has SHA-256 {note.plan}, but the plan that was shown has {shown}": note.plan != shown,
-        f"is for the package with SHA-256 {note.package}, but {compute.ARTIFACT} has {package}": (
+        f"is for the package with SHA-256 {note.package}, but {artifact} has {package}": (
             note.package != package
         ),
         f"is for the package with SHA-256 {note.package}, not for {built}": note.package != built,
@@ -190,11 +192,11 @@ def plan(environment: Environment) -> None:
     ensure_initialised(environment)
     expected = os.environ.get("PACKAGE_SHA256")
     if not expected:
-        compute.build_artifact()
-    elif sha256(compute.ARTIFACT) != expected:
-        raise ToolError(f"{compute.ARTIFACT} is not the package with SHA-256 {expected}.")
+        compute.build_artifact(environment)
+    elif sha256(artifact := compute.artifact(environment)) != expected:
+        raise ToolError(f"{artifact} is not the package with SHA-256 {expected}.")
     commit = "" if environment.is_local else current()
-    variables = {"commit": commit, **compute.release_variables()}
+    variables = {"commit": commit, **compute.release_variables(environment)}
     make_plan(environment, environment.plan, environment.tfvars, variables)
     print(f"Read the plan above, then: make apply ENV={environment.name}")
 

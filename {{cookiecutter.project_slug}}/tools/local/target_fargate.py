@@ -2,14 +2,14 @@
 
 from typing import Any
 
+from tools.build.image import image_digest
+from tools.build.package import build
 from tools.local.server import LocalAws
 
-# Instead of dev's settings: what only a real AWS account has, or what was set there for a while. No
-# image is built: its content runs without it.
+# Instead of dev's settings: what only a real AWS account has, or what was set there for a while.
 SETTINGS: dict[str, Any] = {
     "allowed_account_ids": [],
     "cluster_arn": None,
-    "image_digest": "sha256:" + "0" * 64,
     "live_version": None,
     "log_destination_arn": None,
     "paused": False,
@@ -35,10 +35,12 @@ def settings(aws: LocalAws) -> dict[str, Any]:
     The security group exists already: on a busy machine, Terraform has been seen to ask the local
     AWS twice for a rule of a group of its own, and to fail because the rule was there.
     """
+    package = build()  # which stands for the image
     ec2 = aws.client("ec2")
     subnets, groups = ec2.describe_subnets(), ec2.describe_security_groups()
     return {
         **SETTINGS,
+        "image_digest": image_digest(package),
         "subnet_ids": [subnet["SubnetId"] for subnet in subnets["Subnets"]],
         "security_group_ids": [groups["SecurityGroups"][0]["GroupId"]],
     }

@@ -34,14 +34,19 @@ SMOKE_SECONDS = 120
 LIVE = "live"
 
 
-def build_artifact() -> None:
+def artifact(_: Environment) -> Path:
+    """Return what is deployed in an environment."""
+    return ARTIFACT
+
+
+def build_artifact(_: Environment) -> None:
     """Build what is deployed, unless it is up to date."""
     from tools.build.package import build
 
     build()
 
 
-def release_variables() -> dict[str, str]:
+def release_variables(_: Environment) -> dict[str, str]:
     """Return the variables that a plan hands to Terraform: none, it reads the package itself."""
     return {}
 

@@ -20,7 +20,7 @@ CODE = ["handler.py", "worker.py"]
 COMMANDS = {
     "image": "tools.build.image:image_command",
     "push": "tools.build.image:push_command",
-    "registry": "tools.operate.compute:registry_command",
+    "registry": "tools.build.image:registry_command",
 }
 # The output that says what is deployed, and the variable that keeps it.
 DEPLOYED = "image_digest"
@@ -31,8 +31,7 @@ DECIDES_ON_VERSION = "aws_ecs_service.this"
 DECIDES_ON_PAUSE = "aws_appautoscaling_target.this"
 # Settings that a rollback takes out.
 ROLLBACK_CLEARS: list[str] = []
-# Seconds that a smoke test waits at most: where no task runs, one has to be started first, three
-# minutes until the alarm sees the message and two until the task works.
+# Seconds that a smoke test waits at most: from zero, an alarm takes three minutes, a task two more.
 SMOKE_SECONDS = 900
 POLL_SECONDS = 5.0
 # Lines of `status` and `versions`.
@@ -42,18 +41,24 @@ VERSIONS_SHOWN = 20
 Answer = dict[str, Any]
 
 
-def build_artifact() -> None:
+def artifact(environment: Environment) -> Path:
+    """Return what is deployed in an environment: on a local AWS a package stands for the image."""
+    return Path("dist/lambda.zip") if environment.is_local else ARTIFACT
+
+
+def build_artifact(environment: Environment) -> None:
     """Build what is deployed, unless it is up to date."""
     from tools.build.image import build_image
+    from tools.build.package import build
 
-    build_image()
+    build() if environment.is_local else build_image()
 
 
-def release_variables() -> dict[str, str]:
+def release_variables(environment: Environment) -> dict[str, str]:
     """Return the variables that a plan hands to Terraform: the built image's digest."""
     from tools.build.image import image_digest
 
-    return {"image_digest": image_digest(ARTIFACT)}
+    return {"image_digest": image_digest(artifact(environment))}
 
 
 def checks() -> dict[str, Callable[[], str]]:
@@ -65,22 +70,13 @@ def checks() -> dict[str, Callable[[], str]]:
 
 def before_apply(environment: Environment) -> None:
     """Push the image: ECS starts tasks of it as soon as Terraform has applied the plan."""
-    from tools.build.image import push
+    from tools.build.image import keep, push
     from tools.deploy import terraform
 
-    push(ARTIFACT, terraform.outputs(environment).get("repository_url", ""))
-
-
-@click.command
-@environment_option
-def registry_command(environment: Environment) -> None:
-    """Make the ECR repository, once per environment, before the first plan."""
-    from tools.deploy import terraform
-
-    terraform.ensure_initialised(environment)
-    target = "-target=aws_ecr_lifecycle_policy.this"
-    variables = f"-var-file=environments/{environment.name}.tfvars"
-    terraform.run(environment, "apply", "-input=false", "-auto-approve", variables, target)
+    if environment.is_local:
+        keep(artifact(environment))
+    else:
+        push(ARTIFACT, terraform.outputs(environment).get("repository_url", ""))
 
 
 def _service(service: Service) -> Answer:
@@ -166,10 +162,14 @@ def require_version(service: Service, version: str) -> None:
 
     :raises ToolError: there is no such version, or its image is gone.
     """
+    from tools.build.image import kept
+
     if version not in versions(service):
         raise ToolError(f"There is no version {version}: choose one from the list above.")
     name = f"{service.task_definition_family}:{version}"
     digest = _digest(_task_definition(service, name))
+    if kept(digest).is_file():  # on the local AWS
+        return
     registry, _, repository = service.repository_url.partition("/")
     images = service.client("ecr").batch_get_image(
         registryId=registry.partition(".")[0],
@@ -193,7 +193,7 @@ def versions_command(environment: Environment) -> None:
 def check(service: Service, package: Path | None) -> None:
     """Make sure that the right image is deployed, and that tasks of it run or may be started.
 
-    :param package: the image, an OCI archive, that must be what is deployed; not compared without.
+    :param package: what was built, which must be what is deployed; not compared without.
     :raises ToolError: one of these is not so.
     """
     if package is not None:

@@ -102,7 +102,7 @@ def publish_command(
 def smoke_command(environment: Environment) -> None:
     """Send a harmless message through the deployed service and wait for it."""
     service = deployed(environment)
-    package: Path | None = compute.ARTIFACT
+    package: Path | None = compute.artifact(environment)
     if hcl.read(environment.tfvars).get("live_version"):
         print(f"{environment.tfvars} sets live_version, so {package} is not compared.")
         package = None
