@@ -183,6 +183,46 @@ def application_autoscaling_tags(client: Client) -> bool:
     return bool(scaling.list_tags_for_resource(ResourceARN=arn)["Tags"] == {"Owner": "me"})
 
 
+def sns_asks_the_queues_policy(client: Client) -> bool:
+    sqs, sns = client("sqs"), client("sns")
+    topic = sns.create_topic(Name="events")["TopicArn"]
+
+    def queue(name: str, source: str) -> str:
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": f"arn:aws:sqs:{REGION}:123456789012:{name}",
+            "Condition": {"ArnEquals": {"aws:SourceArn": source}},
+        }
+        over_http = {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sqs:*",
+            "Resource": statement["Resource"],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+        policy = json.dumps({"Statement": [over_http, statement]})
+        made = sqs.create_queue(QueueName=name, Attributes={"Policy": policy})
+        return str(made["QueueUrl"])
+
+    urls = [queue("main", f"{topic}-2"), queue("undelivered", topic), queue("other", topic)]
+    target = f"arn:aws:sqs:{REGION}:123456789012:undelivered"
+    for name, attributes in {
+        "main": {"RedrivePolicy": json.dumps({"deadLetterTargetArn": target})},
+        "other": {},
+    }.items():
+        sns.subscribe(
+            TopicArn=topic,
+            Protocol="sqs",
+            Endpoint=f"arn:aws:sqs:{REGION}:123456789012:{name}",
+            Attributes={"RawMessageDelivery": "true", **attributes},
+        )
+    sns.publish(TopicArn=topic, Message="one")
+    found = [sqs.receive_message(QueueUrl=url).get("Messages", []) for url in urls]
+    return [[one["Body"] for one in some] for some in found] == [[], ["one"], ["one"]]
+
+
 PROBES: dict[str, Callable[[Client], bool]] = {
     probe.__name__: probe
     for probe in (
@@ -195,6 +235,7 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         lambda_logging_config,
         lambda_event_source_mapping_of_an_alias,
         lambda_event_source_mapping_without_settings,
+        sns_asks_the_queues_policy,
     )
 }
 

@@ -21,14 +21,17 @@ from test_documentation import alarms_of
 REHEARSED = {
     "lambda": [
         *("dead-letter-queue-not-empty", "messages-failed", "errors", "duration"),
-        "message-too-old",
+        *("undelivered-queue-not-empty", "message-too-old"),
     ],
     "fargate": [
-        *("dead-letter-queue-not-empty", "messages-failed", "memory-high", "message-too-old"),
+        *("dead-letter-queue-not-empty", "messages-failed", "memory-high"),
+        *("undelivered-queue-not-empty", "message-too-old"),
     ],
 }
 # Seconds until what a row promises must be seen, beyond those that the row itself mentions.
 LIMIT = 90.0
+# Commands that only look. They are repeated until they show what the row says.
+LOOKS = ("status", "dlq-peek", "undelivered-peek")
 # Seconds between two looks: `make status` takes one or two itself.
 BETWEEN = 1.0
 
@@ -38,7 +41,8 @@ START = re.compile(r"^\| try it locally \| with `(make local RETRY=\d)`", re.MUL
 STEP = re.compile(
     r"After (?P<wait>a minute|\d+ seconds)"
     r"|In `(?P<file>[^`]+)`, (?P<where>above|below) `(?P<line>[^`]+)`, add `(?P<new>[^`]+)`"
-    r"|(?P<remove>Remove that line)"
+    r"|In `(?P<changed>[^`]+)`, replace `(?P<old>[^`]+)` with `(?P<by>[^`]+)`"
+    r"|(?P<undo>Remove that line|Undo the edit)"
     r"|`(?P<command>make [^`]+)`(?P<rest>[^`.;]*)"
 )
 
@@ -111,11 +115,11 @@ def edits(session: Session) -> Iterator[Callable[[re.Match[str]], None]]:
 
     def edit(step: re.Match[str]) -> None:
         shown = len(session.shown())
-        if step["remove"]:
-            assert before, "there is nothing to remove"
+        if step["undo"]:
+            assert before, "there is nothing to undo"
             put_back()
         else:
-            path = session.folder / step["file"]
+            path = session.folder / (step["file"] or step["changed"])
             before[path] = path.read_text(encoding="utf-8")
             path.write_text(edited(before[path], step), encoding="utf-8")
         until(lambda: len(session.shown()) > shown, LIMIT, f"`make local` about: {step[0]}")
@@ -127,7 +131,10 @@ def edits(session: Session) -> Iterator[Callable[[re.Match[str]], None]]:
 
 
 def edited(text: str, step: re.Match[str]) -> str:
-    """Add a row's line to a file, indented as the one that it goes beside."""
+    """Make a row's edit; a line is indented as the one that it goes beside."""
+    if step["changed"]:
+        assert text.count(step["old"]) == 1
+        return text.replace(step["old"], step["by"])
     lines = text.splitlines(keepends=True)
     (at,) = [number for number, line in enumerate(lines) if line.strip() == step["line"]]
     margin = re.match(" *", lines[at])
@@ -143,7 +150,7 @@ def _run(session: Session, step: re.Match[str], alarm: str, begin: int, limit: f
     gone = "no longer shows the alarm" in step["rest"]
     if words == ["local"]:
         until(lambda: all(text in session.shown()[begin:] for text in promised), limit, step[0])
-    elif words[0] in ("status", "dlq-peek"):
+    elif words[0] in LOOKS:
 
         def look() -> bool:
             shown = session.make(*words, check=False)
@@ -188,11 +195,12 @@ def test_the_rows_say_what_there_is(render: Render, compute: str) -> None:
     for name in REHEARSED[compute]:
         rows = {row: steps(cell) for row, cell in sections(service)[name].rows.items()}
         for step in rows["cause"]:
-            if step["file"]:
-                path = service / step["file"]
-                compile(edited(path.read_text(encoding="utf-8"), step), path, "exec")
+            if file := step["file"] or step["changed"]:
+                changed = edited((service / file).read_text(encoding="utf-8"), step)
+                if file.endswith(".py"):
+                    compile(changed, file, "exec")
         assert any(step["command"] for step in rows["cause"])
         assert f"*order-events-local-{name}*" in "".join(step[0] for step in rows["see"])
-        assert any(step["remove"] for step in rows["repair"]) == any(
-            step["file"] for step in rows["cause"]
+        assert any(step["undo"] for step in rows["repair"]) == any(
+            step["file"] or step["changed"] for step in rows["cause"]
         )
