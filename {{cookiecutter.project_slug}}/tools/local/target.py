@@ -14,6 +14,7 @@ SETTINGS: dict[str, Any] = {
     "layers": [],
     "live_version": None,
     "log_destination_arn": None,
+    "message_age_alarm_in_seconds": 60,  # the least that there is, so that nobody waits
     "paused": False,
     "permissions_boundary": None,
     "security_group_ids": [],

@@ -12,6 +12,7 @@ SETTINGS: dict[str, Any] = {
     "cluster_arn": None,
     "live_version": None,
     "log_destination_arn": None,
+    "message_age_alarm_in_seconds": 60,  # the least that there is, so that nobody waits
     "paused": False,
     "permissions_boundary": None,
     "sns_topic_arn": None,
