@@ -328,7 +328,7 @@ def dashboard(service: Service) -> str:
 
 
 MADE_BY: dict[str, Callable[[Service], str]] = {
-    made_by.__name__: made_by for made_by in (questions, help, demo, local, plan, dashboard)
+    made_by.__name__: made_by for made_by in (questions, help, demo, plan, dashboard)
 }
 
 
