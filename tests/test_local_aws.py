@@ -6,15 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import boto3
 import pytest
 from moto import mock_aws
+from moto.sns import sns_backends
+from moto.sqs import models as sqs_models
+from moto.sqs import sqs_backends
 
 TESTS = Path(__file__).parent
 SERVICE = TESTS.parent / "{{cookiecutter.project_slug}}"
@@ -23,7 +29,7 @@ SERVICE = TESTS.parent / "{{cookiecutter.project_slug}}"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.events import record  # noqa: E402
-from tools.local import patches  # noqa: E402
+from tools.local import patches, patches_limits  # noqa: E402
 from tools.local.event_source import EventSource, failures  # noqa: E402
 from tools.local.server import LocalAws, local_aws  # noqa: E402
 
@@ -223,6 +229,115 @@ def sns_asks_the_queues_policy(client: Client) -> bool:
     return [[one["Body"] for one in some] for some in found] == [[], ["one"], ["one"]]
 
 
+def moto_keeps_no_list_of_all_it_made(client: Client) -> bool:
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="main")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="a")
+    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return not sqs_models.Message.instances_tracked
+
+
+def sns_forgets_what_it_delivered(client: Client) -> bool:
+    topic = client("sns").create_topic(Name="events")["TopicArn"]
+    for _ in range(patches_limits.PUBLISHED_KEPT + 1):
+        client("sns").publish(TopicArn=topic, Message="a")
+    kept = sns_backends["123456789012"][REGION].topics[topic].sent_notifications
+    return len(kept) == patches_limits.PUBLISHED_KEPT
+
+
+def logs_keep_the_newest_lines(client: Client) -> bool:
+    logs, most = client("logs"), patches_limits.LINES_KEPT
+    logs.create_log_group(logGroupName="group")
+    now = int(time.time() * 1000)
+
+    def write(stream: str, begin: int, count: int) -> tuple[list[str], list[str]]:
+        lines = [{"timestamp": now + n, "message": str(n)} for n in range(begin, begin + count)]
+        logs.put_log_events(logGroupName="group", logStreamName=stream, logEvents=lines)
+        streams = logs.describe_log_streams(logGroupName="group")["logStreams"]
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName="group")
+        found = [event["message"] for page in pages for event in page["events"]]
+        return [stream["logStreamName"] for stream in streams], found
+
+    for stream in ("first", "second"):
+        logs.create_log_stream(logGroupName="group", logStreamName=stream)
+    write("first", 0, most)
+    both = write("second", most, 10)
+    later = write("second", most + 10, most - 10)
+    return both == (["first", "second"], [str(n) for n in range(10, most + 10)]) and later == (
+        ["second"],
+        [str(n) for n in range(most, 2 * most)],
+    )
+
+
+def sqs_calls_at_once(client: Client) -> bool:
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="main")["QueueUrl"]
+    for body in ("b", "a"):
+        sqs.send_message(QueueUrl=url, MessageBody=body)
+    b, a = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]
+    other = threading.Thread(
+        target=sqs.delete_message, kwargs={"QueueUrl": url, "ReceiptHandle": b["ReceiptHandle"]}
+    )
+
+    class Pending(set[Any]):
+        def discard(self, message: Any) -> None:
+            if message.body == "a":  # while it is being deleted, so is the other
+                other.start()
+                other.join(0.3)
+            super().discard(message)
+
+    sqs_backends["123456789012"][REGION].queues["main"]._pending_messages = Pending()
+    sqs.delete_message(QueueUrl=url, ReceiptHandle=a["ReceiptHandle"])
+    other.join()
+    name = "ApproximateNumberOfMessagesNotVisible"
+    left = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
+    return bool(left == "0")
+
+
+def sqs_retention_is_looked_up(client: Client) -> bool:
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="main")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="a")
+    with mock.patch.object(sqs_models.Queue, "attributes", None):
+        found = sqs.receive_message(QueueUrl=url)["Messages"]
+    later = time.time() + 5 * 86400  # seconds; messages are kept for four days
+    sqs.send_message(QueueUrl=url, MessageBody="b")
+    with mock.patch("tools.local.patches_queues.unix_time", return_value=later):
+        return len(found) == 1 and "Messages" not in sqs.receive_message(QueueUrl=url)
+
+
+def sqs_queue_feeds_no_function(client: Client) -> bool:
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="main")["QueueUrl"]
+    make_function(client, "function")
+    client("lambda").create_event_source_mapping(
+        FunctionName="function", EventSourceArn=f"arn:aws:sqs:{REGION}:123456789012:main"
+    )
+    sqs.send_message(QueueUrl=url, MessageBody="a")
+    (message,) = sqs.receive_message(
+        QueueUrl=url, MessageSystemAttributeNames=["ApproximateReceiveCount"]
+    )["Messages"]
+    return bool(message["Attributes"] == {"ApproximateReceiveCount": "1"})
+
+
+def sqs_message_move_tasks(client: Client) -> bool:
+    sqs = client("sqs")
+    dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    target = f"arn:aws:sqs:{REGION}:123456789012:dead"
+    policy = f'{{"deadLetterTargetArn":"{target}","maxReceiveCount":1}}'
+    url = sqs.create_queue(QueueName="main", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="a")
+    for _ in range(2):
+        sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
+    sqs.start_message_move_task(SourceArn=target)
+    return bool(
+        [one["Body"] for one in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=9)["Messages"]]
+        == ["a"]
+        and "Messages" not in sqs.receive_message(QueueUrl=dead)
+    )
+
+
 PROBES: dict[str, Callable[[Client], bool]] = {
     probe.__name__: probe
     for probe in (
@@ -235,6 +350,13 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         lambda_logging_config,
         lambda_event_source_mapping_of_an_alias,
         lambda_event_source_mapping_without_settings,
+        moto_keeps_no_list_of_all_it_made,
+        sns_forgets_what_it_delivered,
+        logs_keep_the_newest_lines,
+        sqs_calls_at_once,
+        sqs_retention_is_looked_up,
+        sqs_queue_feeds_no_function,
+        sqs_message_move_tasks,
         sns_asks_the_queues_policy,
     )
 }

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -27,7 +28,6 @@ import pytest
 from botocore import exceptions
 from conftest import SERVICE, Render, working_in
 from moto import mock_aws
-from moto.core.responses import ActionResult
 from moto.server import ThreadedMotoServer
 from moto.sqs.exceptions import InvalidParameterValue
 from moto.sqs.models import SQSBackend, sqs_backends
@@ -35,11 +35,17 @@ from moto.sqs.responses import SQSResponse
 from tools.__main__ import main
 from tools.deploy import terraform
 from tools.errors import ToolError, explain
+from tools.local import patches
+from tools.local.patches_queues import tasks_of
 from tools.operate import compute, compute_fargate, logs, messages, queues, redrive, send, service
+
+# SQS's message move tasks, among others.
+patches.apply()
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 NAME = "order-events-dev"
+SOURCE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-dlq"
 EVENT = {"id": "e-1", "occurred_at": "2026-01-01T10:00:00Z", "data": {"card": "SECRET-4711"}}
 ATTRIBUTES = {
     "event_type": {"DataType": "String", "StringValue": "order.created"},
@@ -98,8 +104,8 @@ class Deployed:
         return err
 
     def send(self, queue: str, *bodies: str, **attributes: Any) -> list[str]:
-        """Send messages to a queue; returns their ids."""
-        return [
+        """Send messages to a queue, to dlq as dead letters of the main one; return their ids."""
+        ids = [
             client("sqs").send_message(
                 QueueUrl=self.urls[queue],
                 MessageBody=body,
@@ -107,6 +113,10 @@ class Deployed:
             )["MessageId"]
             for body in bodies
         ]
+        if queue == "dlq":
+            for message in sqs_backends[ACCOUNT][REGION].queues[f"{NAME}-dlq"]._messages:
+                message.source_arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}"
+        return ids
 
     def send_of_group(self, queue: str, body: str, group: str) -> None:
         """Send a message of a message group, as a producer for a fair queue does."""
@@ -286,23 +296,7 @@ def deployed(
     with mock_aws(config={"lambda": {"use_docker": False}}):
         made = Deployed(*deploy(tmp_path), capfd)
         monkeypatch.setattr(terraform, "outputs", lambda environment: dict(made.outputs))
-        # moto's own event source would take the messages away unseen; the mapping stays listed.
-        sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
-        # Several calls at once are more than moto was made for: what one deletes, another keeps.
-        lock = threading.RLock()
-        for name in ("send_message", "delete_message", "change_message_visibility"):
-            monkeypatch.setattr(SQSBackend, name, locked(lock, getattr(SQSBackend, name)))
         yield made
-
-
-def locked(lock: Any, method: Any) -> Any:
-    """Return a method that waits for others with the same lock."""
-
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        with lock:
-            return method(*arguments, **keywords)
-
-    return call
 
 
 ##### Which service: Terraform's outputs, credentials, account
@@ -357,7 +351,6 @@ def test_another_account_is_refused_before_anything_is_done(deployed: Deployed) 
     assert [len(deployed.bodies(queue)) for queue in deployed.urls] == [0, 1, 1, 0]
 
 
-@pytest.mark.usefixtures("move_tasks")
 def test_a_queue_that_is_gone_is_one_sentence(deployed: Deployed) -> None:
     for url in deployed.urls.values():
         client("sqs").delete_queue(QueueUrl=url)
@@ -419,7 +412,6 @@ def test_numbers_that_make_no_sense_are_refused(
     assert capfd.readouterr().err == f"{variable} is '{value}': it must be {rule}.\n"
 
 
-@pytest.mark.usefixtures("move_tasks")
 def test_an_empty_variable_counts_as_not_given(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -873,114 +865,64 @@ def test_replay_says_where_it_stopped(
 ##### dlq-redrive
 
 
-@pytest.fixture
-def move_tasks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Add SQS's message move tasks to moto, which lacks them; two messages move at each look.
-
-    :returns: `tasks`, newest first, and what a test may set: `fail`, the reason to fail for; `lag`,
-        how many looks it takes until a new task is listed.
-    """
-    state: dict[str, Any] = {"tasks": [], "fail": None, "lag": 0, "unlisted": 0}
-
-    def queue_of(backend: Any, arn: str) -> Any:
-        return next(queue for queue in backend.queues.values() if queue.queue_arn == arn)
-
-    def start(self: Any) -> Any:
-        source = self._get_param("SourceArn")
-        sources = [
-            queue
-            for queue in self.sqs_backend.queues.values()
-            if (queue.redrive_policy or {}).get("deadLetterTargetArn") == source
-        ]
-        if not sources:
-            raise InvalidParameterValue("Source queue must be configured as a Dead Letter Queue.")
-        task = {
-            "TaskHandle": f"task-{len(state['tasks'])}",
-            "Status": "RUNNING",
-            "SourceArn": source,
-            "MaxNumberOfMessagesPerSecond": self._get_param("MaxNumberOfMessagesPerSecond"),
-            "ApproximateNumberOfMessagesMoved": 0,
-            "ApproximateNumberOfMessagesToMove": len(queue_of(self.sqs_backend, source).messages),
-            "StartedTimestamp": 1000 + len(state["tasks"]),
-        }
-        state["tasks"].insert(0, task)
-        state["unlisted"] = state["lag"]
-        return ActionResult({"TaskHandle": task["TaskHandle"]})
-
-    def list_(self: Any) -> Any:
-        if state["unlisted"]:
-            state["unlisted"] -= 1
-            return ActionResult({"Results": state["tasks"][1:2]})
-        for task in state["tasks"][:1]:
-            if task["Status"] != "RUNNING":
-                continue
-            source = queue_of(self.sqs_backend, task["SourceArn"])
-            target = self.sqs_backend.queues[NAME]
-            if state["fail"]:
-                task.update(Status="FAILED", FailureReason=state["fail"])
-            for message in list(source.messages)[:2] if not state["fail"] else []:
-                source._messages.remove(message)
-                target.add_message(message)
-                task["ApproximateNumberOfMessagesMoved"] += 1
-            if not source.messages and task["Status"] == "RUNNING":
-                task["Status"] = "COMPLETED"
-        shown = [{k: v for k, v in task.items() if v is not None} for task in state["tasks"][:1]]
-        return ActionResult({"Results": shown})
-
-    def cancel(self: Any) -> Any:
-        task = next(t for t in state["tasks"] if t["TaskHandle"] == self._get_param("TaskHandle"))
-        task["Status"] = "CANCELLED"
-        moved = task["ApproximateNumberOfMessagesMoved"]
-        return ActionResult({"ApproximateNumberOfMessagesMoved": moved})
-
-    monkeypatch.setattr(SQSResponse, "start_message_move_task", start, raising=False)
-    monkeypatch.setattr(SQSResponse, "list_message_move_tasks", list_, raising=False)
-    monkeypatch.setattr(SQSResponse, "cancel_message_move_task", cancel, raising=False)
-    return state
+def tasks() -> list[dict[str, Any]]:
+    """Return what SQS says of the redrives so far, newest first."""
+    listed = client("sqs").list_message_move_tasks(SourceArn=SOURCE, MaxResults=10)
+    return list(listed["Results"])
 
 
 def test_redrive_moves_everything_and_shows_how_far_it_is(
-    deployed: Deployed, move_tasks: dict[str, Any]
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An earlier one must not be taken for the new one.
     deployed.send("dlq", "earlier")
-    move_tasks["lag"] = 2
     deployed.done("dlq-redrive")
     deployed.send("dlq", *[f"b{n}" for n in range(5)])
-    said = deployed.done("dlq-redrive", "--max-rate", "7")
-    assert "Moving order-events-dev-dlq's messages to order-events-dev, at most 7 a second" in said
-    assert "  moved 2 of 5\n  moved 4 of 5\n  moved 5 of 5\nDone: about 5 messages" in said
-    assert move_tasks["tasks"][0]["MaxNumberOfMessagesPerSecond"] == 7
+    listed, unlisted = SQSResponse.list_message_move_tasks, iter(range(2))
+
+    def late(response: Any) -> Any:
+        answer = listed(response)
+        if len(answer.result["Results"]) and next(unlisted, None) is not None:
+            # The new one is listed after a moment, and the earlier one must not be taken for it.
+            answer.result["Results"] = [tasks_of(response.sqs_backend)[SOURCE][-1].shown()]
+        return answer
+
+    monkeypatch.setattr(SQSResponse, "list_message_move_tasks", late)
+    said = deployed.done("dlq-redrive", "--max-rate", "50")
+    assert "Moving order-events-dev-dlq's messages to order-events-dev, at most 50 a second" in said
+    assert re.findall(r"(?m)^  moved \d of (\d)$", said)[-1] == "5"
+    assert said.splitlines()[-2:] == [
+        "  moved 5 of 5",
+        f"Done: about 5 messages are back in {NAME}.",
+    ]
+    assert tasks()[0]["MaxNumberOfMessagesPerSecond"] == 50
     assert deployed.bodies("dlq") == []
     assert len(deployed.bodies("queue")) == 6
 
 
-def test_redrive_of_an_empty_queue(deployed: Deployed, move_tasks: dict[str, Any]) -> None:
+def test_redrive_of_an_empty_queue(deployed: Deployed) -> None:
     assert f"{NAME}-dlq is empty: nothing to do." in deployed.refused("dlq-redrive")
-    assert move_tasks["tasks"] == []
+    assert tasks() == []
 
 
-def test_redrive_shows_the_one_under_way_and_starts_no_other(
-    deployed: Deployed, move_tasks: dict[str, Any]
-) -> None:
+def test_redrive_shows_the_one_under_way_and_starts_no_other(deployed: Deployed) -> None:
     deployed.send("dlq", *["{}"] * 5)
-    client("sqs").start_message_move_task(SourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-dlq")
+    client("sqs").start_message_move_task(SourceArn=SOURCE, MaxNumberOfMessagesPerSecond=10)
     said = deployed.done("dlq-redrive")
     assert "under way already" in said
     assert "Done: about 5 messages" in said
-    assert len(move_tasks["tasks"]) == 1
+    assert len(tasks()) == 1
 
 
-def test_a_redrive_that_fails_says_why(deployed: Deployed, move_tasks: dict[str, Any]) -> None:
-    deployed.send("dlq", "{}")
-    move_tasks["fail"] = "AWS.SimpleQueueService.NonExistentQueue"
+def test_a_redrive_that_fails_says_why(deployed: Deployed) -> None:
+    # SQS does not know where it belongs.
+    client("sqs").send_message(QueueUrl=deployed.urls["dlq"], MessageBody="{}")
     said = deployed.refused("dlq-redrive")
-    assert "ended as FAILED after about 0 messages: AWS.SimpleQueueService.Non" in said
+    assert "ended as FAILED after about 0 messages: CouldNotDetermineMessageSource" in said
     assert deployed.bodies("dlq") == ["{}"]
 
 
 def test_ctrl_c_leaves_the_redrive_to_sqs_and_cancel_stops_it(
-    deployed: Deployed, move_tasks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed.send("dlq", *["{}"] * 9)
 
@@ -988,12 +930,13 @@ def test_ctrl_c_leaves_the_redrive_to_sqs_and_cancel_stops_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("tools.operate.redrive.time.sleep", interrupted)
-        code, out, _ = deployed.run("dlq-redrive")
+        patched.setattr("tools.operate.redrive.time", SimpleNamespace(sleep=interrupted))
+        code, out, _ = deployed.run("dlq-redrive", "--max-rate", "1")
     assert code == 130
     assert "SQS goes on" in out
-    assert "Cancelled after about 4 messages" in deployed.done("dlq-redrive", "--cancel")
-    assert move_tasks["tasks"][0]["Status"] == "CANCELLED"
+    said = deployed.done("dlq-redrive", "--cancel")
+    assert re.search(r"Cancelled after about [1-8] messages", said)
+    assert tasks()[0]["Status"] in ("CANCELLING", "CANCELLED")
     assert "nothing to cancel" in deployed.refused("dlq-redrive", "--cancel")
 
 

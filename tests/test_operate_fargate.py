@@ -17,7 +17,6 @@ import tools.operate
 from moto import mock_aws
 from moto.ecs.models import Service, ecs_backends
 from moto.ecs.responses import EC2ContainerServiceResponse
-from moto.sqs.models import sqs_backends
 from test_operate import (  # noqa: F401
     ACCOUNT,
     COMMANDS,
@@ -141,7 +140,6 @@ def deployed(
 ) -> Iterator[OnFargate]:
     with mock_aws(config={"lambda": {"use_docker": False}}):
         outputs, _, urls = deploy(tmp_path)
-        sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
         client("lambda").delete_function(FunctionName=NAME)
         client("logs").create_log_group(logGroupName=LOG_GROUP)
         client("logs").create_log_stream(logGroupName=LOG_GROUP, logStreamName="task/worker/1")

@@ -25,7 +25,6 @@ from tools.operate import queues, redrive, service
 _quick = test_operate._quick
 deployed = test_operate.deployed
 failing = test_operate.failing
-move_tasks = test_operate.move_tasks
 new_clients = test_operate.new_clients
 
 # What must not reach a terminal: escapes, in 7 and 8 bits, what turns the line's direction, what
@@ -225,7 +224,6 @@ def test_peek_says_that_a_message_was_processed(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize("command", ["dlq-redrive", "undelivered-redrive"])
-@pytest.mark.usefixtures("move_tasks")
 def test_a_redrive_is_not_done_while_others_hold_messages(
     deployed: Deployed, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +243,6 @@ def test_a_redrive_is_not_done_while_others_hold_messages(
     assert len(deployed.bodies("queue")) == 7
 
 
-@pytest.mark.usefixtures("move_tasks")
 def test_a_redrive_waits_for_sqs_to_count(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,7 +312,6 @@ def test_a_redrive_on_a_network_that_loses_answers_tells_what_is_left(
     assert bool(left) == (wanted == "ReceiveMessage")
 
 
-@pytest.mark.usefixtures("move_tasks")
 def test_a_redrive_that_can_no_longer_be_followed_says_that_sqs_goes_on(
     deployed: Deployed, wire: Wire
 ) -> None:
@@ -327,7 +323,7 @@ def test_a_redrive_that_can_no_longer_be_followed_says_that_sqs_goes_on(
             raise ReadTimeoutError(endpoint_url=request.url)
 
     wire(between)
-    code, out, err = deployed.run("dlq-redrive")
+    code, out, err = deployed.run("dlq-redrive", "--max-rate", "1")
     assert code == 1
     assert "SQS goes on" in out
     assert err.startswith("AWS cannot be reached")
@@ -349,7 +345,6 @@ def page(request: Any, status: int, kind: str, body: bytes) -> AWSResponse:
 
 @pytest.mark.parametrize("status", [200, 302, 403, 407, 500, 503])
 @pytest.mark.parametrize("body", PAGES.values(), ids=PAGES)
-@pytest.mark.usefixtures("move_tasks")
 def test_a_page_of_a_proxy_is_one_sentence(
     deployed: Deployed, wire: Wire, tmp_path: Path, status: int, body: bytes
 ) -> None:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Render, lend_environment, need, need_provider
-from moto.sqs.models import sqs_backends
-from test_operate import ACCOUNT, ATTRIBUTES, NAME, REGION, client, deploy
+from test_operate import ATTRIBUTES, NAME, REGION, client, deploy
 from tools.local.server import local_aws
 
 
@@ -69,8 +68,6 @@ def operator(
     client.cache_clear()
     with local_aws(REGION):
         outputs, _, urls = deploy(tmp_path)
-        # moto's own event source would take the messages away unseen; the mapping stays listed.
-        sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
         programs = tmp_path / "bin"
         programs.mkdir()
         printed = json.dumps({name: {"value": value} for name, value in outputs.items()})

@@ -18,7 +18,7 @@ from delivery import ACCOUNT, BUCKET, REGION, Checkout, checked_out
 from moto.logs.models import logs_backends
 from moto.sqs.models import sqs_backends
 from test_delivery_fargate import fargate
-from test_operate import ATTRIBUTES, move_tasks  # noqa: F401
+from test_operate import ATTRIBUTES
 
 pytestmark = pytest.mark.slow
 NAME = "order-events-dev"
@@ -102,16 +102,16 @@ def test_a_service_on_fargate_in_a_shared_cluster(render: Render, tmp_path: Path
         gone(checkout)
 
 
-@pytest.mark.usefixtures("move_tasks")
 def test_people_operate_a_service(render: Render, tmp_path: Path) -> None:
     with checked_out(render, tmp_path, "dev", record="operate") as checkout:
         checkout.make("plan")
         checkout.make("apply")
         sqs = checkout.aws.client("sqs")
-        sqs_backends[ACCOUNT][REGION].queues[NAME].lambda_event_source_mappings.clear()
+        queues = sqs_backends[ACCOUNT][REGION].queues
         for queue in (f"{NAME}-dlq", f"{NAME}-undelivered"):
             url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
             sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes=ATTRIBUTES)
+        queues[f"{NAME}-dlq"].messages[0].source_arn = queues[NAME].queue_arn  # as a dead letter
         saved = checkout.folder / "saved.jsonl"
         shutil.rmtree(checkout.folder / "terraform" / ".terraform")  # as on a fresh clone
         operate(checkout, "output", "status", "versions", "logs --once", "publish")

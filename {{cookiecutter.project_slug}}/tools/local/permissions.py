@@ -21,7 +21,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
@@ -68,7 +68,7 @@ class Permissions:
     """Which keys belong to which role's ARN, and what was asked and refused; see the module."""
 
     mapping: Mapping = lambda _: None
-    record: list[Decision] = field(default_factory=list)
+    record: MutableSequence[Decision] = field(default_factory=list)
     context: Context = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
 

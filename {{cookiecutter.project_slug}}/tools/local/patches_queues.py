@@ -1,0 +1,238 @@
+"""What moto's SQS lacks to be used by many at once, and message move tasks; see patches.py.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/troubleshooting-dlq-redrive.html
+"""
+
+import base64
+import json
+import threading
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.core.utils import unix_time
+from moto.sqs.exceptions import QueueDoesNotExist, ReceiptHandleIsInvalid, SQSException
+from moto.sqs.models import Queue, SQSBackend
+from moto.sqs.responses import SQSResponse
+
+from tools.local.patches import replaces
+
+HIGHEST_RATE = 500  # messages a second
+TASKS_LISTED = 10
+DELETED_KEPT = 1000  # receipt handles of deleted messages: deleting these again is no error
+INVALID = "InvalidParameterValue"
+
+
+def sqs_calls_at_once() -> None:
+    """Calls at the same time neither lose a message nor hand it out twice."""
+
+    @replaces(Queue, "delete_message")
+    def delete_message(_original: Any, queue: Any, receipt_handle: str) -> None:
+        if not isinstance(queue.deleted_messages, deque):
+            queue.deleted_messages = deque(maxlen=DELETED_KEPT)
+        with queue._messages_lock:
+            if receipt_handle in queue.deleted_messages:
+                return
+            for place, message in enumerate(queue._messages):
+                if receipt_handle == message.receipt_handle or message.had_receipt_handle(
+                    receipt_handle
+                ):
+                    queue.pending_messages.discard(message)
+                    queue.deleted_messages.extend(message.all_receipt_handles)
+                    del queue._messages[place]
+                    return
+        raise ReceiptHandleIsInvalid
+
+    def locked(original: Any, backend: Any, queue_name: str, *given: Any, **named: Any) -> Any:
+        # A receiver that waits gives the lock back meanwhile.
+        with backend.get_queue(queue_name)._messages_lock:
+            return original(backend, queue_name, *given, **named)
+
+    for method in ("receive_message", "change_message_visibility", "purge_queue"):
+        replaces(SQSBackend, method)(locked)
+
+
+def sqs_retention_is_looked_up() -> None:
+    """A queue's retention period counts when it is set; moto counts all messages to find it."""
+
+    @replaces(SQSBackend, "is_message_valid_based_on_retention_period")
+    def is_valid(_original: Any, backend: Any, queue_name: str, message: Any) -> bool:
+        period = backend.get_queue(queue_name).message_retention_period
+        return bool(message.sent_timestamp / 1000 + period > unix_time())
+
+
+def sqs_queue_feeds_no_function() -> None:
+    """A queue keeps a message until somebody receives it; moto would hand it to a function."""
+
+    @replaces(Queue, "add_message")
+    def add_message(original: Any, queue: Any, message: Any) -> None:
+        queue.lambda_event_source_mappings.clear()
+        original(queue, message)
+
+
+@dataclass
+class MoveTask:
+    """A message move task: SQS's names of its parts are those of `shown`."""
+
+    source: str
+    destination: str | None
+    rate: int | None
+    to_move: int
+    moved: int = 0
+    status: str = "RUNNING"
+    reason: str | None = None
+    started: int = field(default_factory=lambda: int(time.time() * 1000))
+    name: str = field(default_factory=lambda: str(uuid.uuid4()))
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def handle(self) -> str:
+        """Return the handle, which names the source, too."""
+        text = json.dumps({"taskId": self.name, "sourceArn": self.source}, separators=(",", ":"))
+        return base64.b64encode(text.encode()).decode()
+
+    def shown(self) -> dict[str, Any]:
+        """Return what ListMessageMoveTasks says: a handle only of a task that is running."""
+        answer = {
+            "TaskHandle": self.handle if self.status == "RUNNING" else None,
+            "Status": self.status,
+            "SourceArn": self.source,
+            "DestinationArn": self.destination,
+            "MaxNumberOfMessagesPerSecond": self.rate,
+            "ApproximateNumberOfMessagesMoved": self.moved,
+            "ApproximateNumberOfMessagesToMove": self.to_move,
+            "FailureReason": self.reason,
+            "StartedTimestamp": self.started,
+        }
+        return {name: value for name, value in answer.items() if value is not None}
+
+    def run(self, backend: Any) -> None:
+        """Move messages, the oldest first, until none is visible or the task is cancelled."""
+        try:
+            while not self.cancelled.is_set() and self.move_one(backend):
+                self.moved += 1
+                self.cancelled.wait(1 / (self.rate or HIGHEST_RATE))
+            self.status = "CANCELLED" if self.cancelled.is_set() else "COMPLETED"
+        except SQSException as error:
+            self.status, self.reason = "FAILED", error.code
+
+    def move_one(self, backend: Any) -> bool:
+        """Send one visible message on, as a new one, and delete it; False if there is none."""
+        queue = queue_of(backend, self.source)
+        with queue._messages_lock:
+            message = next(iter(queue.messages), None)
+            if message is None:
+                return False
+            queue._messages.remove(message)
+        try:
+            target = self.destination or message.source_arn
+            if target is None:  # nor does SQS know where a message belongs that was sent there
+                raise SQSException("CouldNotDetermineMessageSource", message.id)
+            backend.send_message(
+                queue_of(backend, target).name,
+                message.body,
+                message_attributes=message.message_attributes,
+                deduplication_id=message.deduplication_id,
+                group_id=message.group_id,
+                system_attributes=message.system_attributes,
+            )
+        except SQSException:
+            with queue._messages_lock:
+                queue._messages.insert(0, message)
+            raise
+        return True
+
+
+def queue_of(backend: Any, arn: str, parameter: str = "") -> Any:
+    """Return the queue with an ARN, which a request gave in a parameter, if in any."""
+    for queue in backend.queues.values():
+        if queue.queue_arn == arn:
+            return queue
+    if not parameter:
+        raise QueueDoesNotExist
+    text = f"The resource that you specified for the {parameter} parameter doesn't exist."
+    raise SQSException("ResourceNotFoundException", text)
+
+
+def tasks_of(backend: Any) -> dict[str, list[MoveTask]]:
+    """Return the tasks of each source, by its ARN, the newest first."""
+    tasks: dict[str, list[MoveTask]] = backend.__dict__.setdefault("move_tasks", {})
+    return tasks
+
+
+def start_message_move_task(response: Any) -> ActionResult:
+    """Begin to move a dead-letter queue's messages: one task at a time, in a thread."""
+    backend, source = response.sqs_backend, response._get_param("SourceArn")
+    queue = queue_of(backend, source, "SourceArn")
+    if destination := response._get_param("DestinationArn"):
+        queue_of(backend, destination, "DestinationArn")
+    rate = response._get_param("MaxNumberOfMessagesPerSecond")
+    tasks = tasks_of(backend).setdefault(source, [])
+    if not backend.list_dead_letter_source_queues(queue.name):
+        raise SQSException(INVALID, "Source queue must be configured as a Dead Letter Queue.")
+    if rate is not None and not 1 <= rate <= HIGHEST_RATE:
+        name = "MaxNumberOfMessagesPerSecond"
+        text = f"Value {rate} for parameter {name} is invalid. Reason: Must be between 1 and 500."
+        raise SQSException(INVALID, text)
+    if any(task.status in ("RUNNING", "CANCELLING") for task in tasks):
+        text = "Only one active task is allowed for a source queue arn at a given time."
+        raise SQSException(INVALID, f"There is already a task running. {text}")
+    task = MoveTask(source, destination, rate, len(queue.messages))
+    tasks[:] = [task, *tasks][:TASKS_LISTED]
+    threading.Thread(target=task.run, args=(backend,), daemon=True).start()
+    return ActionResult({"TaskHandle": task.handle})
+
+
+def list_message_move_tasks(response: Any) -> ActionResult:
+    """List the latest tasks of a source, one if no number is given."""
+    backend, source = response.sqs_backend, response._get_param("SourceArn")
+    queue_of(backend, source, "SourceArn")
+    most = response._get_param("MaxResults") or 1
+    tasks = tasks_of(backend).get(source, [])
+    return ActionResult({"Results": [task.shown() for task in tasks[:most]]})
+
+
+def cancel_message_move_task(response: Any) -> ActionResult:
+    """Stop a task that is running; what it has moved stays moved."""
+    backend = response.sqs_backend
+    try:
+        given = json.loads(base64.b64decode(response._get_param("TaskHandle"), validate=True))
+        name, source = given["taskId"], given["sourceArn"]
+    except (ValueError, TypeError, KeyError):
+        raise SQSException(INVALID, "Value for parameter TaskHandle is invalid.") from None
+    queue_of(backend, source, "SourceArn")
+    for task in tasks_of(backend).get(source, []):
+        if task.name == name:
+            if task.status != "RUNNING":
+                text = "A message movement task can only be cancelled while it is RUNNING."
+                raise SQSException("UnsupportedOperation", text)
+            task.status = "CANCELLING"
+            task.cancelled.set()
+            return ActionResult({"ApproximateNumberOfMessagesMoved": task.moved})
+    raise SQSException("ResourceNotFoundException", "Task does not exist.")
+
+
+def sqs_message_move_tasks() -> None:
+    """SQS moves the messages of a dead-letter queue back to the queues that they came from."""
+
+    @replaces(Queue, "add_message")
+    def add_message(original: Any, queue: Any, message: Any) -> None:
+        # The queue that it was in before, whose dead letter it is; None if it was sent here.
+        message.source_arn = getattr(message, "queue_arn", None)
+        message.queue_arn = queue.queue_arn
+        original(queue, message)
+
+    for operation in (start_message_move_task, list_message_move_tasks, cancel_message_move_task):
+        setattr(SQSResponse, operation.__name__, operation)
+
+
+PATCHES = [
+    sqs_calls_at_once,
+    sqs_retention_is_looked_up,
+    sqs_queue_feeds_no_function,
+    sqs_message_move_tasks,
+]
