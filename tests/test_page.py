@@ -6,7 +6,8 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.client import BaseClient
+from browser import browser
 from conftest import SERVICE, Render, working_in
 from tools.local.page import Page
 from tools.local.server import LocalAws, local_aws
@@ -47,6 +49,7 @@ class Chain:
     outputs: dict[str, str]
     feed: Any
     page: Page
+    end: Callable[[], None]
 
     def client(self) -> Client:
         """Return a browser that has opened the address with the token."""
@@ -96,7 +99,12 @@ def service(render: Render) -> Iterator[Path]:
 @pytest.fixture
 def chain(service: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chain]:
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    with local_aws(REGION) as aws:
+    server = ExitStack()
+    page: Page
+    with server:
+        aws = server.enter_context(
+            local_aws(REGION, key=KEY, page=lambda environ, start: page(environ, start))
+        )
         operated.client.cache_clear()
         sqs, sns, logs = aws.client("sqs"), aws.client("sns"), aws.client("logs")
         queues = {
@@ -120,7 +128,7 @@ def chain(service: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chain]:
         }
         feed = SimpleNamespace(recent=deque(maxlen=50))
         page = Page(aws, outputs, feed, KEY)
-        yield Chain(aws, outputs, feed, page)
+        yield Chain(aws, outputs, feed, page, server.close)
         page.close()
 
 
@@ -325,3 +333,56 @@ def test_the_state_is_cheap(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> No
     asked.clear()
     assert [letter["id"] for letter in chain.page.state()["letters"]] == ids
     assert asked == []
+
+
+def test_a_browser_shows_texts_as_text_and_says_when_it_has_ended(chain: Chain) -> None:
+    """With a real browser: nothing in a message is HTML, and no other site is asked."""
+    dead = chain.send("dead_letter_queue_url", HOSTILE)
+    chain.log(level="ERROR", message="Message failed", message_id=dead, reason=HOSTILE)
+    chain.feed.recent.append(Outcome(["m-1"], f"failed: {HOSTILE}", [HOSTILE]))
+    with browser() as page:
+        page.open(f"{chain.aws.url}/")
+        assert page.text() == "Open the address that `make local` shows: it ends in a token."
+        page.driver.get_log("browser")  # which has that refusal
+        page.open(f"{chain.aws.url}/?token={KEY}")
+        page.until(lambda: page.text("#letters") and page.text("#invocations"), "all is shown")
+        assert page.run("return location.href") == f"{chain.aws.url}/"
+        assert page.run("return document.cookie") == ""
+        page.run("document.querySelector('details').open = true")
+        for part, times in (("#letters", 2), ("#invocations", 2)):
+            assert page.text(part).count(HOSTILE) == times, part
+            assert (
+                page.run(f"return document.querySelectorAll('{part} :is(img, script)').length") == 0
+            )
+
+        # What is open stays open, and what is selected selected: only what is new is added.
+        page.run("document.querySelector('details').seen = true")
+        chain.feed.recent.append(Outcome(["m-2"]))
+        page.until(lambda: "12 ms: processed" in page.text("#invocations"), "the new one is shown")
+        (opened,) = page.run(
+            "return [...document.querySelectorAll('details[open]')].map(x => x.seen)"
+        )
+        assert opened is True
+
+        line = "make publish EVENT=events/order.created.json ENV=local"
+        assert line not in page.text()
+        page.press("Show what the buttons run")
+        assert line in page.text()
+        page.press("Publish order.created")
+        page.until(lambda: "has ended" in page.text("#running"), "the command has ended")
+        assert page.text("#running") == f"{line} has ended:"
+        assert page.text("#output").startswith("No local AWS is running: start it with")
+
+        for width in (400, 1200):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+            page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            assert page.run("return document.documentElement.scrollWidth") <= width
+        assert page.run("return document.title") == f"{NAME}: make local"
+        asked = page.run("return performance.getEntriesByType('resource').map(one => one.name)")
+        assert {one for one in asked if not one.startswith(f"{chain.aws.url}/")} == set()
+        errors = [one["message"] for one in page.driver.get_log("browser")]
+        assert [one for one in errors if "favicon.ico" not in one] == []
+
+        chain.end()
+        page.until(lambda: "The local AWS has ended" in page.text("#ended"), "that it has ended")
+        assert "order-events-local-dlq" in page.text()
