@@ -363,6 +363,7 @@ def test_a_browser_shows_texts_as_text_and_says_when_it_has_ended(chain: Chain) 
             "return [...document.querySelectorAll('details[open]')].map(x => x.seen)"
         )
         assert opened is True
+        assert page.run("return document.querySelectorAll('#invocations > li').length") == 2
 
         line = "make publish EVENT=events/order.created.json ENV=local"
         assert line not in page.text()
