@@ -104,15 +104,17 @@ def edits(local: Local) -> Iterator[Callable[[re.Match[str]], None]]:
             path.write_text(text, encoding="utf-8")
 
     def edit(step: re.Match[str]) -> None:
-        before_it = len(local.shown())
+        begin = len(local.shown())
         if step["undo"]:
-            assert before, "there is nothing to undo"
+            (path,) = before
             put_back()
         else:
             path = local.folder / (step["file"] or step["changed"])
             before[path] = path.read_text(encoding="utf-8")
             path.write_text(edited(before[path], step), encoding="utf-8")
-        until(lambda: "" if len(local.shown()) > before_it else "no word of `make local`", step)
+        name = re.escape(str(path.relative_to(local.folder)))
+        said = re.compile(rf"eloaded: .*{name}|{name}.* changed")
+        until(lambda: "" if said.search(shown := local.shown()[begin:]) else f"{shown!r}", step)
 
     try:
         yield edit
