@@ -192,6 +192,7 @@ def next_steps(answers: Mapping[str, str], project: str, repository: str | None)
         ("make install", "creates the Python environment in .venv"),
         ("make test", "runs the unit tests"),
         ("make e2e", "tests the whole chain on a local AWS; needs Terraform"),
+        ("make local", "keeps it running on a local AWS while you work; needs Terraform"),
     ]
     deploy = []
     if answers["terraform_state_bucket"] == "":

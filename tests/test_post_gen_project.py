@@ -157,7 +157,14 @@ def test_next_steps_are_true_for_the_answers(
 ) -> None:
     text = "\n".join(hook.next_steps({**DEFAULTS, **given}, PLACE, repository))
     assert "cd '/code/order events'\n" in text
-    for part in ("make install", "make test", "make e2e", "make plan ENV=dev", *there):
+    for part in (
+        "make install",
+        "make test",
+        "make e2e",
+        "make local",
+        "make plan ENV=dev",
+        *there,
+    ):
         assert part in text
     for part in not_there:
         assert part not in text
