@@ -25,6 +25,7 @@ ANSWERS = r"""
 FARGATE_VARIANTS = {
     "requirements-fargate.txt": "requirements.txt",
     "tests/e2e/compute_fargate.py": "tests/e2e/compute.py",
+    "tools/local/feed_fargate.py": "tools/local/feed.py",
     "tools/local/runtime_fargate.py": "tools/local/runtime.py",
     "tools/local/target_fargate.py": "tools/local/target.py",
     "tools/operate/compute_fargate.py": "tools/operate/compute.py",
@@ -57,7 +58,9 @@ ONLY_WITH = {
         "terraform/ecs.tf",
         "terraform/network.tf",
         "tools/build/image.py",
+        "tools/local/ecs.py",
         "tools/local/patches_fargate.py",
+        "tools/local/task.py",
         "worker.py",
     ),
 }

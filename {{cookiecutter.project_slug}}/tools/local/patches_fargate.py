@@ -1,12 +1,28 @@
-"""What moto's ECS and Application Auto Scaling lack of AWS; see patches.py."""
+"""What moto's ECS, Application Auto Scaling and SQS lack of AWS; see patches.py."""
 
 import json
+import select
+import socket
+import threading
+import time
 from typing import Any
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
+from moto.ecs.models import EC2ContainerServiceBackend
 from moto.ecs.responses import EC2ContainerServiceResponse
+from moto.moto_api._internal import mock_random
+from moto.sqs.models import SQSBackend
+from moto.sqs.responses import SQSResponse
 
 from tools.local.patches import replaces
+
+# Keys of tasks that `make local` has told to stop: they get no more messages.
+STOPPING: set[str] = set()
+# Keys that have been used to receive messages, and when messages were received last (time.time()).
+RECEIVERS: set[str] = set()
+RECEIVED: dict[str, float] = {}
 
 
 def ecs_service_settings() -> None:
@@ -23,9 +39,68 @@ def ecs_service_settings() -> None:
         service.capacity_provider_strategy = response._get_param("capacityProviderStrategy")
         if service.capacity_provider_strategy:
             service.launch_type = None
+        # Nothing waits for its tasks: `make local` starts one when all is deployed.
+        service.running_count, service.pending_count = service.desired_count, 0
+        service.deployments[0].update(runningCount=service.desired_count, pendingCount=0)
+        service.deployments[0]["rolloutState"] = "COMPLETED"
         rebalancing = response._get_param("availabilityZoneRebalancing")
         service.availability_zone_rebalancing = rebalancing or "ENABLED"
         return result
+
+
+def ecs_update_is_a_deployment() -> None:
+    """UpdateService with another task definition, or forced, makes a deployment with status
+    PRIMARY. The one before it is ACTIVE as long as tasks of it run.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html
+    """
+
+    @replaces(EC2ContainerServiceBackend, "update_service")
+    def update_service(original: Any, backend: Any, properties: dict[str, Any]) -> Any:
+        forced = properties.pop("force_new_deployment", False)
+        service = original(backend, properties)
+        before = service.deployments[0]
+        service.task_definition = backend.describe_task_definition(service.task_definition).arn
+        if forced or service.task_definition != before["taskDefinition"]:
+            made = {
+                "id": f"ecs-svc/{mock_random.randint(0, 32**12)}",
+                "taskDefinition": service.task_definition,
+                "createdAt": utcnow(),
+                "updatedAt": utcnow(),
+            }
+            others = service.deployments if tasks_of(backend) else []
+            service.deployments = [before | made, *(one | {"status": "ACTIVE"} for one in others)]
+        return service
+
+
+def tasks_of(backend: Any) -> list[dict[str, Any]]:
+    """Return the tasks, running and stopped, that `make local` keeps in moto's ECS."""
+    found: list[dict[str, Any]] = vars(backend).setdefault("tasks_here", [])
+    return found
+
+
+def ecs_tasks() -> None:
+    """ListTasks names the tasks of a service that are to be running, or with desiredStatus those
+    that are to be stopped; DescribeTasks says when they started and why they stopped.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html
+    """
+
+    def list_tasks(response: Any) -> ActionResult:
+        status = response._get_param("desiredStatus") or "RUNNING"
+        tasks = [t for t in tasks_of(response.ecs_backend) if t["desiredStatus"] == status]
+        if service := response._get_param("serviceName"):
+            tasks = [t for t in tasks if t["group"] == f"service:{service.rpartition('/')[2]}"]
+        return ActionResult({"taskArns": [task["taskArn"] for task in tasks]})
+
+    def describe_tasks(response: Any) -> ActionResult:
+        ids = [arn.rpartition("/")[2] for arn in response._get_param("tasks")]
+        tasks = tasks_of(response.ecs_backend)
+        found = [task for task in tasks if task["taskArn"].rpartition("/")[2] in ids]
+        return ActionResult({"tasks": found, "failures": []})
+
+    for operation in (list_tasks, describe_tasks):
+        setattr(EC2ContainerServiceResponse, operation.__name__, operation)
 
 
 def ecs_service_deployments() -> None:
@@ -73,4 +148,47 @@ def application_autoscaling_tags() -> None:
     ApplicationAutoScalingResponse.list_tags_for_resource = list_tags_for_resource  # type: ignore[attr-defined]
 
 
-PATCHES = [ecs_service_settings, ecs_service_deployments, application_autoscaling_tags]
+def sqs_receivers_that_are_gone() -> None:
+    """ReceiveMessage gives nothing to a client that has hung up: on AWS too, a message is received
+    by a request that is answered. And nothing to a task that ECS stops: it ends a poll at once.
+    """
+    asking = threading.local()
+
+    def gone() -> bool:
+        if asking.response.access_key in STOPPING:
+            return True
+        connection = asking.response.normalized_request.environ.get("werkzeug.socket")
+        if connection is None or not select.select([connection], [], [], 0)[0]:
+            return False
+        return not connection.recv(1, socket.MSG_PEEK)
+
+    @replaces(SQSResponse, "receive_message")
+    def answer(original: Any, response: Any) -> Any:
+        asking.response = response
+        return original(response)
+
+    @replaces(SQSBackend, "receive_message")
+    def receive(original: Any, backend: Any, name: str, most: int, wait: int, *more: Any) -> Any:
+        deadline = time.monotonic() + wait
+        RECEIVERS.add(asking.response.access_key)
+        if len(RECEIVED) > 1000:
+            RECEIVED.clear()
+        while not gone():
+            found = original(backend, name, most, 0, *more)
+            RECEIVED.update((message.id, time.time()) for message in found)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            backend.get_queue(name).wait_for_messages(min(left, 0.2))
+        time.sleep(1)  # or it would ask again and again until it knows that it is to stop
+        return []
+
+
+PATCHES = [
+    ecs_service_settings,
+    ecs_update_is_a_deployment,
+    ecs_tasks,
+    ecs_service_deployments,
+    application_autoscaling_tags,
+    sqs_receivers_that_are_gone,
+]

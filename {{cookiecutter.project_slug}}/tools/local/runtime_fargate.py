@@ -44,6 +44,22 @@ class Invocation:
         return f"{self.duration:.0f} ms"
 
 
+def container(temporary: Path, region: str) -> dict[str, str]:
+    """Return the environment variables that a container has besides the task definition's."""
+    return {
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_DEFAULT_REGION": region,
+        "HOME": str(temporary),
+        "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(temporary),
+    }
+
+
 class Runtime:
     """The container's content; a context manager.
 
@@ -68,19 +84,7 @@ class Runtime:
         self._temporary = tempfile.TemporaryDirectory(prefix="container-")
         self.folder = Path(self._temporary.name)
         self.log = self.folder / "log"
-        self.environment = {
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_DEFAULT_REGION": region,
-            "HOME": str(self.folder / "tmp"),
-            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(self.folder / "tmp"),
-            **environment,
-        }
+        self.environment = {**container(self.folder / "tmp", region), **environment}
 
     @classmethod
     def with_settings(
