@@ -16,13 +16,9 @@ from unittest import mock
 
 import pytest
 from conftest import SERVICE, need, run
-
-# The template's folder stays clean: what is in it is rendered.
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE))
-from tools.deploy.summary import summarise  # noqa: E402
-from tools.github.__main__ import main  # noqa: E402
-from tools.github.approval import ROLES  # noqa: E402
+from tools.deploy.summary import summarise
+from tools.github.__main__ import main
+from tools.github.approval import ROLES
 
 # Characters of a comment; more gets "body is too long (maximum is 65536 characters)".
 GITHUB_TAKES = 65_536

@@ -25,8 +25,6 @@ from moto.sqs import sqs_backends
 TESTS = Path(__file__).parent
 SERVICE = TESTS.parent / "{{cookiecutter.project_slug}}"
 
-# The template's folder stays clean: what lies in it is rendered.
-sys.dont_write_bytecode = True
 sys.path.insert(0, str(SERVICE))
 from tools.events import record  # noqa: E402
 from tools.local import patches, patches_limits  # noqa: E402
@@ -399,7 +397,7 @@ def answers(patched: bool) -> dict[str, bool]:
 def behaviour(request: pytest.FixtureRequest) -> tuple[bool, dict[str, bool]]:
     """Ask the probes in a process of its own: this one may be patched already."""
     code = f"import json, test_local_aws as t; print(json.dumps(t.answers({request.param})))"
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-B", "-c", code]
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     done = subprocess.run(
         command, cwd=TESTS, env=environment, stdout=subprocess.PIPE, text=True, check=True

@@ -32,16 +32,12 @@ from unittest import mock
 
 import pytest
 from conftest import SERVICE, Render
-
-# The template's folder stays clean: what lies in it is rendered.
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE))
-from tools.__main__ import main  # noqa: E402
-from tools.build import dependencies, package, sbom  # noqa: E402
-from tools.deploy import lock  # noqa: E402
-from tools.errors import ToolError  # noqa: E402
-from tools.local.runtime import Runtime  # noqa: E402
-from tools.project import project  # noqa: E402
+from tools.__main__ import main
+from tools.build import dependencies, package, sbom
+from tools.deploy import lock
+from tools.errors import ToolError
+from tools.local.runtime import Runtime
+from tools.project import project
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHER_VERSION = "3.13" if VERSION == "3.12" else "3.12"

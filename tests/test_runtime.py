@@ -17,14 +17,10 @@ from typing import Any
 
 import pytest
 from conftest import SERVICE
-
-# The template's folder stays clean: what lies in it is rendered.
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(SERVICE))
-from tools.errors import ToolError  # noqa: E402
-from tools.local import runtime as runtime_module  # noqa: E402
-from tools.local.runtime import Invocation, Runtime, partition  # noqa: E402
-from tools.local.runtime_process import RESPONSE_LIMIT  # noqa: E402
+from tools.errors import ToolError
+from tools.local import runtime as runtime_module
+from tools.local.runtime import Invocation, Runtime, partition
+from tools.local.runtime_process import RESPONSE_LIMIT
 
 # The event names what the handler does.
 HANDLER = """
