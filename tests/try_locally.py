@@ -113,7 +113,7 @@ def edits(local: Local) -> Iterator[Callable[[re.Match[str]], None]]:
             before[path] = path.read_text(encoding="utf-8")
             path.write_text(edited(before[path], step), encoding="utf-8")
         name = re.escape(str(path.relative_to(local.folder)))
-        said = re.compile(rf"eloaded: .*{name}|Not running|{name}.* changed")
+        said = re.compile(rf"Reloaded: .*{name}|Not r|{name}.* changed")
         until(lambda: "" if said.search(shown := local.shown()[begin:]) else f"{shown!r}", step)
 
     try:
