@@ -45,6 +45,7 @@ ONLY_WITH = {
     ("compute", "lambda"): (
         "terraform/lambda.tf",
         "tools/local/event_source.py",
+        "tools/local/execution.py",
         "tools/local/patches_lambda.py",
         "tools/local/poller.py",
         "tools/local/runtime_bootstrap.py",

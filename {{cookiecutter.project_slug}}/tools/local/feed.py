@@ -1,8 +1,8 @@
 """Feeds the function from its queue while `make local` runs, as the local AWS is set up to.
 
 The newest version is the working tree's code; an older one, after a rollback or by the alias's
-weights, is what was deployed. What counts is looked up all the time: the mapping (state, batch size,
-window), the alias with its weights, and each version's timeout, memory, environment and handler.
+weights, is what was deployed. What counts is looked up all the time: the mapping (state, batch
+size, window), the alias with its weights, and each version's timeout, memory, environment, handler.
 Any change, and any save, makes a new execution environment, while an invocation in the old one goes
 on to its end, as on AWS. There is one at a time, whatever maximum_concurrency allows.
 """
@@ -21,7 +21,7 @@ from tools.build.package import remove
 from tools.errors import ToolError
 from tools.local import working_tree
 from tools.local.log import Log, Outcome
-from tools.local.poller import Function, Poller, problem_of
+from tools.local.poller import RELOADED, Function, Poller, problem_of
 from tools.local.running import FOLDER
 from tools.local.working_tree import Dependencies
 
@@ -45,7 +45,7 @@ class Settings:
 
     def choose(self) -> str:
         """Return the version that gets the next batch."""
-        return random.choices([*self.shares], [*self.shares.values()])[0]
+        return random.choices([*self.shares], [*self.shares.values()])[0]  # noqa: S311
 
 
 class Feed:
@@ -71,6 +71,8 @@ class Feed:
         self.folder = (FOLDER / "code").absolute()
         self.keys = aws.grant(outputs["role_arn"])
         self.added = {"AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **self.keys, **added}
+        # The event source may do what the role may; that a message comes back early is not AWS's.
+        self.sqs, self.sqs_for_retry = aws.client("sqs", self.keys), aws.client("sqs")
         self._dependencies = Dependencies(self.folder)
         self._stats: working_tree.Stats = {}
         self._pollers: list[Poller] = []
@@ -81,7 +83,9 @@ class Feed:
     @property
     def code(self) -> dict[str, str]:
         """Return the environment variables of the code as it is deployed."""
-        settings = self._settings or self._read()
+        settings = self._settings
+        if settings is None:
+            return self.added
         version = max(settings.shares, key=lambda one: settings.shares[one])
         return {**settings.functions[version].environment, **self.added}
 
@@ -121,7 +125,7 @@ class Feed:
         if self._settings and self._settings.newest not in self._settings.shares:
             live = ", ".join(self._settings.shares)
             self.log.say(f"Version {live} is live, so what you saved does not run.")
-        self._begin("Reloaded: " + ", ".join(names or ["the dependencies"]))
+        self._begin(RELOADED + ", ".join(names or ["the dependencies"]))
 
     def close(self) -> None:
         """End all that was started."""
@@ -166,7 +170,8 @@ class Feed:
         )
         qualifier = mapping["FunctionArn"].split(":")[7]
         alias = backend.get_alias(qualifier, name)
-        weights = (alias.routing_config or {}).get("AdditionalVersionWeights") or {}
+        routing: Any = alias.routing_config or {}
+        weights = routing.get("AdditionalVersionWeights") or {}
         shares = {alias.function_version: 1 - sum(weights.values()), **weights}
         versions = {str(one.version): one for one in backend.list_versions_by_function(name)}
         newest = max(versions.keys() - {"$LATEST"}, key=int)

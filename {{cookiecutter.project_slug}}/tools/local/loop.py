@@ -6,6 +6,7 @@ ends everything, and all that was in the local AWS is gone.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tools.local import running, working_tree
 from tools.local.log import Log
 from tools.project import Environment, between, project
 
-TICK = 0.1  # seconds between two looks at the files
+TICK = 0.05  # seconds between two looks at the files
 # The looks at the files take no more than a tenth of the time, however many there are.
 SHARE = 10
 # Prints the types in EVENTS: in a process of its own, since Python imports a module only once.
@@ -51,11 +52,11 @@ def command(port: int | None, retry: int | None) -> None:
             _serve(write, port or 0, retry)
         except KeyboardInterrupt:
             click.echo("\nEnded.")
+        finally:
+            gc.freeze()  # or Python looks through all of moto once more, which takes a second
 
 
-def _serve(
-    write: Callable[[running.Running], None], port: int, retry: int | None
-) -> None:
+def _serve(write: Callable[[running.Running], None], port: int, retry: int | None) -> None:
     """Start everything, and go on until a signal ends it."""
     say("starting a local AWS")
     region = hcl.settings(Environment("dev"))["aws_region"]
@@ -71,20 +72,36 @@ def _serve(
         known = running.Running(aws.url, region, key, os.getpid())
         write(known)
         deployment = deploy(aws, say)
-        with feeding(aws, deployment.outputs, deployment.surroundings, retry) as (feed, log, tick):
+        outputs = deployment.outputs
+        with feeding(aws, outputs, deployment.surroundings, retry) as (feed, log, tick):
             say("starting the code")
             feed.start()
-            write(replace(known, code=feed.code))
+            loop = Loop(feed, log, [tick, Code(feed, known, write).note])
             with ExitStack() as stack:
-                page.show(stack, aws, deployment.outputs, feed, key)
-                print(listening(aws, deployment.outputs, retry, f"{aws.url}/?token={key}"))
-                sys.stdout.flush()
-                Loop(feed, log, tick).run()
+                page.show(stack, aws, outputs, feed, key)
+                print(listening(aws, outputs, retry, f"{aws.url}/?token={key}"), flush=True)
+                loop.run()
 
 
 def say(text: str) -> None:
     """Say what is done, or waited for."""
     print(f"  {text}", flush=True)
+
+
+@dataclass
+class Code:
+    """Writes down the environment variables of the code, whenever they have changed."""
+
+    feed: Any
+    known: running.Running
+    write: Callable[[running.Running], None]
+
+    def note(self) -> None:
+        """Look whether they have."""
+        now = replace(self.known, code=self.feed.code)
+        if now != self.known:
+            self.known = now
+            self.write(now)
 
 
 class Later:
@@ -175,13 +192,13 @@ class Watch:
 class Loop:
     """What goes on while everything runs."""
 
-    def __init__(self, feed: Any, log: Log, tick: Callable[[], None]) -> None:
-        """Take what is called: all the time, and every second."""
-        self._feed, self._log, self._tick = feed, log, tick
+    def __init__(self, feed: Any, log: Log, each_second: list[Callable[[], None]]) -> None:
+        """Take what looks all the time, and what is called each second."""
+        self._feed, self._log, self._each_second = feed, log, each_second
         self._code = Watch(lambda: working_tree.code_stats() | working_tree.dependency_stats())
         self._terraform = Watch(terraform_stats)
         self._types: list[str] = [*events.models()]
-        self._problem = ""
+        self._problems: dict[str, str] = {}
 
     def run(self) -> None:
         """Go on until a signal, or until nobody reads what is printed."""
@@ -192,7 +209,8 @@ class Loop:
             self._try(self._feed.look)
             if began - ticked >= 1:
                 ticked = began
-                self._try(self._tick)
+                for step in self._each_second:
+                    self._try(step)
             time.sleep(max(TICK, SHARE * (time.monotonic() - began)))
         raise BrokenPipeError
 
@@ -214,13 +232,14 @@ class Loop:
 
     def _try(self, step: Callable[[], None]) -> None:
         """Do a step; show what goes wrong, once, and go on."""
+        problem, name = "", step.__qualname__
         try:
             step()
         except Exception as error:
             problem = explain(error) or f"{type(error).__name__}: {error}"
-            if problem != self._problem:
-                self._log.say(problem)
-            self._problem = problem
+        if problem and problem != self._problems.get(name):
+            self._log.say(problem)
+        self._problems[name] = problem
 
 
 def terraform_stats() -> working_tree.Stats:

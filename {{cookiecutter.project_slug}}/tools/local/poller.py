@@ -1,13 +1,10 @@
-"""One execution environment of the function for each version, fed from the queue by a thread."""
+"""A thread that feeds the function from its queue: one execution environment for each version."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from tools.errors import explain
 from tools.local import working_tree
 from tools.local.event_source import Batch, EventSource
-from tools.local.log import Log, Outcome, follow
-from tools.local.runtime import Invocation, Runtime
+from tools.local.execution import Environment, summary
+from tools.local.log import Outcome
+from tools.local.runtime import Runtime
 
 if TYPE_CHECKING:
     from tools.local.feed import Feed, Settings
 
-LINES_KEPT = 200  # of the log of one batch, for the page
+RELOADED = "Reloaded: "  # begins what is said once saved code runs
 
 
 @dataclass(frozen=True)
@@ -51,59 +49,6 @@ class Function:
             sha256=said["CodeSha256"],
             package=version.code_bytes,
         )
-
-
-class Environment:
-    """An execution environment whose log goes where Lambda's goes."""
-
-    def __init__(self, runtime: Runtime, log: Log) -> None:
-        """Take one that is ready for its first process."""
-        self.runtime = runtime
-        self.lines: list[str] = []  # of the log, since the last invocation began
-        self._log, self._stream, self._request = log, "", ""
-        folder = str(runtime.log.parent)
-        self._folders = {folder, json.dumps(folder)[1:-1]}
-        self._go_on = follow(runtime.log, self._take)
-        runtime.watch = self._watch
-
-    def start(self) -> dict[str, Any] | None:
-        """Import the handler; return the error, if that fails."""
-        error = self.runtime.start()
-        self._finish()
-        return error
-
-    def invoke(self, event: object) -> Invocation:
-        """Hand an event to the function and wait for the result."""
-        self.lines, self._request = [], str(uuid.uuid4())
-        done = self.runtime.invoke(event, self._request)
-        self._finish()
-        self._log.platform(self._stream, "report", report(done))
-        return done
-
-    def _finish(self) -> None:
-        self._watch()
-        self._go_on(b"\n")
-
-    def _watch(self) -> None:
-        """Take over what the function has written by now."""
-        version = self.runtime.version
-        if self.runtime.stream != self._stream:
-            self._stream = self.runtime.stream
-            record = {"initializationType": "on-demand", "phase": "init"}
-            about = {"functionName": self.runtime.function_name, "functionVersion": version}
-            self._log.platform(self._stream, "initStart", record | about)
-        if self._request:
-            started = {"requestId": self._request, "version": version}
-            self._log.platform(self._stream, "start", started)
-            self._request = ""
-        self._go_on()
-
-    def _take(self, line: str) -> None:
-        for folder in self._folders:  # paths in tracebacks: as from the service's folder
-            line = line.replace(f"{folder}/task/", "").replace(f"{folder}/runtime/", "")
-        if line.strip():
-            self.lines = [*self.lines[1 - LINES_KEPT :], line]
-            self._log.write(self._stream, line)
 
 
 class Poller(threading.Thread):
@@ -156,26 +101,30 @@ class Poller(threading.Thread):
     def _start(self) -> None:
         settings, began, error = self._settings, time.monotonic(), None
         if settings and settings.newest in settings.shares and self._code.own:
-            error = self._environment(settings.newest).start()
+            error = self._environment(settings, settings.newest).start()
         if self._stopped.is_set():
             return
         if error:
-            self._say(f"Not running: {error.get('errorType')}. Save again, and it is tried again.")
-        elif self._why:
+            why = self._why or "The code was started"
+            kind = error.get("errorType")
+            self._say(f"{why}, but it cannot be imported ({kind}): save a fix, or batches fail.")
+        elif self._why.startswith(RELOADED):
             self._say(f"{self._why} ({time.monotonic() - began:.2f} s)")
+        elif self._why:
+            self._say(self._why)
 
     def _feed_all(self, settings: Settings) -> None:
         feed, source = self._feed, None
         while not self._ends():
             try:
                 source = source or EventSource(
-                    feed.aws.client("sqs", feed.keys),
+                    feed.sqs,
                     feed.outputs["queue_url"],
-                    self._environment(settings.choose()),
+                    self._environment(settings, settings.choose()),
                     batch_size=settings.batch_size,
                     report_batch_item_failures=settings.report_batch_item_failures,
                     window=settings.window,
-                    retry_with=None if feed.retry is None else feed.aws.client("sqs"),
+                    retry_with=None if feed.retry is None else feed.sqs_for_retry,
                     retry_after=feed.retry or 0,
                     stopped=self._ends,
                 )
@@ -200,17 +149,16 @@ class Poller(threading.Thread):
             source.waiting = messages + source.waiting
             return
         try:
-            environment = self._environment(settings.choose())
+            environment = self._environment(settings, settings.choose())
             source.function = environment
             self._report(source.work(messages), environment)
         finally:
             self._working = False
 
-    def _environment(self, version: str) -> Environment:
+    def _environment(self, settings: Settings, version: str) -> Environment:
         """Return the one that runs a version."""
         if version not in self._environments:
-            feed, settings, code = self._feed, self._settings, self._code
-            assert settings
+            feed, code = self._feed, self._code
             function = settings.functions[version]
             newest = version == settings.newest
             runtime = Runtime(
@@ -236,8 +184,10 @@ class Poller(threading.Thread):
         done, ids = batch.outcome, [record["messageId"] for record in batch.records]
         outcome = "processed"
         if done.error:
-            outcome = f"failed: {summary(done.error)}"
-            self._say(f"ERROR     Invocation {outcome} ({done.figures()})")
+            outcome = "failed: " + ": ".join(filter(None, summary(done.error)))
+            first, text = summary(done.error)
+            shown = first if any(text in line for line in environment.lines) else outcome[8:]
+            self._say(f"ERROR     Invocation failed: {shown} ({done.figures()})")
         elif batch.failed:
             outcome = f"failed: {len(batch.failed)} of {len(ids)} messages"
         kept = Outcome(time.time(), ids, outcome, done.duration, environment.lines)
@@ -278,32 +228,3 @@ class Poller(threading.Thread):
 def problem_of(error: Exception) -> str:
     """Say in one line what has failed here, not in the code."""
     return explain(error) or f"{type(error).__name__}: {error}"
-
-
-def summary(error: dict[str, Any]) -> str:
-    """Return an error of Lambda's on one line, without the request that it names."""
-    text = str(error.get("errorMessage") or "")
-    first = text.rpartition(" Error: ")[2] if text.startswith("RequestId: ") else text
-    return ": ".join(filter(None, [str(error.get("errorType")), first.partition("\n")[0]]))
-
-
-def report(done: Invocation) -> dict[str, Any]:
-    """Return the record of a platform.report.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
-    """
-    metrics = {
-        "durationMs": round(done.duration, 3),
-        "billedDurationMs": math.ceil(done.duration + (done.init_duration or 0)),
-        "memorySizeMB": done.memory_size,
-        "maxMemoryUsedMB": done.max_memory_used,
-    }
-    if done.init_duration:
-        metrics["initDurationMs"] = round(done.init_duration, 3)
-    record: dict[str, Any] = {"requestId": done.request_id, "metrics": metrics}
-    if done.error is None:
-        return {**record, "status": "success"}
-    kind = done.error.get("errorType")
-    if kind == "Sandbox.Timedout":
-        return {**record, "status": "timeout"}
-    return {**record, "status": "error", "errorType": kind}

@@ -13,6 +13,7 @@ import signal
 import site
 import sys
 import threading
+import traceback
 
 channel, task, runtime, handler = int(sys.argv[1]), *sys.argv[2:]
 
@@ -34,6 +35,13 @@ def working_threads() -> list[str]:
         and (place := places.get(thread.ident or 0))
         and place not in WAITING
     ]
+
+
+def places(error: BaseException) -> list[str]:
+    """Return where in the package an import failed, as in a traceback."""
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in stack if frame.filename.startswith(task)]
+    return traceback.format_list(frames)
 
 
 def next_event() -> bytes:
@@ -86,6 +94,18 @@ def main() -> None:
         def post_init_error(self, error: object, *_: object) -> None:
             send("init error", json.dumps(error))
 
+    find = bootstrap._get_handler
+
+    def find_handler(name: str) -> object:
+        try:
+            return find(name)
+        except bootstrap.FaultException as error:
+            # Lambda does not say where an import failed.
+            if error.__context__ and os.environ.get("LOCAL_RUN"):
+                error.trace = error.trace or places(error.__context__)
+            raise
+
+    bootstrap._get_handler = find_handler
     bootstrap.run(handler, Client(""))
 
 
