@@ -14,7 +14,7 @@ OPTIONS = (
     *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--window-size=1200,900"),
 )
-SECONDS = 30.0
+SECONDS = 120.0  # a pause plans and applies
 
 
 class Browser:

@@ -40,6 +40,7 @@ POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Terraform's
 Json = dict[str, Any]
 
 
@@ -116,7 +117,7 @@ class Page:
                 "invocations": [invocation(one) for one in [*self.feed.recent][: -SHOWN - 1 : -1]],
                 "buttons": buttons(),
                 "command": self.command,
-                "output": "".join([*self.output]),
+                "output": COLOURS.sub("", "".join([*self.output])),
                 "running": self.running is not None,
             }
 
