@@ -22,6 +22,7 @@ from typing import Any
 
 from tools.deploy import terraform_binary
 from tools.errors import ToolError, explain
+from tools.local import running
 
 
 def show(title: str, checks: dict[str, Callable[[], str]]) -> bool:
@@ -102,6 +103,13 @@ def terraform() -> str:
     return version if version == wanted else f"{version}; the workflow has {wanted}"
 
 
+def local_aws() -> str:
+    if (found := running.find()) is None:
+        raise ToolError(running.NONE)
+    done = "deployed" if found.code else "Terraform is deploying the service"
+    return f"{found.url}, process {found.pid}: {done}"
+
+
 class Aws:
     """What an environment's files say, and what AWS says to that."""
 
@@ -180,8 +188,8 @@ def main() -> int:
     """Check everything; return 1 if this machine, or an environment that is named, isn't ready."""
     named = sys.argv[1:]
     environment = named[0] if named else "dev"
-    if environment not in ("dev", "prod"):
-        sys.exit(f"ENV is {environment!r}: it must be dev or prod.")
+    if environment not in ("dev", "prod", "local"):
+        sys.exit(f"ENV is {environment!r}: it must be dev, prod or local.")
     aws = Aws(environment)
     checks = {"Python": python, ".venv": virtual_environment, "Terraform": terraform}
     with contextlib.suppress(ImportError):  # without .venv, which is missing then
@@ -190,6 +198,8 @@ def main() -> int:
         checks |= compute.checks()
     machine = show("On this machine", checks)
     checks = {"credentials": aws.credentials, "state bucket": aws.bucket, "SNS topic": aws.topic}
+    if environment == "local":
+        checks = {"make local": local_aws}
     deploy = show(f"To deploy to {environment}", checks)
     words = {True: "ready", False: "not ready"}
     print(f"This machine: {words[machine]}. To deploy to {environment}: {words[deploy]}.")

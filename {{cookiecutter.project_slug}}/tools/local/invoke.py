@@ -20,7 +20,7 @@ from tools.display import shown
 from tools.errors import ToolError
 from tools.local.log import follow, readable
 from tools.local.runtime import Runtime
-from tools.local.world import local_world
+from tools.local.world import world
 from tools.project import Environment, project
 
 # What to do if the handler can't be imported, by the error's type: Lambda's, Fargate's.
@@ -44,7 +44,7 @@ def invoke(event: str, event_type: str | None) -> None:
     settings = hcl.settings(Environment("dev"))
     content = events.batch(event, event_type, settings["aws_region"])
     with (
-        local_world(settings["aws_region"]) as environment,
+        world(settings["aws_region"]) as environment,
         Runtime.with_settings(runnable(), settings, environment) as runtime,
     ):
         runtime.watch = show = follow(runtime.log, show_line)
@@ -75,7 +75,7 @@ def debug(event: str, event_type: str | None) -> None:
     log = SimpleNamespace(write=lambda text: show_line(text.rstrip("\n")), flush=lambda: None)
     # The handler takes no exception but a signal's for the end.
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
-    with local_world(settings["aws_region"]) as environment:
+    with world(settings["aws_region"]) as environment:
         os.environ.update(environment, POWERTOOLS_METRICS_DISABLED="true")
         handler = import_module("handler")
         handler.logger.registered_handler.setStream(log)

@@ -5,8 +5,26 @@ import traceback
 from collections.abc import Iterator
 
 from tools.errors import ToolError
+from tools.local import running
 from tools.local.server import LocalAws, local_aws
 from tools.project import read_environment
+
+
+@contextlib.contextmanager
+def world(region: str) -> Iterator[dict[str, str]]:
+    """Give the environment variables of the code as `make local` has deployed it, if that runs.
+
+    Otherwise run a local AWS of its own. It says which. Raises ToolError.
+    """
+    found = running.find()
+    if found and found.code:
+        running.connect()
+        print(f"On the local AWS of `make local`, {found.url}, with the role's permissions.")
+        yield found.code
+    else:
+        print("On an empty local AWS, with what tests/world.py creates.", flush=True)
+        with local_world(region) as environment:
+            yield environment
 
 
 @contextlib.contextmanager
