@@ -261,7 +261,7 @@ def test_an_aws_that_does_not_answer_is_reported(aws: Machine) -> None:
 
 
 def test_there_are_two_environments(machine: Machine) -> None:
-    with pytest.raises(AssertionError, match="ENV is 'stage': it must be dev or prod"):
+    with pytest.raises(AssertionError, match="ENV is 'stage': it must be dev, prod or local"):
         machine.doctor(environment="stage")
 
 

@@ -24,6 +24,7 @@ HEAD = """
 import json
 from pathlib import Path
 from tests.e2e import compute
+from tools.local import target
 from tools.local.server import local_aws
 
 compute.runnable = lambda: Path("lambda.zip")
@@ -43,9 +44,9 @@ TRUST = {
 LAMBDA = """
 function = {"Handler": "handler.handler", "Timeout": 1, "MemorySize": 128, "FunctionName": "f"}
 function["Environment"] = {"Variables": {"TABLE": "orders"}}
-compute.function_of = lambda *_: function
+target.function_of = lambda *_: function
 mapping = {"BatchSize": 10, "FunctionResponseTypes": ["ReportBatchItemFailures"]}
-compute.mapping_of = lambda *_: mapping
+target.mapping_of = lambda *_: mapping
 """
 FARGATE = """
 settings = {
@@ -54,7 +55,7 @@ settings = {
     "STOP_TIMEOUT": "6", "TIMEOUT": "1", "VISIBILITY_TIMEOUT": "30",
 }
 command = ["CMD", "python", "worker.py", "health"]
-compute.container_of = lambda _, outputs: {
+target.container_of = lambda _, outputs: {
     "environment": [
         {"name": name, "value": value or outputs["queue_url"]} for name, value in settings.items()
     ],

@@ -131,7 +131,7 @@ def is_free(port: int) -> bool:
 def test_end_to_end(checkout: Checkout, way: Way) -> None:
     need_provider(checkout.folder)
     text = checkout.interrupt(way, lambda text: "terraform apply in workspace" in text, "e2e")
-    (port,) = re.findall(r"local AWS for .* at http://127\.0\.0\.1:(\d+);", text)
+    (port,) = re.findall(r"local AWS for .* at http://127\.0\.0\.1:(\d+)", text)
     eventually(lambda: is_free(int(port)), f"the end of the server at port {port}")
     if way is not kill_9:
         assert not list(checkout.temporary.glob("e2e-*"))

@@ -322,7 +322,7 @@ def test_the_environment_is_the_one_that_make_exports(
         deployed.refused("status")
     assert [environment.name for environment in asked] == ["dev", "dev", "prod"]
     monkeypatch.setenv("ENV", "staging")
-    assert deployed.refused("status") == "ENV is 'staging': it must be dev or prod.\n"
+    assert deployed.refused("status") == "ENV is 'staging': it must be dev, prod or local.\n"
 
 
 @pytest.mark.usefixtures("new_clients")

@@ -88,7 +88,7 @@ def operator(
 def test_an_unknown_environment(installed: Path) -> None:
     for target in ("status", "rollback"):
         said = Operator(installed, {}).refused(target, "ENV=staging")
-        assert said == "ENV is 'staging': it must be dev or prod.\n"
+        assert said == "ENV is 'staging': it must be dev, prod or local.\n"
 
 
 @pytest.mark.slow

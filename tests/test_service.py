@@ -99,7 +99,7 @@ def refused(*command: str, cwd: Path, **environment: str) -> str:
 
 
 def test_an_unknown_environment_is_refused(service: Path) -> None:
-    assert "ENV is 'staging': it must be dev or prod." in refused(
+    assert "ENV is 'staging': it must be dev, prod or local." in refused(
         "make", "plan", "ENV=staging", cwd=service
     )
 

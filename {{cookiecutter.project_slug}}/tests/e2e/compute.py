@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from tools.build.package import runnable
 from tools.display import describe, parse
+from tools.local import target
 from tools.local.event_source import Batch, EventSource
 from tools.local.runtime import Invocation, Runtime
 from tools.local.server import LocalAws
@@ -20,52 +21,13 @@ Json = dict[str, Any]
 
 NAME = "Lambda"
 
-# Instead of dev's values: what only a real AWS account has. Paused, since the tests themselves are
-# the event source.
-VARIABLES: Json = {
-    "allowed_account_ids": [],
-    "artifact_bucket": None,
-    "layers": [],
-    "live_version": None,
-    "log_destination_arn": None,
-    "paused": True,
-    "permissions_boundary": None,
-    "security_group_ids": [],
-    "sns_topic_arn": None,
-    "subnet_ids": [],
-}
-
-# Environment variables that are not for the handler.
-NOT_FOR_THE_HANDLER: set[str] = set()
-
-
-def variables(_aws: LocalAws | None) -> Json:
-    """Return Terraform's variables."""
-    return {**VARIABLES, "package_file": str(ARTIFACT.absolute())}
-
-
-def mapping_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
-    """Return the event source mapping, as ListEventSourceMappings describes it."""
-    (mapping,) = aws.client("lambda").list_event_source_mappings(
-        EventSourceArn=outputs["queue_arn"]
-    )["EventSourceMappings"]
-    return dict(mapping)
-
-
-def function_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
-    """Return what the mapping invokes, as GetFunctionConfiguration describes it."""
-    function_arn = mapping_of(aws, outputs)["FunctionArn"]
-    return dict(aws.client("lambda").get_function_configuration(FunctionName=function_arn))
-
-
-def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
-    """Return the function's environment variables."""
-    return dict(function_of(aws, outputs)["Environment"]["Variables"])
+# The tests themselves are the event source.
+SETTINGS: Json = {"paused": True}
 
 
 def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Json]:
     """Return the hash of the package that is deployed, and of the one that was built."""
-    function = function_of(aws, outputs)
+    function = target.function_of(aws, outputs)
     digest = base64.b64encode(hashlib.sha256(ARTIFACT.read_bytes()).digest()).decode()
     return {"sha256": function["CodeSha256"]}, {"sha256": digest}
 
@@ -98,13 +60,13 @@ def running(
     package = runnable()
     if package != ARTIFACT:
         say(f"{package} runs: the same code, with wheels for this machine")
-    function = function_of(aws, outputs)
-    mapping = mapping_of(aws, outputs)
+    function = target.function_of(aws, outputs)
+    mapping = target.mapping_of(aws, outputs)
     with Runtime(
         package,
         handler=function["Handler"],
         environment={
-            **environment_of(aws, outputs),
+            **target.environment_of(aws, outputs),
             "AWS_ENDPOINT_URL": aws.url,
             "LOCAL_RUN": "1",
             **keys,

@@ -10,6 +10,7 @@ import pytest
 
 from tools.build.package import runnable
 from tools.display import describe, parse
+from tools.local import target
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws
 
@@ -17,78 +18,21 @@ Json = dict[str, Any]
 
 NAME = "Fargate"
 
-# Instead of dev's values: what only a real AWS account has. No image is built: its content runs
-# without it.
-VARIABLES: Json = {
-    "allowed_account_ids": [],
-    "cluster_arn": None,
-    "image_digest": "sha256:" + "0" * 64,
-    "live_version": None,
-    "log_destination_arn": None,
-    "paused": False,
-    "permissions_boundary": None,
-    "sns_topic_arn": None,
-}
-
-# Environment variables that are not for the handler.
-NOT_FOR_THE_HANDLER = {
-    "AWS_DEFAULT_REGION",
-    "BATCH_SIZE",
-    "POLLERS",
-    "QUEUE_URL",
-    "STOP_TIMEOUT",
-    "TIMEOUT",
-    "VISIBILITY_TIMEOUT",
-}
-
+SETTINGS: Json = {}
 
 # What the worker's log lines begin with, when no message of a batch was processed.
 FAILURES = ("Can't start the handler", "The handler")
 
 
-def variables(aws: LocalAws | None) -> Json:
-    """Return Terraform's variables; before there is a local AWS, with made-up IDs.
-
-    The security group exists already: on a busy machine, Terraform has been seen to ask the local
-    AWS twice for a rule of a group of its own, and to fail because the rule was there.
-    """
-    if aws is None:
-        return {**VARIABLES, "subnet_ids": ["subnet-0"], "security_group_ids": ["sg-0"]}
-    ec2 = aws.client("ec2")
-    subnets, groups = ec2.describe_subnets(), ec2.describe_security_groups()
-    return {
-        **VARIABLES,
-        "subnet_ids": [subnet["SubnetId"] for subnet in subnets["Subnets"]],
-        "security_group_ids": [groups["SecurityGroups"][0]["GroupId"]],
-    }
-
-
-def container_of(aws: LocalAws, outputs: dict[str, str]) -> Json:
-    """Return the container in the task definition of the ECS service."""
-    ecs = aws.client("ecs")
-    (service,) = ecs.describe_services(
-        cluster=outputs["cluster_name"], services=[outputs["service_name"]]
-    )["services"]
-    task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
-    (container,) = task["containerDefinitions"]
-    return dict(container)
-
-
-def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
-    """Return the container's environment variables."""
-    variables = container_of(aws, outputs)["environment"]
-    return {variable["name"]: variable["value"] for variable in variables}
-
-
 def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Json]:
     """Return the container's image and where it can write, as deployed and as it must be."""
-    container = container_of(aws, outputs)
+    container = target.container_of(aws, outputs)
     deployed = {
         "image": container["image"],
         "readonly": container["readonlyRootFilesystem"],
         "mounts": [mount["containerPath"] for mount in container["mountPoints"]],
     }
-    image = f"{outputs['repository_url']}@{VARIABLES['image_digest']}"
+    image = f"{outputs['repository_url']}@{target.SETTINGS['image_digest']}"
     return deployed, {"image": image, "readonly": True, "mounts": ["/tmp"]}
 
 
@@ -112,11 +56,11 @@ def running(
 
     Only the visibility timeout is different: a test need not wait two minutes for each failure.
     """
-    container = container_of(aws, outputs)
+    container = target.container_of(aws, outputs)
     local = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     own = {"LOCAL_RUN": "1", "VISIBILITY_TIMEOUT": "3"}
     keys = aws.grant(outputs["role_arn"])
-    environment = {**local, **environment_of(aws, outputs), **own, **keys, **added}
+    environment = {**local, **target.environment_of(aws, outputs), **own, **keys, **added}
     with Runtime(runnable(), environment=environment) as runtime:
         worker = runtime.start()
 

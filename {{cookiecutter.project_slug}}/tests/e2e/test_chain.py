@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 
 from tests.e2e.compute import NAME, deployed_and_built
-from tests.e2e.conftest import VAR_FILES, Deployment, Drain, Json, Say, Terraform
+from tests.e2e.conftest import Drain, Json, Say
 from tools import events
 from tools.display import describe
+from tools.local.deployment import Deployment, Runner
 
 GOOD = 12  # more than one batch
 
 
 def test_a_plan_right_after_the_apply_shows_no_changes(
-    deployment: Deployment, terraform: Terraform, say: Say
+    deployment: Deployment, terraform: Runner, say: Say
 ) -> None:
     say("terraform plan, which must show no changes")
-    plan = terraform("plan", "-detailed-exitcode", *VAR_FILES, codes=(0, 2))
+    var_files = terraform.environment.var_files()
+    plan = terraform("plan", "-detailed-exitcode", *var_files, codes=(0, 2))
     assert "No changes." in plan, plan
 
 

@@ -2,9 +2,10 @@
 
 import json
 
-from tests.e2e.conftest import Deployment, Drain, Say
+from tests.e2e.conftest import Drain, Say
 from tests.e2e.test_chain import log_lines, publish
 from tools import events
+from tools.local.deployment import Deployment
 
 
 def test_an_event_that_comes_again_is_processed_once(

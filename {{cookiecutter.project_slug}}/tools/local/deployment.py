@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.build.package import build
 from tools.deploy import terraform
 from tools.deploy.validate import complaints
 from tools.errors import ToolError
@@ -47,17 +49,19 @@ class Deployment:
 def deploy(
     aws: LocalAws, say: Say, environment: Environment | None = None, **settings: Any
 ) -> Deployment:
-    """Deploy the service to a local AWS that is empty.
+    """Deploy the service, as it is packaged, to a local AWS that is empty.
 
     :param say: gets lines about what is done, and what is waited for.
-    :param environment: a local one; that of `make local`, if not given.
+    :param environment: a local one; that of `make local`, if not given: that packages first.
     :param settings: Terraform's variables with other values than on a local AWS.
     :raises ToolError: a step has failed: Terraform's, or the owner's tests/world.py.
     """
     from tools.local import target
     from tools.local.world import surround
 
-    environment = environment or Environment(LOCAL)
+    if environment is None:
+        environment = Environment(LOCAL)
+        build()
     write_files(environment, aws.region, {**target.settings(aws), **settings})
     bucket = {"Bucket": BUCKET}
     if aws.region != "us-east-1":  # which is no location, by S3's rule
@@ -136,27 +140,37 @@ class Runner:
     environment: Environment
     say: Say
 
-    def __call__(self, *arguments: str, given: str = "") -> str:
+    def __call__(self, *arguments: str, given: str = "", codes: tuple[int, ...] = (0,)) -> str:
         """Return what it prints on stdout; given is its stdin.
 
-        :raises ToolError: it fails, or a setting is wrong: with all that it said.
+        :raises ToolError: its exit code is another, or a setting is wrong: with all that it said.
         """
         started = time.monotonic()
 
         def alive(printed: bytes) -> None:
-            made = printed.count(b": Creation complete")
-            resources = f", {made} resources created" if made else ""
-            self.say(f"  … {time.monotonic() - started:.0f} s{resources}")
+            self.say(f"  … {time.monotonic() - started:.0f} s{progress(printed.decode())}")
 
         quiet = {"TF_CLI_ARGS": "-no-color", "TF_INPUT": "false", "TF_IN_AUTOMATION": "true"}
         code, printed, errors = terraform.attempt(
             self.environment, arguments, True, quiet, given, alive
         )
         wrong = complaints(printed, errors)
-        if code or wrong:
+        if code not in codes or wrong:
             line = " ".join(["terraform", *arguments])
             raise ToolError(f"`{line}` failed:\n{wrong or printed + errors}")
         return printed
+
+
+def progress(printed: str) -> str:
+    """Say how far an apply has come by what it has printed, and what it waits for; "" if nothing."""
+    begun = re.findall(r"^(\S.*): Creating\.\.\.", printed, re.MULTILINE)
+    made = re.findall(r"^(\S.*): Creation complete", printed, re.MULTILINE)
+    all_of = re.search(r"^Plan: (\d+) to add", printed, re.MULTILINE)
+    waiting = [name for name in begun if name not in made]
+    if not all_of:
+        return ""
+    names = ", ".join(waiting[:2]) + (" and others" if len(waiting) > 2 else "")
+    return f", {len(made)} of {all_of[1]} resources made; waiting for {names or 'the rest'}"
 
 
 def compare(deployed: dict[str, str], added: dict[str, str], others: set[str], say: Say) -> None:

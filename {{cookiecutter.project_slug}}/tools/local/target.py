@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from tools.build.package import build
 from tools.local.server import LocalAws
 from tools.operate.compute import ARTIFACT
 
@@ -28,13 +27,21 @@ NOT_FOR_THE_HANDLER: set[str] = set()
 
 def settings(_: LocalAws) -> dict[str, Any]:
     """Return Terraform's variables."""
-    build()
     return {**SETTINGS, "package_file": str(ARTIFACT.absolute())}
 
 
+def mapping_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, Any]:
+    """Return the event source mapping, as GetEventSourceMapping describes it."""
+    uuid = outputs["event_source_mapping_uuid"]
+    return dict(aws.client("lambda").get_event_source_mapping(UUID=uuid))
+
+
+def function_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, Any]:
+    """Return what the mapping invokes, as GetFunctionConfiguration describes it."""
+    function_arn = mapping_of(aws, outputs)["FunctionArn"]
+    return dict(aws.client("lambda").get_function_configuration(FunctionName=function_arn))
+
+
 def environment_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, str]:
-    """Return the environment variables of what the queue feeds."""
-    lambda_ = aws.client("lambda")
-    mapping = lambda_.get_event_source_mapping(UUID=outputs["event_source_mapping_uuid"])
-    function = lambda_.get_function_configuration(FunctionName=mapping["FunctionArn"])
-    return dict(function["Environment"]["Variables"])
+    """Return the function's environment variables."""
+    return dict(function_of(aws, outputs)["Environment"]["Variables"])
