@@ -486,7 +486,7 @@ from tools.__main__ import COMMANDS, main
 from tools.events import models
 from tools.operate import compute
 
-for name in {*COMMANDS, *compute.COMMANDS} - {"debug", "invoke"}:
+for name in {*COMMANDS, *compute.COMMANDS} - {"debug", "invoke", "local"}:
     assert main([name, "--help"]) == 0, name
 models()
 seen = set()

@@ -27,6 +27,7 @@ import click
 
 from tools import events, hcl
 from tools.deploy import terraform_binary
+from tools.deploy.links import link_code
 from tools.deploy.mirror import cli_config
 from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
@@ -214,8 +215,6 @@ def explain(name: str, errors: str) -> str:
 def ensure_initialised(environment: Environment) -> None:
     """Initialise the environment, unless nothing that decides on it has changed since."""
     if environment.is_local:
-        from tools.local.deployment import link_code  # which needs this module
-
         link_code(environment)
     marker, folder = environment.data_dir / "initialised", Path("terraform")
     files = (folder / "versions.tf", folder / "backend.tf", environment.backend, LOCK_FILE)

@@ -9,12 +9,12 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.build.package import build
 from tools.deploy import terraform
+from tools.deploy.links import link_code
 from tools.deploy.validate import complaints
 from tools.errors import ToolError
 from tools.project import LOCAL, Environment, read_environment
@@ -24,12 +24,6 @@ if TYPE_CHECKING:  # moto takes a second
 
 Say = Callable[[str], None]
 BUCKET = "state"
-# In terraform/, and not part of the code; settings that Terraform reads unasked may name a real
-# account.
-LEFT_OUT = (".terraform*", "*.tfplan", "*.tfstate*", "*.tfvars*", "environments", "tests")
-# A request that the local AWS can't answer fails soon: with 25 retries, the provider's default, it
-# would seem to hang.
-OVERRIDE = 'provider "aws" {\n  max_retries = 2\n}\n'
 
 
 @dataclass(frozen=True)
@@ -101,20 +95,6 @@ def write_files(environment: Environment, region: str, settings: dict[str, Any])
         shutil.copy(lock, environment.lock_file)
 
 
-def link_code(environment: Environment) -> None:
-    """Have the environment's code consist of links to the files that are in terraform/ now."""
-    folder = Path(environment.code)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in Path("terraform").iterdir():
-        link = folder / file.name
-        if not link.is_symlink() and not any(fnmatch(file.name, left) for left in LEFT_OUT):
-            link.symlink_to(file.absolute())
-    for link in folder.iterdir():
-        if link.is_symlink() and not link.exists():
-            link.unlink(missing_ok=True)
-    (folder / "local_override.tf").write_text(OVERRIDE, encoding="utf-8")
-
-
 def initialise(environment: Environment, run: Runner) -> None:
     """Run `terraform init`, and make the workspace.
 
@@ -162,7 +142,7 @@ class Runner:
 
 
 def progress(printed: str) -> str:
-    """Say how far an apply has come by what it has printed, and what it waits for; "" if nothing."""
+    """Say how far an apply has come, by what it has printed, and what it waits for."""
     begun = re.findall(r"^(\S.*): Creating\.\.\.", printed, re.MULTILINE)
     made = re.findall(r"^(\S.*): Creation complete", printed, re.MULTILINE)
     all_of = re.search(r"^Plan: (\d+) to add", printed, re.MULTILINE)
