@@ -386,13 +386,13 @@ def test_what_is_not_signed_is_refused(aws: LocalAws) -> None:
 
 def test_a_presigned_url_needs_the_key(aws: LocalAws) -> None:
     s3 = aws.client("s3")
-    s3.create_bucket(Bucket="b", CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.put_object(Bucket="b", Key="k", Body=b"content")
-    of = {"Bucket": "b", "Key": "k"}
+    s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket="bucket", Key="k", Body=b"content")
+    of = {"Bucket": "bucket", "Key": "k"}
     url = s3.generate_presigned_url("get_object", Params=of)
     assert ask(url) == (200, "content")
     assert ask(url.replace(KEY, "AKIAIOSFODNN7EXAMPLE"))[0] == 403
-    assert ask(aws.url + "/b/k")[0] == 403
+    assert ask(aws.url + "/bucket/k")[0] == 403
 
 
 def test_by_another_name_it_answers_nobody(aws: LocalAws) -> None:

@@ -81,17 +81,19 @@ def terraform(environment: Environment, say: Say) -> Runner:
 @pytest.fixture(scope="session")
 def deployment(environment: Environment, say: Say) -> Iterator[Deployment]:
     """Start a local AWS, and deploy the service to it."""
+    failure = ""
     with contextlib.ExitStack() as stack:
         try:
             region = hcl.settings(Environment("dev"))["aws_region"]
             aws = stack.enter_context(local_aws(region))
             say(f"local AWS for {region} at {aws.url}")
-            deployment = deploy(aws, say, environment, **compute.SETTINGS)
+            yield deploy(aws, say, environment, **compute.SETTINGS)
         except ToolError as error:
-            pytest.fail(str(error), pytrace=False)
+            failure = str(error)
         except SystemExit:  # Terraform was interrupted
             raise KeyboardInterrupt from None
-        yield deployment
+    if failure:
+        pytest.fail(failure, pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.build.package import build
@@ -136,8 +135,7 @@ class Runner:
         )
         wrong = complaints(printed, errors)
         if code not in codes or wrong:
-            line = " ".join(["terraform", *arguments])
-            raise ToolError(f"`{line}` failed:\n{wrong or printed + errors}")
+            raise ToolError(f"`terraform {arguments[0]}` failed:\n{wrong or printed + errors}")
         return printed
 
 

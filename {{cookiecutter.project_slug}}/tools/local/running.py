@@ -69,7 +69,7 @@ def refuse(environment: str) -> None:
     for name, value in os.environ.items():
         if running and name.startswith("AWS_ENDPOINT_URL") and value.rstrip("/") == running.url:
             raise ToolError(
-                f"{name} is the local AWS of `make local`, and ENV is {environment}: unset {name}, "
+                f"{name} is the local AWS of `make local`, and ENV is {environment}: unset it, "
                 "or use ENV=local."
             )
 
