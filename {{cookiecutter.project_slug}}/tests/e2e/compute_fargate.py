@@ -4,10 +4,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tools.build.image import image_digest
 from tools.build.package import runnable
 from tools.display import describe, parse
 from tools.local import target
@@ -32,7 +34,7 @@ def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Js
         "readonly": container["readonlyRootFilesystem"],
         "mounts": [mount["containerPath"] for mount in container["mountPoints"]],
     }
-    image = f"{outputs['repository_url']}@{target.SETTINGS['image_digest']}"
+    image = f"{outputs['repository_url']}@{image_digest(Path('dist/lambda.zip'))}"
     return deployed, {"image": image, "readonly": True, "mounts": ["/tmp"]}
 
 
