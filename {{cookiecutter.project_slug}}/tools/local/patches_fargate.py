@@ -10,7 +10,7 @@ from typing import Any
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
-from moto.ecs.models import EC2ContainerServiceBackend
+from moto.ecs.models import EC2ContainerServiceBackend, TaskDefinition
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.moto_api._internal import mock_random
 from moto.sqs.models import SQSBackend
@@ -46,6 +46,15 @@ def ecs_service_settings() -> None:
         rebalancing = response._get_param("availabilityZoneRebalancing")
         service.availability_zone_rebalancing = rebalancing or "ENABLED"
         return result
+
+
+def ecs_task_definition_has_a_time() -> None:
+    """DescribeTaskDefinition says when a revision was registered."""
+
+    @replaces(TaskDefinition, "__init__")
+    def register(original: Any, definition: Any, *given: Any, **named: Any) -> None:
+        original(definition, *given, **named)
+        definition.registered_at = utcnow()
 
 
 def ecs_update_is_a_deployment() -> None:
@@ -188,6 +197,7 @@ def sqs_receivers_that_are_gone() -> None:
 
 PATCHES = [
     ecs_service_settings,
+    ecs_task_definition_has_a_time,
     ecs_update_is_a_deployment,
     ecs_tasks,
     ecs_service_deployments,
