@@ -1015,6 +1015,21 @@ def put_alarm(name: str, state: str) -> None:
     cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="Because of a test.")
 
 
+def put_age(seconds: float) -> None:
+    """Put the age of the queue's oldest message, as of a minute ago."""
+    client("cloudwatch").put_metric_data(
+        Namespace="AWS/SQS",
+        MetricData=[
+            {
+                "MetricName": "ApproximateAgeOfOldestMessage",
+                "Dimensions": [{"Name": "QueueName", "Value": NAME}],
+                "Value": seconds,
+                "Timestamp": datetime.now(UTC) - timedelta(minutes=1),
+            }
+        ],
+    )
+
+
 def test_status_is_one_screen(deployed: Deployed) -> None:
     deployed.send("queue", *["{}"] * 3)
     client("sqs").receive_message(QueueUrl=deployed.urls["queue"], VisibilityTimeout=60)
@@ -1022,17 +1037,7 @@ def test_status_is_one_screen(deployed: Deployed) -> None:
     put_alarm(f"{NAME}-errors", "ALARM")
     put_alarm(f"{NAME}-throttles", "OK")
     put_alarm("another-errors", "ALARM")
-    client("cloudwatch").put_metric_data(
-        Namespace="AWS/SQS",
-        MetricData=[
-            {
-                "MetricName": "ApproximateAgeOfOldestMessage",
-                "Dimensions": [{"Name": "QueueName", "Value": NAME}],
-                "Value": 240.0,
-                "Timestamp": datetime.now(UTC) - timedelta(minutes=1),
-            }
-        ],
-    )
+    put_age(240)
     deployed.log({"level": "INFO", "message": "Message processed"})
     for number in range(8):
         deployed.log({"level": "ERROR", "message": f"Failed {number}", "stack": ["a.py:1"]})
@@ -1058,7 +1063,9 @@ def test_status_is_one_screen(deployed: Deployed) -> None:
 
 def test_status_of_a_service_at_rest(deployed: Deployed) -> None:
     put_alarm(f"{NAME}-errors", "OK")
+    put_age(240)  # of a message that is done
     said = deployed.done("status")
+    assert "queue:        0 waiting, 0 in flight\n" in said
     assert "0 of 1 alarms firing" in said
     assert "none in the last 60 min" in said
 

@@ -49,11 +49,13 @@ def _queue_status(service: Service) -> list[str]:
     )["Datapoints"]
     text = f"{count['waiting']} waiting, {count['in_flight']} in flight"
     text += f", {count['delayed']} delayed" if count["delayed"] else ""
+    if not count["waiting"] + count["in_flight"]:
+        return [text]  # the last figure is of a message that is gone
     if points:
         latest = max(points, key=lambda point: point["Timestamp"])
         age, at = queues.duration(latest["Maximum"]), latest["Timestamp"].astimezone(UTC)
         text += f", the oldest {age} old ({at:%H:%M}Z)"
-    elif count["waiting"] or count["in_flight"]:
+    else:
         text += f", age of the oldest unknown: no figure in the last {AGE_SINCE} min"
     return [text]
 
