@@ -10,16 +10,17 @@ tests/test_pictures.py compares their words with what the commands print now.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
-import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,10 @@ DIFFERENT = (
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "8f1c2f5e-6d1b-4c0e-9a51-0b7a3c2d4e5f"),
     (r"1-[0-9a-f]{8}-[0-9a-f]{24}", "1-69565c20-7a3c2d4e5f8f1c2f5e6d1b4c"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "2026-01-01 10:00:00,000"),
+    (r"^\d\d:\d\d:\d\d(?=  )", "10:00:00"),
+    (r"(?<=token=local)[0-9a-f]+", "…"),
+    (r"\(\d\.\d\d s\)", "(0.50 s)"),
+    (r"\b0:00:\d\d\.\d+", "0:00:00.500000"),
 )
 
 # A run of Terraform's own test with AWS mocked: deploys the service, then changes settings. None of
@@ -155,7 +160,7 @@ def terminal(
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        start_new_session=True,
+        preexec_fn=lambda: os.login_tty(slave),  # Ctrl-C is for all that runs in it
     )
     os.close(slave)
     shown = b""
@@ -278,27 +283,29 @@ def local(service: Service) -> str:
     """The service on a local AWS: a message goes through, and after a change the next one."""
     folder, home = service.folder, service.home
     terminal("make", "install", cwd=folder, home=home)
-    published: list[str] = []
+    publish, published = ("make", "publish", "ENV=local"), [0]
 
     def another_terminal(shown: str) -> str:
         """Publish when the service listens; change the code, publish again; then end it."""
-        if "istening" not in shown or shown.count(PROCESSED) < len(published):
+        if "Listening" not in shown or shown.count(PROCESSED) < len(published) - 1:
             return ""
-        if len(published) == 2:
+        if len(published) == 3:
             return "\x03"
-        if published:
+        if len(published) == 2 and "Reloaded" not in shown:
             code = folder / "order_events" / "service.py"
             code.write_text(code.read_text().replace("logger.debug(", "logger.info("))
-            time.sleep(1)
-        published.append(terminal("make", "publish", "ENV=local", cwd=folder, home=home))
+            return ""
+        published.append(len(shown.replace("\r\n", "\n")))
+        terminal(*publish, cwd=folder, home=home)
         return ""
 
-    make = ("make", "local", "PORT=5000")
-    shown = terminal(*make, cwd=folder, home=home, typed=another_terminal, ends=(0, 2, 130))
-    shown = clean(shown.partition("^C")[0], service.work.resolve(), service.work)
-    return draw.terminal(
-        "local", local.__doc__ or "", "\x1b[1m$ make local\x1b[0m\n" + shown, WIDTH
-    )
+    make, ends = ("make", "local"), (0, 2, 130, -signal.SIGINT)
+    shown = terminal(*make, cwd=folder, home=home, typed=another_terminal, ends=ends)
+    shown = shown.partition("^C")[0]
+    parts = [shown[a:b] for a, b in itertools.pairwise([*published, len(shown)])]
+    said = f"\x1b[1m$ {' '.join(publish)}\x1b[0m      (in another terminal)\n"
+    shown = clean("\x1b[1m$ make local\x1b[0m\n" + said.join(parts), service.work.resolve())
+    return draw.terminal("local", local.__doc__ or "", shown, WIDTH)
 
 
 def plan(service: Service) -> str:
@@ -328,7 +335,7 @@ def dashboard(service: Service) -> str:
 
 
 MADE_BY: dict[str, Callable[[Service], str]] = {
-    made_by.__name__: made_by for made_by in (questions, help, demo, plan, dashboard)
+    made_by.__name__: made_by for made_by in (questions, help, demo, local, plan, dashboard)
 }
 
 

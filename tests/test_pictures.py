@@ -47,8 +47,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> pictures.Service:
     return pictures.Service(tmp_path_factory.mktemp("pictures"))
 
 
-# The demo takes minutes. test_service.py runs the same targets and calls in_demo, below.
-@pytest.mark.parametrize("name", sorted({*pictures.MADE_BY} - {"demo"}))
+# These take minutes. test_service.py runs the same targets as the demo and calls in_demo, below;
+# test_local.py runs `make local`, and calls in_local.
+@pytest.mark.parametrize("name", sorted({*pictures.MADE_BY} - {"demo", "local"}))
 @pytest.mark.slow
 def test_a_picture_shows_what_is_printed_now(service: pictures.Service, name: str) -> None:
     need("terraform")
@@ -87,6 +88,23 @@ def in_demo(step: int, printed: str) -> None:
 
 def test_the_demo_picture_ends_with_a_message_that_went_through() -> None:
     assert "went through" in " ".join(texts(kept("demo")))
+
+
+def in_local(printed: str) -> None:
+    """Compare what the picture shows of the start of `make local` with what it printed."""
+    shown = " ".join(texts(kept("local"))).partition("$ make publish")[0]
+    if gone := {*words(shown.removeprefix("$ make local"))} - {*words(printed)}:
+        pytest.fail(
+            f"docs/pictures/local.svg is out of date: make local no longer prints {sorted(gone)}. "
+            "Run: make pictures ONLY=local",
+            pytrace=False,
+        )
+
+
+def test_the_local_picture_shows_a_message_before_and_after_a_change() -> None:
+    shown = " ".join(texts(kept("local")))
+    parts = [shown.count(part) for part in (pictures.PROCESSED, "Reloaded: order_events")]
+    assert parts == [2, 1]
 
 
 @pytest.mark.parametrize("name", sorted(pictures.MADE_BY))
