@@ -51,6 +51,8 @@ class Settings:
 class Feed:
     """Feeds the function; see the module. recent is the last batches, the newest last."""
 
+    SHORTEST_RETRY = 1  # seconds
+
     def __init__(
         self,
         aws: Any,

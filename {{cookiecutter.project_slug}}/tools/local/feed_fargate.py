@@ -31,7 +31,6 @@ from tools.local.running import FOLDER
 from tools.local.runtime import container
 from tools.local.task import GUARD, Task, family
 
-SHORTEST_VISIBILITY = 3  # seconds: worker.py takes no less
 LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that ends by itself
 WELL_AFTER = 60.0  # seconds: a worker that ends later did start well
 PREPARE_AFTER = 3.0  # seconds, so that the next process doesn't slow down the one that begins
@@ -47,6 +46,8 @@ class Feed:
     Called from one thread.
     """
 
+    SHORTEST_RETRY = 3  # seconds: worker.py takes no less
+
     def __init__(
         self,
         aws: Any,
@@ -61,7 +62,7 @@ class Feed:
         :param retry: seconds after which failed messages are visible again; None: as on AWS.
         """
         self.aws, self.role, self.log, self.monitoring = aws, outputs["role_arn"], log, monitoring
-        self.retry, self.ecs = retry, EcsService(outputs)
+        self.retry, self.ecs = retry and max(retry, self.SHORTEST_RETRY), EcsService(outputs)
         self.keys = aws.grant(self.role)  # those of `make invoke`; each task has its own
         self.added = {"AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **added}
         self.recent: deque[Outcome] = deque(maxlen=RECENT)
@@ -70,6 +71,7 @@ class Feed:
         self._stats: working_tree.Stats = {}
         self._lines: deque[str] = deque(maxlen=RECENT)  # since the last outcome
         self._lock = threading.Lock()  # for these two
+        self._free_keys: list[dict[str, str]] = []
         self._task: Task | None = None
         self._next: Task | None = None  # a process that waits for its code
         self._stopping: list[Task] = []
@@ -87,7 +89,7 @@ class Feed:
     def _environment(self, keys: dict[str, str]) -> dict[str, str]:
         variables = {one["name"]: one["value"] for one in self.ecs.container()["environment"]}
         if self.retry is not None:
-            variables["VISIBILITY_TIMEOUT"] = str(max(self.retry, SHORTEST_VISIBILITY))
+            variables["VISIBILITY_TIMEOUT"] = str(self.retry)
         return {**variables, "AWS_REGION": self.aws.region, **keys, **self.added}
 
     def start(self) -> None:
@@ -163,7 +165,9 @@ class Feed:
         """Start the process of a task, with keys and a temporary folder of its own."""
         temporary = Path(tempfile.mkdtemp(dir=self.folder))  # the health check's file is there
         variables = container(temporary, self.aws.region)
-        variables |= self._environment(self.aws.grant(self.role))
+        # An ended task's keys serve again, so that moto need not keep more and more of them.
+        keys = self._free_keys.pop() if self._free_keys else self.aws.grant(self.role)
+        variables |= self._environment(keys)
         return Task(self.folder / "venv" / "bin" / "python", variables, self._line)
 
     def _begin(self, why: str) -> None:
@@ -215,7 +219,7 @@ class Feed:
     def _end(self, task: Task) -> int:
         """Clean up after a task; return how its process ended, as Python says it."""
         code = task.end()
-        self.aws.permissions.roles.pop(task.key, None)
+        self._free_keys.append({name: task.environment[name] for name in self.keys})
         if task.described:
             # A container's exit code after a signal: 128 and its number.
             self.ecs.task_has_stopped(task.described, code if code >= 0 else 128 - code)

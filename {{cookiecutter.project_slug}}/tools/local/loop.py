@@ -79,7 +79,7 @@ def _serve(write: Callable[[running.Running], None], port: int, retry: int | Non
             loop = Loop(feed, log, [tick, Code(feed, known, write).note])
             with ExitStack() as stack:
                 page.show(stack, aws, outputs, feed, key)
-                print(listening(aws, outputs, retry, f"{aws.url}/?token={key}"), flush=True)
+                print(listening(aws, outputs, feed, f"{aws.url}/?token={key}"), flush=True)
                 loop.run()
 
 
@@ -146,14 +146,14 @@ def feeding(
         log.close()
 
 
-def listening(aws: Any, outputs: dict[str, str], retry: int | None, page: str) -> str:
+def listening(aws: Any, outputs: dict[str, str], feed: Any, page: str) -> str:
     """Say what runs, and what to try."""
     name = "VisibilityTimeout"
     queue = aws.client("sqs").get_queue_attributes(
         QueueUrl=outputs["queue_url"], AttributeNames=[name]
     )
-    seconds = retry or queue["Attributes"][name]
-    again = "" if retry else "\nas on AWS; `make local RETRY=1` makes that one second"
+    seconds, least = feed.retry or queue["Attributes"][name], feed.SHORTEST_RETRY
+    again = "" if feed.retry else f"\nas on AWS; `make local RETRY={least}` makes that {least} s"
     return f"""
 Listening: this folder's code takes messages from {outputs["queue_name"]}.
 

@@ -114,7 +114,7 @@ class Task:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
         code = self.process.wait()
-        self.reader.join(1)  # what holds its output open longer is not the worker's
+        self.reader.join(0.2)  # what holds its output open longer is not the worker's
         STOPPING.discard(self.key)
         RECEIVERS.discard(self.key)
         for folder in {self.code, Path(self.environment["TMPDIR"])} - {Path()}:
