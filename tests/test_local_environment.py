@@ -20,7 +20,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from conftest import HOST, SERVICE, Render, lend_environment, need, need_provider, working_in
+from conftest import HOST, SERVICE, Render, need_provider, working_in
 from test_isolation import Listener, listener, real  # noqa: F401 (fixtures)
 from tools import hcl
 from tools.__main__ import COMMANDS, main
@@ -71,13 +71,6 @@ def aws(folder: Path) -> Iterator[LocalAws]:  # noqa: ARG001
     with running.hold() as write, local_aws(REGION, for_terraform=False, key=KEY) as aws:
         write(Running(aws.url, REGION, KEY, os.getpid()))
         yield aws
-
-
-@pytest.fixture
-def outside(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
-    """Forget in this process the local AWS that it runs."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
 
 
 # ---- none runs --------------------------------------------------------------------------------
@@ -173,23 +166,17 @@ def test_a_port_that_is_taken_is_said_in_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
-@pytest.mark.parametrize("environment", ["dev", "prod"])
-@pytest.mark.parametrize("end", ["", "/"])
-@pytest.mark.usefixtures("outside")
 def test_dev_and_prod_refuse_it(
-    aws: LocalAws,
-    environment: str,
-    variable: str,
-    end: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    aws: LocalAws, variable: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(variable, aws.url + end)
-    for command in with_environment():
-        with mock.patch.dict(COMMANDS, FARGATE):
-            assert main([command, "--env", environment]) == 1
-        said = f"{variable} is the local AWS of `make local`, and ENV is {environment}: unset it, "
-        assert capsys.readouterr() == ("", f"{said}or use ENV=local.\n")
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    for environment, end in (("dev", ""), ("dev", "/"), ("prod", "")):
+        given = {**others, variable: aws.url + end}
+        for command in with_environment():
+            with mock.patch.dict(os.environ, given, clear=True), mock.patch.dict(COMMANDS, FARGATE):
+                assert main([command, "--env", environment]) == 1
+            said = f"{variable} is the local AWS of `make local`, and ENV is {environment}: unset "
+            assert capsys.readouterr() == ("", f"{said}it, or use ENV=local.\n")
 
 
 def test_doctor_says_whether_one_runs(aws: LocalAws, folder: Path) -> None:
@@ -227,7 +214,7 @@ def other_aws(real: dict[str, str], url: str) -> dict[str, str]:  # noqa: F811
         "AWS_USE_DUALSTACK_ENDPOINT": "true",
         "AWS_USE_FIPS_ENDPOINT": "true",
         "TF_CLI_ARGS": f"-var=service={url}",
-        "TF_CLI_ARGS_init": f"-backend-config=endpoints={{s3=\"{url}\"}}",
+        "TF_CLI_ARGS_init": f'-backend-config=endpoints={{s3="{url}"}}',
         "TF_DATA_DIR": "/nowhere",
         "TF_VAR_aws_region": "us-west-2",
         "TF_WORKSPACE": "prod",
@@ -318,16 +305,13 @@ def test_terraform_asks_the_local_one_alone(
 
 # ---- who may use it ---------------------------------------------------------------------------
 
+# One of each protocol: JSON, Query, XML, JSON by REST, CBOR.
 CALLS = {
-    "sqs": ("list_queues", {}),
-    "sns": ("list_topics", {}),
-    "s3": ("list_buckets", {}),
-    "lambda": ("list_functions", {}),
-    "dynamodb": ("list_tables", {}),
-    "cloudwatch": ("list_metrics", {}),
-    "ec2": ("describe_vpcs", {}),
-    "sts": ("get_caller_identity", {}),
-    "logs": ("describe_log_groups", {}),
+    "sqs": "list_queues",
+    "sns": "list_topics",
+    "s3": "list_buckets",
+    "lambda": "list_functions",
+    "cloudwatch": "list_metrics",
 }
 UNTRIED = Config(retries={"total_max_attempts": 1})
 
@@ -345,17 +329,16 @@ def client(aws: LocalAws, service: str, key: str) -> Any:
 
 @pytest.mark.parametrize("service", CALLS)
 def test_another_key_is_refused_in_the_protocol_of_the_call(aws: LocalAws, service: str) -> None:
-    operation, given = CALLS[service]
     for key in ("AKIAIOSFODNN7EXAMPLE", "local", KEY[:-1], KEY + "0"):
         with pytest.raises(ClientError) as refused:
-            getattr(client(aws, service, key), operation)(**given)
+            getattr(client(aws, service, key), CALLS[service])()
         response = refused.value.response
         assert response["Error"]["Code"] == "InvalidClientTokenId"
         assert response["Error"]["Message"] == REFUSAL
         assert response["ResponseMetadata"]["HTTPStatusCode"] == 403
         said = explain(refused.value)
         assert said and said.endswith(f"({REFUSAL})")
-    getattr(client(aws, service, KEY), operation)(**given)
+    getattr(client(aws, service, KEY), CALLS[service])()
 
 
 def test_keys_that_it_gave_out_are_accepted(aws: LocalAws) -> None:
@@ -500,14 +483,16 @@ def test_its_code_follows_the_services(tmp_path: Path) -> None:
         (code / "main.tf").unlink()
         (code / "new.tf").write_text("new")
         link_code(local)
-        assert {path.name for path in Path(local.code).iterdir()} == names - {"main.tf"} | {"new.tf"}
+        assert {path.name for path in Path(local.code).iterdir()} == names - {"main.tf"} | {
+            "new.tf"
+        }
         assert Path(local.code, "new.tf").read_text() == "new"
 
 
 def test_an_apply_says_what_it_waits_for() -> None:
     assert progress("") == ""
     plan = "\nPlan: 3 to add, 0 to change, 0 to destroy.\n"
-    begun = "a.b: Creating...\nc.d[\"x\"]: Creating...\n"
+    begun = 'a.b: Creating...\nc.d["x"]: Creating...\n'
     assert progress(plan + begun) == ', 0 of 3 resources made; waiting for a.b, c.d["x"]'
     one = begun + "a.b: Still creating... [10s elapsed]\na.b: Creation complete after 1s [id=1]\n"
     assert progress(plan + one) == ', 1 of 3 resources made; waiting for c.d["x"]'
@@ -534,10 +519,9 @@ def process(event_type, event):
 """
 
 
-def test_invoke_and_debug_use_the_one_that_runs(fresh: Render) -> None:
-    need("make")
+def test_code_is_run_beside_the_one_that_runs(fresh: Render) -> None:
+    """As `make invoke` and `make debug` do; the latter runs the code in its own process."""
     service = fresh(**HOST)
-    lend_environment(service)
     with (service / "order_events" / "service.py").open("a") as file:
         file.write(WHO)
     with (
@@ -554,19 +538,19 @@ def test_invoke_and_debug_use_the_one_that_runs(fresh: Render) -> None:
         }
         plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
-        def said(target: str) -> str:
-            done = subprocess.run(["make", target], env=plain, capture_output=True, text=True)
+        def said() -> str:
+            command = [sys.executable, "-B", "-m", "tools", "debug"]
+            done = subprocess.run(command, env=plain, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             return done.stdout
 
         write(Running(aws.url, aws.region, KEY, os.getpid()))
-        assert "On an empty local AWS, with what tests/world.py creates." in said("debug")
+        assert said().startswith("On an empty local AWS, with what tests/world.py creates.\n")
         write(Running(aws.url, aws.region, KEY, os.getpid(), code))
-        for target in ("debug", "invoke"):
-            text = said(target)
-            assert f"On the local AWS of `make local`, {aws.url}, with the role's perm" in text
-            assert f"assumed-role/code/code with http://prices at {aws.url}\n" in text
-            assert "0 of 1 messages failed." in text
+        text = said()
+        assert f"On the local AWS of `make local`, {aws.url}, with the role's permissions." in text
+        assert f"assumed-role/code/code with http://prices at {aws.url}\n" in text
+        assert "0 of 1 messages failed." in text
 
 
 def test_pointed_at_names_all_that_a_client_asks_for() -> None:
