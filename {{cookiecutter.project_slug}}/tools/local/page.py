@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shlex
 import subprocess
 import sys
@@ -18,7 +17,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from hmac import compare_digest
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 from moto.backends import get_backend
@@ -26,7 +27,6 @@ from werkzeug.wrappers import Request, Response
 
 from tools import events
 from tools.display import describe, parse
-from tools.errors import ToolError, explain
 from tools.local.server import LocalAws
 from tools.operate import compute, logs, messages, queues, status
 from tools.operate.service import Service
@@ -37,8 +37,8 @@ OUTPUT_LINES = 500
 INDENT = f"\n{'':16}"  # of the rows below `why:` in what dlq-peek prints
 PAUSED = "messages wait until"  # what `make status` says of the feed then
 POLICY = (
-    "default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Terraform's
 Json = dict[str, Any]
@@ -51,15 +51,14 @@ class Page:
         self.service, self.url, self.feed, self.key = Service(outputs), aws.url, feed, key
         # The browser sends a cookie to every port of this address: another name for each, and not
         # the key itself, which other programs there need not know.
-        self.cookie, self.session = f"local-{aws.url.rpartition(':')[2]}", secrets.token_urlsafe()
+        self.cookie, self.session = f"local-{aws.url.rpartition(':')[2]}", token_urlsafe()
         self.html = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
         # No script or style runs but the page's own.
-        parts = re.findall(r"(?s)<(script|style)>(.*?)</\1>", self.html)
-        hashes = {tag: hashlib.sha256(text.encode()).digest() for tag, text in parts}
+        parts = re.findall(r"(?s)<(?:script|style)>(.*?)</(?:script|style)>", self.html)
+        hashes = [base64.b64encode(hashlib.sha256(one.encode()).digest()) for one in parts]
+        own = " ".join(f"'sha256-{one.decode()}'" for one in hashes)
         self.headers = {
-            "Content-Security-Policy": POLICY.format(
-                **{tag: f"sha256-{base64.b64encode(one).decode()}" for tag, one in hashes.items()}
-            ),
+            "Content-Security-Policy": f"script-src {own}; style-src {own}; {POLICY}",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-store",
@@ -84,11 +83,12 @@ class Page:
         if request.host != self.url.removeprefix("http://"):
             return Response(f"The address must begin with {self.url}.", 403)
         asked, token = f"{request.method} {request.path}", request.args.get("token", "")
-        if asked == "GET /" and same(token, self.key):
+        if asked == "GET /" and compare_digest(token.encode(), self.key.encode()):
             answer = Response(status=303, headers={"Location": "/"})
             answer.set_cookie(self.cookie, self.session, httponly=True, samesite="Strict")
             return answer
-        if not same(request.cookies.get(self.cookie, ""), self.session):
+        cookie = request.cookies.get(self.cookie, "")
+        if not compare_digest(cookie.encode(), self.session.encode()):
             return Response("Open the address that `make local` shows: it ends in a token.", 403)
         other = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
         if other or (request.method == "POST" and request.headers.get("Origin") != self.url):
@@ -123,13 +123,8 @@ class Page:
 
     def status(self) -> Json:
         """Return what `make status` says of the code and of the alarms."""
-        rows: dict[str, list[str]] = {}
-        for title, section in (*compute.SECTIONS, ("alarms", status.alarm_status)):
-            try:
-                rows[title] = section(self.service)
-            except Exception as error:  # as while Terraform puts another thing in its place
-                reason = str(error) if isinstance(error, ToolError) else explain(error)
-                rows[title] = [f"unknown: {reason or error!r}"]
+        sections = (*compute.SECTIONS, ("alarms", status.alarm_status))
+        rows = {title: status.rows_of(self.service, section)[0] for title, section in sections}
         alarms = rows.pop("alarms")
         code = [f"{title}: {row}" for title, found in rows.items() for row in found]
         return {"code": code, "alarms": alarms, "paused": any(PAUSED in row for row in code)}
@@ -220,27 +215,21 @@ def invocation(one: Any) -> Json:
 
 def buttons() -> list[Json]:
     """Return the buttons: where each is, its label, and its command for make and for tools."""
+    samples = [(name, f"EVENT={file}") for name, file in events.samples().items()]
     made = [
-        ("dead", "Redrive", ["dlq-redrive"], ""),
-        ("undelivered", "Send on", ["undelivered-redrive"], ""),
-        ("code", "Pause", ["pause"], ""),
-        ("code", "Resume", ["resume"], ""),
+        *(("topic", f"Publish {name}", "publish", file) for name, file in samples),
+        ("code", "Pause", "pause"),
+        ("code", "Resume", "resume"),
+        ("dead", "Redrive", "dlq-redrive"),
+        ("undelivered", "Send on", "undelivered-redrive"),
     ]
-    for name, file in events.samples().items():
-        # make expands a $ in what it is given.
-        given = shlex.quote(f"EVENT={file}".replace("$", "$$"))
-        made.append(("topic", f"Publish {name}", ["publish", "--event", str(file)], f"{given} "))
     return [
         {
             "place": place,
             "label": label,
-            "line": f"make {command[0]} {given}ENV=local",
-            "tools": [*command, "--env", "local"],
+            # make expands a $ in what it is given.
+            "line": shlex.join(["make", command, *given, "ENV=local"]).replace("$", "$$"),
+            "tools": [command, *(f"--event={one[6:]}" for one in given), "--env=local"],
         }
-        for place, label, command, given in made
+        for place, label, command, *given in made
     ]
-
-
-def same(given: str, expected: str) -> bool:
-    """Compare secrets in a time that doesn't tell how much of them is right."""
-    return secrets.compare_digest(given.encode(), expected.encode())

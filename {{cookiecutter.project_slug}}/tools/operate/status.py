@@ -1,5 +1,6 @@
 """The service's health, on one screen."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -14,6 +15,8 @@ ERRORS_SINCE = 60  # minutes
 ERRORS_SHOWN = 5
 AGE_SINCE = 15  # minutes
 
+Section = Callable[[Service], list[str]]
+
 
 def status(service: Service) -> bool:
     """Print the service's health; what cannot be found out is said in its place.
@@ -23,15 +26,21 @@ def status(service: Service) -> bool:
     print(f"{service.service_name} in {service.region}, account {service.account}, times in UTC")
     complete = True
     for title, section in (*compute.SECTIONS, *SECTIONS):
-        try:
-            rows = section(service)
-        except Exception as error:
-            reason = str(error) if isinstance(error, ToolError) else explain(error)
-            if reason is None:
-                raise
-            rows, complete = [f"unknown: {reason}"], False
+        rows, known = rows_of(service, section)
+        complete = complete and known
         print(f"{title + ':':<14}" + f"\n{'':14}".join(map(shown, rows)), flush=True)
     return complete
+
+
+def rows_of(service: Service, section: Section) -> tuple[list[str], bool]:
+    """Return what a section says, and whether it could be found out."""
+    try:
+        return section(service), True
+    except Exception as error:
+        reason = str(error) if isinstance(error, ToolError) else explain(error)
+        if reason is None:
+            raise
+        return [f"unknown: {reason}"], False
 
 
 def _queue_status(service: Service) -> list[str]:
