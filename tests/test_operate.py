@@ -1070,6 +1070,17 @@ def test_status_of_a_service_at_rest(deployed: Deployed) -> None:
     assert "none in the last 60 min" in said
 
 
+def test_commands_that_are_named_have_the_environment(deployed: Deployed) -> None:
+    """What is pasted must not go to dev."""
+    switch(enabled=False)
+    deployed.send("dlq", "{}")
+    for name, argument in {"dev": "", "prod": " ENV=prod"}.items():
+        said = deployed.done("status", "--env", name)
+        assert f"messages wait until `make resume{argument}`\n" in said
+        assert f"1 in the queue: `make dlq-peek{argument}` shows them\n" in said
+    assert "`make logs ENV=prod` shows" in deployed.done("publish", "--env", "prod")
+
+
 def test_status_shows_that_the_mapping_is_off_or_missing(deployed: Deployed) -> None:
     switch(enabled=False)
     assert "Disabled" in deployed.done("status")

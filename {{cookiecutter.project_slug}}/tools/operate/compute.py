@@ -142,7 +142,7 @@ def check(service: Service, package: Path | None) -> None:
     if mapping["State"] != "Enabled":
         raise ToolError(
             f"The event source mapping is {mapping['State']}, so messages wait in "
-            f"{service.queue_name}: `make resume` enables it."
+            f"{service.queue_name}: {service.make('resume')} enables it."
         )
     print(f"Event source mapping: Enabled, {service.queue_name} feeds the function.")
 
@@ -162,7 +162,8 @@ def _feed_status(service: Service) -> list[str]:
     limit = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
     text = f"{mapping['State']}, batches of up to {mapping['BatchSize']}"
     text += f", at most {limit} at once" if limit else ""
-    text += "; messages wait until `make resume`" if mapping["State"] == "Disabled" else ""
+    if mapping["State"] == "Disabled":
+        text += f"; messages wait until {service.make('resume')}"
     return [text]
 
 

@@ -91,7 +91,7 @@ def _service(service: Service) -> Answer:
     if not found or found[0]["status"] != "ACTIVE":
         raise ToolError(
             f"There is no ECS service {service.service_name} in cluster {cluster}: "
-            "run `make plan` to see what is missing."
+            f"run {service.make('plan')} to see what is missing."
         )
     return found[0]
 
@@ -204,14 +204,15 @@ def check(service: Service, package: Path | None) -> None:
         if expected != _digest(definition):
             raise ToolError(
                 f"{service.service_name} runs {_digest(definition)}, but {package} is {expected}: "
-                "another image is deployed, or ECS has rolled the release back (`make status`)."
+                "another image is deployed, or ECS has rolled the release back "
+                f"({service.make('status')})."
             )
         print(f"Image: {package} is what version {definition['revision']} runs.")
     bounds = _bounds(service)
     if bounds is not None and bounds[1] == 0:
         raise ToolError(
             f"{service.service_name} is paused, so messages wait in {service.queue_name}: "
-            "`make resume` starts its tasks again."
+            f"{service.make('resume')} starts its tasks again."
         )
     _wait_for_tasks(service)
 
@@ -231,7 +232,7 @@ def _wait_for_tasks(service: Service) -> None:
         if time.time() > deadline:
             raise ToolError(
                 f"{running} of {desired} tasks of {service.service_name} run after "
-                f"{SMOKE_SECONDS} s: `make status` says why others stopped."
+                f"{SMOKE_SECONDS} s: {service.make('status')} says why others stopped."
             )
         time.sleep(POLL_SECONDS)
     print(f"Deployment: {state}, {running} of {desired} tasks run; more start with the backlog.")
@@ -262,7 +263,7 @@ def _scaling_status(service: Service) -> list[str]:
         return ["no autoscaling: the number of tasks stays as it is"]
     least, most = bounds
     if most == 0:
-        return ["paused: no task runs; messages wait until `make resume`"]
+        return [f"paused: no task runs; messages wait until {service.make('resume')}"]
     return [f"{least} to {most} tasks, by the backlog"]
 
 

@@ -244,7 +244,7 @@ def replay(service: Service, path: Path) -> None:
             print(f"Stopped: what comes from {line} on was not sent, or not confirmed.")
     if unsent:
         raise ToolError("\n".join(f"{line} was not sent: {why}" for line, why in unsent.items()))
-    print("They have new message ids. `make logs` shows what becomes of them.")
+    print(f"They have new message ids. {service.make('logs')} shows what becomes of them.")
 
 
 max_option = click.option(

@@ -48,7 +48,8 @@ def redrive(service: Service, max_rate: int | None) -> None:
     try:
         move = _follow(service, before.get("StartedTimestamp"))
     except BaseException:  # Ctrl-C, or AWS can't be reached any more
-        print("\nSQS goes on. `make dlq-redrive` shows how far it is; with CANCEL=1 it stops.")
+        again = service.make("dlq-redrive")
+        print(f"\nSQS goes on. {again} shows how far it is; with CANCEL=1 it stops.")
         raise
     moved = move.get("ApproximateNumberOfMessagesMoved", 0)
     if move["Status"] != "COMPLETED":

@@ -42,7 +42,7 @@ def publish(service: Service, event_type: str, body: str) -> None:
     if types and event_type not in types and not event_type.startswith(prefixes):
         print(f"{service.service_name} does not get it: its subscription lets other types through.")
     else:
-        print(f"`make logs` shows what becomes of it: look for {correlation_id}.")
+        print(f"{service.make('logs')} shows what becomes of it: look for {correlation_id}.")
 
 
 def smoke(service: Service) -> None:
@@ -68,7 +68,8 @@ def smoke(service: Service) -> None:
             raise ToolError(
                 f"The log {service.log_group_name} does not show the smoke test {message_id} after "
                 f"{compute.SMOKE_SECONDS} s. {service.queue_name} has {count['waiting']} messages "
-                f"waiting and {count['in_flight']} in flight: see `make status` and `make logs`."
+                f"waiting and {count['in_flight']} in flight: see {service.make('status')} and "
+                f"{service.make('logs')}."
             )
         time.sleep(POLL_SECONDS)
     errors = [describe(line) for line in lines if is_error(line)]

@@ -41,16 +41,22 @@ def client(name: str, region: str) -> Any:
 class Service:
     """One deployed service. Terraform's outputs are its attributes, ``queue_url`` for example."""
 
-    def __init__(self, outputs: dict[str, str]) -> None:
+    def __init__(self, outputs: dict[str, str], environment: str = "dev") -> None:
         self._outputs = outputs
+        self._environment = environment
 
     def __getattr__(self, name: str) -> str:
         if not self._outputs.get(name):
             raise ToolError(
                 f"Terraform's outputs have no {name}. "
-                "Run `make plan`, then `make apply`, to bring the outputs up to date."
+                f"Run {self.make('plan')}, then {self.make('apply')}, to bring them up to date."
             )
         return self._outputs[name]
+
+    def make(self, target: str) -> str:
+        """Return the command for a target of this environment, to be pasted."""
+        other = "" if self._environment == "dev" else f" ENV={self._environment}"
+        return f"`make {target}{other}`"
 
     @property
     def region(self) -> str:
@@ -95,7 +101,7 @@ def deployed(environment: Environment) -> Service:
         raise ToolError(
             f"Nothing is deployed in {environment.name}: run `make plan`, then `make apply`."
         )
-    service = Service(outputs)
+    service = Service(outputs, environment.name)
     account = service.client("sts").get_caller_identity()["Account"]
     if account != service.account:
         raise ToolError(

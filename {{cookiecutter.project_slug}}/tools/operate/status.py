@@ -71,7 +71,7 @@ def _queue_status(service: Service) -> list[str]:
 
 def _held(service: Service, queue_url: str, target: str) -> list[str]:
     total = queues.total(service, queue_url)
-    return [f"{total} in the queue: `make {target}` shows them" if total else "none"]
+    return [f"{total} in the queue: {service.make(target)} shows them" if total else "none"]
 
 
 def alarm_status(service: Service) -> list[str]:
