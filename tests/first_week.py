@@ -151,6 +151,9 @@ def live_through(made: Make, **answers: str) -> None:
         said = "".join(run(*command.split(), cwd=folder, **HOSTILE).stdout for command in commands)
     assert [words for words in SAID[compute] if words not in said] == []
     run("make", *TARGETS, cwd=folder)
+    # What python-hcl2 keeps is this environment's own.
+    (kept,) = folder.glob(".venv/lib/*/site-packages/hcl2/.lark_cache.bin")
+    assert kept.stat().st_nlink == 1
 
     # Nothing of the template's was touched.
     git("add", "--all", cwd=folder)

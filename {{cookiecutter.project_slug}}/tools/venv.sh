@@ -38,6 +38,9 @@ if [ -s "$venv/shared.txt" ]; then
 	step "$bin/python" -m uv pip install --quiet --no-deps --python "$bin/python" \
 		--prefix "$PWD/$venv" --requirement "$venv/shared.txt"
 fi
+# python-hcl2 keeps its parser here, for this folder alone, and from here it can get into uv's cache: then
+# all environments would have one file, and write it anew in turn, two seconds each time.
+rm -f "$venv"/lib/python*/site-packages/hcl2/.lark_cache.bin
 # A target in uv.toml comes before a prefix.
 "$bin/python" -c '
 import importlib.metadata, re, sys
