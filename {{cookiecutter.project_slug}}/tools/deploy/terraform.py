@@ -247,11 +247,13 @@ def initialise(environment: Environment, runner: Callable[..., Any] | None = Non
     backend_of(environment)
     marker = environment.data_dir / "initialised"
     marker.unlink(missing_ok=True)
-    backend = f"-backend-config={environment.backend.absolute()}"
+    # Relative: of a path with = in it, Terraform would take what is before that for a setting.
+    backend = f"-backend-config={os.path.relpath(environment.backend, environment.code)}"
     locked = ["-lockfile=readonly"] if LOCK_FILE.is_file() and not environment.is_local else []
     runner("init", "-input=false", "-reconfigure", backend, *locked)
     # A plan that may write nothing makes no workspace.
-    create = [] if os.environ.get("READ_ONLY") else ["-or-create"]
+    may = environment.is_local or not os.environ.get("READ_ONLY")
+    create = ["-or-create"] if may else []
     runner("workspace", "select", *create, environment.name)
     marker.touch()
 
