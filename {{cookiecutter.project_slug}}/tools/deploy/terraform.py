@@ -9,6 +9,7 @@ carries on to its end. Either way it unlocks the state: its stderr is a file, no
 with this process, so writing to it cannot kill Terraform.
 """
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ LOCK_FILE = Path("terraform/.terraform.lock.hcl")
 PLUGIN_CACHE = Path("terraform/.terraform/plugin-cache")
 # What would give Terraform other folders, arguments or values than a local environment's.
 NOT_LOCAL = ("TF_CLI_ARGS", "TF_DATA_DIR", "TF_VAR_", "TF_WORKSPACE")
+# Seconds after which Terraform is killed if it deploys to a local AWS and is interrupted.
+KILLED_AFTER = 1.0
 # Where code is checked without a state: not an environment, so that it disturbs none.
 OFFLINE = Environment("validate")
 # What to do about errors that do not say so themselves.
@@ -122,7 +126,8 @@ def attempt(
         command, {**variables, **more}, capture, given=given, alive=alive
     )
     if code > 128:
-        sys.stderr.write(explain(environment.name, errors))
+        if not alive:
+            sys.stderr.write(explain(environment.name, errors))
         sys.exit(code)
     return code, printed, errors
 
@@ -146,7 +151,10 @@ def interruptible(
     given: str = "",
     alive: Callable[[bytes], None] | None = None,
 ) -> tuple[int, str, str]:
-    """Run Terraform, or what runs it, in a folder; return exit code, captured stdout and stderr."""
+    """Run Terraform, or what runs it, in a folder; return exit code, captured stdout and stderr.
+
+    With `alive` it deploys to a local AWS: interrupted, it is soon killed.
+    """
     asked: list[int] = []
     count = itertools.count()
 
@@ -156,7 +164,15 @@ def interruptible(
         if next(count) == 0 or number == signal.SIGINT:
             asked.append(number)
             process.send_signal(signal.SIGINT)
+            if alive and len(asked) == 1:  # a local AWS: its state is gone with it
+                killing.start()
 
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    killing = threading.Timer(KILLED_AFTER, kill)
+    killing.daemon = True
     sys.stdout.flush()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until there is a process to interrupt
@@ -176,6 +192,7 @@ def interruptible(
         printed = communicate(process, given if capture else None, alive)
         for number, handler in zip(STOPS, before, strict=True):
             signal.signal(number, handler)
+        killing.cancel()
         stderr.seek(0)
         code = 128 + asked[0] if asked else process.returncode
         return (code if code >= 0 else 128 - code), printed, stderr.read()

@@ -50,7 +50,9 @@ def command(port: int | None, retry: int | None) -> None:
     with running.hold() as write:
         try:
             _serve(write, port or 0, retry)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as end:
+            if getattr(end, "code", 130) != 130:  # Ctrl-C while Terraform runs
+                raise
             click.echo("\nEnded.")
         finally:
             gc.freeze()  # or Python looks through all of moto once more, which takes a second
