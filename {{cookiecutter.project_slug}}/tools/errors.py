@@ -37,6 +37,11 @@ class ToolError(Exception):
     """What is wrong, and what to do about it: the text is all that is shown."""
 
 
+def problem_of(error: BaseException) -> str:
+    """Say in one line what an error means that must not end anything."""
+    return explain(error) or f"{type(error).__name__}: {getattr(error, 'message', error)}"
+
+
 def explain(error: BaseException) -> str | None:
     """Say in one sentence what an error of boto3 means, and what to do; None for other errors."""
     try:

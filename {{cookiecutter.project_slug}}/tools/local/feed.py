@@ -18,10 +18,10 @@ from typing import Any
 from moto.backends import get_backend
 
 from tools.build.package import remove
-from tools.errors import ToolError
+from tools.errors import ToolError, problem_of
 from tools.local import working_tree
 from tools.local.log import Log, Outcome
-from tools.local.poller import RELOADED, Function, Poller, problem_of
+from tools.local.poller import RELOADED, Function, Poller
 from tools.local.running import FOLDER
 from tools.local.working_tree import Dependencies
 
@@ -98,7 +98,8 @@ class Feed:
         self.folder.mkdir(parents=True)
         self._dependencies.update()
         self._settings = self._read()
-        self._begin("")
+        self._stats = working_tree.code_stats()
+        self._begin()
 
     def look(self) -> None:
         """Take over what has changed in the local AWS; the main loop calls this all the time."""
@@ -115,11 +116,12 @@ class Feed:
             before, self._settings = self._settings, settings
             self._begin(difference(before, settings))
         elif (ended := self._current.ended) and time.monotonic() - ended > AGAIN_AFTER:
-            self._begin("")
+            self._begin()
 
     def reload(self) -> None:
         """Run the code as it is saved now."""
-        names = working_tree.changed(self._stats, working_tree.code_stats())
+        self._looked, before = 0.0, self._dependencies.folder
+        self.look()
         try:
             self._dependencies.update()
         except ToolError as error:
@@ -127,7 +129,10 @@ class Feed:
         if self._settings and self._settings.newest not in self._settings.shares:
             live = ", ".join(self._settings.shares)
             self.log.say(f"Version {live} is live, so what you saved does not run.")
-        self._begin(RELOADED + ", ".join(names or ["the dependencies"]))
+        if self._dependencies.folder != before:
+            self._begin(RELOADED + "the dependencies")
+        elif self._current.ended or self._stats != working_tree.code_stats():
+            self._begin()
 
     def close(self) -> None:
         """End all that was started."""
@@ -147,18 +152,21 @@ class Feed:
     def _current(self) -> Poller:
         return self._pollers[-1]
 
-    def _begin(self, why: str) -> None:
-        """Put a new poller in the last one's place; none where nothing may be received."""
+    def _begin(self, why: str = "") -> None:
+        """Put a new poller in the last one's place; why, and what was saved, is said by it."""
         for poller in self._pollers:
             poller.stop()
-        self._stats = working_tree.code_stats()
+        whys = [*(self._current.whys if self._pollers else []), why]
+        before, self._stats = self._stats, working_tree.code_stats()
+        if names := working_tree.changed(before, self._stats):
+            whys.append(RELOADED + ", ".join(names))
         try:
             own = working_tree.own()
         except (ToolError, OSError) as error:
             self.log.say(f"Not reloaded: {error}")
             own = {}
         code = working_tree.Snapshot(own, self._stats, self._dependencies.folder)
-        poller = Poller(self, self._settings, code, why)
+        poller = Poller(self, self._settings, code, [one for one in whys if one])
         self._pollers.append(poller)
         poller.start()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tools.display import describe, parse
-from tools.errors import explain
+from tools.errors import problem_of
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html: a
 # request takes 1 MiB, with 26 bytes for each event.
@@ -110,7 +110,7 @@ class Log:
                 self._put(stream, events)
             self._problem = ""
         except Exception as error:  # the log group may be gone: once is enough to know
-            problem = explain(error) or f"{type(error).__name__}: {error}"
+            problem = problem_of(error)
             if problem != self._problem and not self._end.is_set():
                 self.say(f"The log group {self._group} does not take this log: {problem}")
             self._problem = problem

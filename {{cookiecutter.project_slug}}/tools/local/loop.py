@@ -18,20 +18,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tools import events, hcl
-from tools.errors import explain
+from tools.errors import problem_of
 from tools.local import running, working_tree
 from tools.local.log import Log
 from tools.project import Environment, between, project
 
 TICK = 0.05  # seconds between two looks at the files
-# The looks at the files take no more than a tenth of the time, however many there are.
-SHARE = 10
+# Or so many times what a look has taken, so that many files cost a tenth of a CPU; at most these
+# seconds.
+SHARE, MOST = 10, 1.0
 # Prints the types in EVENTS: in a process of its own, since Python imports a module only once.
 TYPES = "import json; from tools import events; print(json.dumps([*events.models()]))"
 
@@ -207,24 +209,26 @@ class Loop:
         ticked = 0.0
         while not self._log.closed:
             began = time.monotonic()
-            self._try(self._saved)
+            saved = self._code.look(), self._terraform.look()
+            took = time.monotonic() - began
+            self._try(partial(self._saved, *saved))
             self._try(self._feed.look)
             if began - ticked >= 1:
                 ticked = began
                 for step in self._each_second:
                     self._try(step)
-            time.sleep(max(TICK, SHARE * (time.monotonic() - began)))
+            time.sleep(min(max(TICK, SHARE * took), MOST))
         raise BrokenPipeError
 
-    def _saved(self) -> None:
-        if names := self._code.look():
+    def _saved(self, code: list[str], terraform: list[str]) -> None:
+        if terraform:
+            self._hint(", ".join(terraform))
+        if code:
             self._feed.reload()
-            if f"{project().package}/events.py" in names and (types := current_types()):
-                before, self._types = self._types, types
-                if before != types:
-                    self._hint("EVENTS")
-        if names := self._terraform.look():
-            self._hint(", ".join(names))
+        if f"{project().package}/events.py" in code and (types := current_types()):
+            before, self._types = self._types, types
+            if before != types:
+                self._hint("EVENTS")
 
     def _hint(self, what: str) -> None:
         self._log.say(
@@ -234,11 +238,11 @@ class Loop:
 
     def _try(self, step: Callable[[], None]) -> None:
         """Do a step; show what goes wrong, once, and go on."""
-        problem, name = "", step.__qualname__
+        problem, name = "", getattr(step, "__qualname__", "saved")
         try:
             step()
         except Exception as error:
-            problem = explain(error) or f"{type(error).__name__}: {error}"
+            problem = problem_of(error)
         if problem and problem != self._problems.get(name):
             self._log.say(problem)
         self._problems[name] = problem
@@ -248,7 +252,10 @@ def terraform_stats() -> working_tree.Stats:
     """Return the state of what a plan depends on besides the code."""
     folder = Path("terraform")
     files = [*folder.glob("*.tf"), Environment("dev").tfvars]
-    return {str(file): working_tree.stat_of(file) for file in files if file.exists()}
+    try:
+        return {str(file): working_tree.stat_of(file) for file in files}
+    except OSError as error:  # it is being replaced just now
+        return {str(error): ()}
 
 
 def current_types() -> list[str]:

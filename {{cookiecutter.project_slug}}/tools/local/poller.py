@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tools.errors import explain
+from tools.errors import problem_of
 from tools.local import working_tree
 from tools.local.event_source import Batch, EventSource
 from tools.local.execution import Environment, summary
@@ -58,12 +58,13 @@ class Poller(threading.Thread):
     """
 
     def __init__(
-        self, feed: Feed, settings: Settings | None, code: working_tree.Snapshot, why: str
+        self, feed: Feed, settings: Settings | None, code: working_tree.Snapshot, whys: list[str]
     ) -> None:
-        """Take what to run; why is said once it does."""
+        """Take what to run; whys are said once it does."""
         super().__init__(daemon=True)
         self.ended = 0.0
-        self._feed, self._settings, self._code, self._why = feed, settings, code, why
+        self.whys = whys
+        self._feed, self._settings, self._code = feed, settings, code
         self._environments: dict[str, Environment] = {}
         self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()
@@ -104,14 +105,13 @@ class Poller(threading.Thread):
             error = self._environment(settings, settings.newest).start()
         if self._stopped.is_set():
             return
+        whys, self.whys = self.whys, []
+        for why in whys:
+            took = f" ({time.monotonic() - began:.2f} s)"
+            self._say(why + (took if why.startswith(RELOADED) and not error else ""))
         if error:
-            why = self._why or "The code was started"
             kind = error.get("errorType")
-            self._say(f"{why}, but it cannot be imported ({kind}): save a fix, or batches fail.")
-        elif self._why.startswith(RELOADED):
-            self._say(f"{self._why} ({time.monotonic() - began:.2f} s)")
-        elif self._why:
-            self._say(self._why)
+            self._say(f"The code cannot be imported ({kind}): save a fix, or batches fail.")
 
     def _feed_all(self, settings: Settings) -> None:
         feed, source = self._feed, None
@@ -223,8 +223,3 @@ class Poller(threading.Thread):
     def _kill(self) -> None:
         for environment in list(self._environments.values()):
             environment.runtime.kill()
-
-
-def problem_of(error: Exception) -> str:
-    """Say in one line what has failed here, not in the code."""
-    return explain(error) or f"{type(error).__name__}: {error}"
