@@ -253,7 +253,7 @@ def terraform_stats() -> working_tree.Stats:
     folder = Path("terraform")
     files = [*folder.glob("*.tf"), Environment("dev").tfvars]
     try:
-        return {str(file): working_tree.stat_of(file) for file in files}
+        return {str(file): working_tree.stat_of(file) for file in files if file.exists()}
     except OSError as error:  # it is being replaced just now
         return {str(error): ()}
 
