@@ -18,6 +18,7 @@ from unittest import mock
 import boto3
 import pytest
 from moto import mock_aws
+from moto.ecs.models import ecs_backends
 from moto.sns import sns_backends
 from moto.sqs import models as sqs_models
 from moto.sqs import sqs_backends
@@ -29,6 +30,7 @@ sys.path.insert(0, str(SERVICE))
 from tools.events import record  # noqa: E402
 from tools.local import patches, patches_limits  # noqa: E402
 from tools.local.event_source import EventSource, failures  # noqa: E402
+from tools.local.patches_fargate import STOPPING, tasks_of  # noqa: E402
 from tools.local.server import LocalAws, local_aws  # noqa: E402
 
 REGION = "eu-central-1"
@@ -36,7 +38,7 @@ REGION = "eu-central-1"
 # The patches. Each has a probe here, by its name: it asks AWS's API and tells whether what it hears
 # is AWS's answer. Patched, it is; with moto as it comes it isn't, or the patch has become needless.
 
-Client = Callable[[str], Any]
+Client = Callable[..., Any]
 
 
 def sqs_redrive_allow_policy(client: Client) -> bool:
@@ -154,6 +156,40 @@ def ecs_service_settings(client: Client) -> bool:
     )
 
 
+def ecs_task_definition_has_a_time(client: Client) -> bool:
+    make_ecs_service(client)
+    made = client("ecs").describe_task_definition(taskDefinition="service")["taskDefinition"]
+    return "registeredAt" in made
+
+
+def ecs_update_is_a_deployment(client: Client) -> bool:
+    make_ecs_service(client)
+    ecs, container = client("ecs"), {"name": "worker", "image": "worker", "memory": 512}
+    ecs.register_task_definition(family="service", containerDefinitions=[container])
+    ecs.update_service(cluster="cluster", service="service", taskDefinition="service:2")
+    (made,) = ecs.describe_services(cluster="cluster", services=["service"])["services"]
+    (primary,) = made["deployments"]
+    return bool(primary["status"] == "PRIMARY" and primary["taskDefinition"].endswith(":2"))
+
+
+def ecs_tasks(client: Client) -> bool:
+    make_ecs_service(client)
+    arn = f"arn:aws:ecs:{REGION}:123456789012:task/cluster"
+    states = {"1": ("service", "RUNNING"), "2": ("service", "STOPPED"), "3": ("other", "STOPPED")}
+    tasks_of(ecs_backends["123456789012"][REGION])[:] = [
+        {"taskArn": f"{arn}/{name}", "group": f"service:{service}", "desiredStatus": status}
+        for name, (service, status) in states.items()
+    ]
+    ecs, service = client("ecs"), {"cluster": "cluster", "serviceName": "service"}
+    running = ecs.list_tasks(**service)["taskArns"]
+    stopped = ecs.list_tasks(**service, desiredStatus="STOPPED")["taskArns"]
+    (described,) = ecs.describe_tasks(cluster="cluster", tasks=[f"{arn}/2"])["tasks"]
+    return bool(
+        (running, stopped) == ([f"{arn}/1"], [f"{arn}/2"])
+        and described["desiredStatus"] == "STOPPED"
+    )
+
+
 def ecs_service_deployments(client: Client) -> bool:
     make_ecs_service(client)
     ecs, names = client("ecs"), {"cluster": "cluster", "service": "service"}
@@ -185,6 +221,18 @@ def application_autoscaling_tags(client: Client) -> bool:
     )["ScalableTargetARN"]
     scaling.register_scalable_target(**target, MaxCapacity=2)
     return bool(scaling.list_tags_for_resource(ResourceARN=arn)["Tags"] == {"Owner": "me"})
+
+
+def sqs_receivers_that_are_gone(client: Client) -> bool:
+    """Of a task that is to stop; test_feed_fargate.py has one that hangs up."""
+    key = f"ASIA{'A' * 16}"
+    sqs = client("sqs", aws_access_key_id=key, aws_secret_access_key="x")
+    url = sqs.create_queue(QueueName="received")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    STOPPING.add(key)
+    stopping = sqs.receive_message(QueueUrl=url).get("Messages", [])
+    STOPPING.discard(key)
+    return bool(not stopping and sqs.receive_message(QueueUrl=url)["Messages"])
 
 
 def sns_asks_the_queues_policy(client: Client) -> bool:
@@ -343,8 +391,12 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         sqs_policy_is_kept,
         sqs_redrive_policy_is_compact,
         ecs_service_settings,
+        ecs_task_definition_has_a_time,
+        ecs_update_is_a_deployment,
+        ecs_tasks,
         ecs_service_deployments,
         application_autoscaling_tags,
+        sqs_receivers_that_are_gone,
         lambda_logging_config,
         lambda_event_source_mapping_of_an_alias,
         lambda_event_source_mapping_without_settings,

@@ -174,9 +174,12 @@ def sqs_receivers_that_are_gone() -> None:
     @replaces(SQSResponse, "receive_message")
     def answer(original: Any, response: Any) -> Any:
         asking.response = response
-        result = original(response)
-        if gone():
-            time.sleep(1)  # or it would ask again and again until it knows that it is to stop
+        try:
+            result = original(response)
+            if gone():
+                time.sleep(1)  # or it would ask again and again until it knows that it is to stop
+        finally:
+            del asking.response
         return result
 
     @replaces(SQSBackend, "receive_message")
