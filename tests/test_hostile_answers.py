@@ -162,22 +162,22 @@ def answers_and_doubtful(draw: st.DrawFn) -> tuple[Answers, set[str]]:
 def in_full(answers: Answers) -> dict[str, Any]:
     """Add to ``answers`` what cookiecutter hands to the templates beside them."""
     private = {key: CONFIG[key] for key in CONFIG if key.startswith("_")}
-    made = {
-        name: ENVIRONMENT.from_string(CONFIG[name]).render(cookiecutter=answers)
-        for name in ("__runner", "__setup")
-    }
+    made = {name: PRIVATE[name].render(cookiecutter=answers) for name in ("__runner", "__setup")}
     return {**private, **made, "__partition": partition(answers["aws_region"]), **answers}
 
 
 def partition(region: str) -> str:
     """Return the partition that cookiecutter works out for a region."""
-    template = ENVIRONMENT.from_string(CONFIG["__partition"])
-    return template.render(cookiecutter={**CONFIG, "aws_region": region})
+    return PRIVATE["__partition"].render(cookiecutter={**CONFIG, "aws_region": region})
 
 
 # --- Rendering in this process -----------------------------------------------------------------
 
 ENVIRONMENT = create_env_with_context({"cookiecutter": CONFIG})
+# What cookiecutter works out from the answers.
+PRIVATE = {
+    name: ENVIRONMENT.from_string(CONFIG[name]) for name in ("__partition", "__runner", "__setup")
+}
 
 
 def template_files() -> Iterator[tuple[str, str]]:
@@ -538,6 +538,7 @@ def test_terraform_parses_every_file_and_reads_the_answers_as_they_are(tmp_path:
     need("terraform")
     literals: dict[str, str] = {}
     numbers = itertools.count()
+    written: set[str] = set()  # most answers change few files
 
     @given(right_answers)
     @examples(250, phases=[Phase.generate])
@@ -548,10 +549,12 @@ def test_terraform_parses_every_file_and_reads_the_answers_as_they_are(tmp_path:
         for (path, text), pattern in zip(
             render_here(answers, HCL_TEMPLATES).items(), harmless.values(), strict=True
         ):
-            # terraform fmt doesn't take .tfbackend, which has the form of .tfvars.
-            file = folder / path.replace(".tfbackend", ".backend.tfvars")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            if text not in written:
+                written.add(text)
+                # terraform fmt doesn't take .tfbackend, which has the form of .tfvars.
+                file = folder / path.replace(".tfbackend", ".backend.tfvars")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
             for literal, meant in hcl_literals(text, pattern, comparison):
                 if "${jsonencode(var." in literal:  # a message: it can't be evaluated by itself
                     continue
