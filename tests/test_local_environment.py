@@ -491,14 +491,13 @@ def test_its_code_follows_the_services(tmp_path: Path) -> None:
 def test_an_apply_says_what_it_waits_for() -> None:
     assert progress("") == ""
     plan = "\nPlan: 3 to add, 0 to change, 0 to destroy.\n"
-    begun = 'a.b: Creating...\nc.d["x"]: Creating...\n'
-    assert progress(plan + begun) == ', 0 of 3 resources made; waiting for a.b, c.d["x"]'
-    one = begun + "a.b: Still creating... [10s elapsed]\na.b: Creation complete after 1s [id=1]\n"
-    assert progress(plan + one) == ', 1 of 3 resources made; waiting for c.d["x"]'
-    many = "".join(f"r.{n}: Creating...\n" for n in range(3))
-    assert progress(plan + many) == ", 0 of 3 resources made; waiting for r.0, r.1 and others"
-    last = one + 'c.d["x"]: Creation complete after 1s [id=1]\n'
-    assert progress(plan + last) == ", 2 of 3 resources made; waiting for the rest"
+    begun = 'aws_a.b: Creating...\naws_c.d["x"]: Creating...\n'
+    assert progress(plan + begun) == ", 0 of 3: waiting for a.b, 1 more"
+    still = "aws_a.b: Still creating... [10s elapsed]\n"
+    one = begun + still + "aws_a.b: Creation complete after 1s [id=1]\n"
+    assert progress(plan + one) == ', 1 of 3: waiting for c.d["x"]'
+    last = one + 'aws_c.d["x"]: Creation complete after 1s [id=1]\n'
+    assert progress(plan + last) == ", 2 of 3: waiting for the rest"
 
 
 # ---- invoke and debug --------------------------------------------------------------------------

@@ -90,8 +90,6 @@ def deployment(environment: Environment, say: Say) -> Iterator[Deployment]:
             yield deploy(aws, say, environment, **compute.SETTINGS)
         except ToolError as error:
             failure = str(error)
-        except SystemExit:  # Terraform was interrupted
-            raise KeyboardInterrupt from None
     if failure:
         pytest.fail(failure, pytrace=False)
 

@@ -44,6 +44,7 @@ THROUGH_S3 = (
     "artifact_bucket in each environment's .tfvars"
 )
 CACHE = Path("dist/.cache")
+PACKAGES = {"lambda": Path("dist/lambda.zip"), "host": Path("dist/lambda-host.zip")}
 LOCK = Path("requirements.txt")
 
 
@@ -69,7 +70,7 @@ def build(platform: str = "lambda") -> Path:
         )
     if not LOCK.exists():
         raise ToolError(f"There is no {LOCK}: run `make lock`, which writes it.")
-    output = Path("dist/lambda.zip" if platform == "lambda" else "dist/lambda-host.zip")
+    output = PACKAGES[platform]
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time; freed when the process ends
@@ -79,9 +80,14 @@ def build(platform: str = "lambda") -> Path:
 
 def runnable() -> Path:
     """Return the package that this machine can run, built if necessary."""
+    return build(platform_here())
+
+
+def platform_here() -> str:
+    """Return the platform of the package that this machine can run."""
     machine = os.uname().machine.replace("aarch64", "arm64")
     same = sys.platform == "linux" and machine == project().architecture
-    return build("lambda" if same else "host")
+    return "lambda" if same else "host"
 
 
 def _build(output: Path, architecture: str) -> None:

@@ -105,7 +105,7 @@ def attempt(
     """Run Terraform as `run` does; return its exit code, its stdout if captured, its stderr.
 
     Only where it was interrupted this command ends with it. With `capture` it is given some text on
-    stdin, and `alive` gets every ten seconds what it has printed.
+    stdin. `alive`, for what deploys to a local AWS, gets every ten seconds what it has printed.
     """
     program = terraform_binary.program()
     variables = {
@@ -125,6 +125,8 @@ def attempt(
     code, printed, errors = interruptible(
         command, {**variables, **more}, capture, given=given, alive=alive
     )
+    if code > 128 and alive:
+        raise KeyboardInterrupt
     if code > 128:
         if not alive:
             sys.stderr.write(explain(environment.name, errors))
@@ -189,7 +191,7 @@ def interruptible(
             preexec_fn=_in_the_child,
         )
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        printed = communicate(process, given if capture else None, alive)
+        printed = communicate(process, given if capture else None, alive, asked)
         for number, handler in zip(STOPS, before, strict=True):
             signal.signal(number, handler)
         killing.cancel()
@@ -199,15 +201,25 @@ def interruptible(
 
 
 def communicate(
-    process: subprocess.Popen[str], given: str | None, alive: Callable[[bytes], None] | None
+    process: subprocess.Popen[str],
+    given: str | None,
+    alive: Callable[[bytes], None] | None,
+    asked: list[int],
 ) -> str:
-    """Wait until a process has ended; return what it printed, if that is captured."""
+    """Wait until a process has ended; return what it printed, if that is captured.
+
+    With `alive`, it deploys to a local AWS that ends with this process: once asked to end, it may
+    leave all undone, and has a second.
+    """
+    seconds = 0
     while True:
         try:
-            return process.communicate(given, timeout=10 if alive else None)[0] or ""
+            return process.communicate(given, timeout=1 if alive else None)[0] or ""
         except subprocess.TimeoutExpired as waiting:
-            given = None
-            if alive:
+            given, seconds = None, seconds + 1
+            if asked:
+                os.killpg(process.pid, signal.SIGKILL)
+            elif alive and seconds % 10 == 0:
                 alive(waiting.output or b"")
 
 

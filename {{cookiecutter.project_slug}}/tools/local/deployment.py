@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import json
 import re
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.build.package import build
+from tools.build.package import MB, PACKAGES, runnable
 from tools.deploy import terraform
 from tools.deploy.links import link_code
 from tools.deploy.validate import complaints
@@ -52,28 +55,39 @@ def deploy(
     from tools.local import target
     from tools.local.world import surround
 
+    package = PACKAGES["lambda"]
     if environment is None:
         environment = Environment(LOCAL)
-        build()
-    write_files(environment, aws.region, {**target.settings(aws), **settings})
+        package = packaged(say)
+    write_files(environment, aws.region, {**target.settings(aws, package), **settings})
     bucket = {"Bucket": BUCKET}
     if aws.region != "us-east-1":  # which is no location, by S3's rule
         bucket["CreateBucketConfiguration"] = {"LocationConstraint": aws.region}  # type: ignore[assignment]
     aws.client("s3").create_bucket(**bucket)
     run = Runner(environment, say)
-    say("terraform init")
+    say("terraform init: the first one downloads the AWS provider")
     initialise(environment, run)
     var_files = environment.var_files()
     topic_name = run("console", *var_files, given='"${local.topic_name}"').split()[-1].strip('"')
-    say(f"SNS topic {topic_name}, and what tests/world.py says")
+    say(f"SNS topic {topic_name}, and what tests/world.py creates")
     aws.client("sns").create_topic(Name=topic_name)
     added = surround(aws)
-    say(f"terraform apply in workspace {environment.name}")
+    name = environment.name
+    say(f"terraform apply in workspace {name}: its provider waits 25 s for each queue")
     run("apply", "-auto-approve", *var_files)
     outputs = terraform.outputs(environment)
     variables = target.environment_of(aws, outputs)
     compare(variables, added, target.NOT_FOR_THE_HANDLER, say)
     return Deployment(aws, topic_name, outputs, variables, added)
+
+
+def packaged(say: Say) -> Path:
+    """Return the package that this machine can run, built if necessary. Raises ToolError."""
+    say("package: the first one downloads the dependencies")
+    with contextlib.redirect_stdout(io.StringIO()):
+        package = runnable()
+    say(f"{package}, {package.stat().st_size / MB:.1f} MB")
+    return package
 
 
 def write_files(environment: Environment, region: str, settings: dict[str, Any]) -> None:
@@ -144,11 +158,12 @@ def progress(printed: str) -> str:
     begun = re.findall(r"^(\S.*): Creating\.\.\.", printed, re.MULTILINE)
     made = re.findall(r"^(\S.*): Creation complete", printed, re.MULTILINE)
     all_of = re.search(r"^Plan: (\d+) to add", printed, re.MULTILINE)
-    waiting = [name for name in begun if name not in made]
+    waiting = [name.removeprefix("aws_") for name in begun if name not in made]
     if not all_of:
         return ""
-    names = ", ".join(waiting[:2]) + (" and others" if len(waiting) > 2 else "")
-    return f", {len(made)} of {all_of[1]} resources made; waiting for {names or 'the rest'}"
+    first = waiting[0] if waiting else "the rest"
+    more = f", {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    return f", {len(made)} of {all_of[1]}: waiting for {first}{more}"
 
 
 def compare(deployed: dict[str, str], added: dict[str, str], others: set[str], say: Say) -> None:

@@ -1,9 +1,9 @@
 """What deploying to a local AWS needs to know about Lambda."""
 
+from pathlib import Path
 from typing import Any
 
 from tools.local.server import LocalAws
-from tools.operate.compute import ARTIFACT
 
 # Instead of dev's settings: what only a real AWS account has, or what was set there for a while.
 SETTINGS: dict[str, Any] = {
@@ -25,9 +25,9 @@ SETTINGS: dict[str, Any] = {
 NOT_FOR_THE_HANDLER: set[str] = set()
 
 
-def settings(_: LocalAws) -> dict[str, Any]:
+def settings(_: LocalAws, package: Path) -> dict[str, Any]:
     """Return Terraform's variables."""
-    return {**SETTINGS, "package_file": str(ARTIFACT.absolute())}
+    return {**SETTINGS, "package_file": str(package.absolute())}
 
 
 def mapping_of(aws: LocalAws, outputs: dict[str, str]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What deploying to a local AWS needs to know about Fargate."""
 
+from pathlib import Path
 from typing import Any
 
 from tools.build.image import image_digest
-from tools.build.package import build
 from tools.local.server import LocalAws
 
 # Instead of dev's settings: what only a real AWS account has, or what was set there for a while.
@@ -30,13 +30,12 @@ NOT_FOR_THE_HANDLER = {
 }
 
 
-def settings(aws: LocalAws) -> dict[str, Any]:
-    """Return Terraform's variables.
+def settings(aws: LocalAws, package: Path) -> dict[str, Any]:
+    """Return Terraform's variables; the package stands for the image.
 
     The security group exists already: on a busy machine, Terraform has been seen to ask the local
     AWS twice for a rule of a group of its own, and to fail because the rule was there.
     """
-    package = build()  # which stands for the image
     ec2 = aws.client("ec2")
     subnets, groups = ec2.describe_subnets(), ec2.describe_security_groups()
     return {

@@ -34,16 +34,18 @@ SMOKE_SECONDS = 120
 LIVE = "live"
 
 
-def artifact(_: Environment) -> Path:
-    """Return what is deployed in an environment."""
-    return ARTIFACT
+def artifact(environment: Environment) -> Path:
+    """Return what is deployed in an environment: on a local AWS, what this machine can run."""
+    from tools.build.package import PACKAGES, platform_here
+
+    return PACKAGES[platform_here()] if environment.is_local else ARTIFACT
 
 
-def build_artifact(_: Environment) -> None:
+def build_artifact(environment: Environment) -> None:
     """Build what is deployed, unless it is up to date."""
-    from tools.build.package import build
+    from tools.build.package import build, runnable
 
-    build()
+    runnable() if environment.is_local else build()
 
 
 def release_variables(_: Environment) -> dict[str, str]:

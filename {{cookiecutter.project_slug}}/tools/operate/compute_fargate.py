@@ -43,15 +43,17 @@ Answer = dict[str, Any]
 
 def artifact(environment: Environment) -> Path:
     """Return what is deployed in an environment: on a local AWS a package stands for the image."""
-    return Path("dist/lambda.zip") if environment.is_local else ARTIFACT
+    from tools.build.package import PACKAGES, platform_here
+
+    return PACKAGES[platform_here()] if environment.is_local else ARTIFACT
 
 
 def build_artifact(environment: Environment) -> None:
     """Build what is deployed, unless it is up to date."""
     from tools.build.image import build_image
-    from tools.build.package import build
+    from tools.build.package import runnable
 
-    build() if environment.is_local else build_image()
+    runnable() if environment.is_local else build_image()
 
 
 def release_variables(environment: Environment) -> dict[str, str]:
