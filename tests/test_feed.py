@@ -379,7 +379,7 @@ def test_an_older_version_runs_what_was_deployed(running: Local) -> None:
         FunctionName="orders-local", ZipFile=package("broken"), Publish=True
     )
     running.save_process("print('tree', body, flush=True)")
-    running.until("Version 1 is live, so what you saved does not run.")
+    running.until("Version 1 is live, so the code that you saved doesn't run.")
     running.send("a")
     running.until("first a")
     weights = {"AdditionalVersionWeights": {"2": 0.5}}

@@ -298,7 +298,7 @@ def test_a_paused_service_has_no_task_once_its_batch_is_done(local: Local) -> No
     local.allow(1)
     assert local.processed(second)["tries"] == 1
     local.until(lambda: local.said.said, "no word")
-    assert local.said.said.pop().startswith("Messages are taken from the queue (")
+    assert local.said.said.pop().startswith("Taking messages from the queue (")
 
 
 def test_a_worker_that_has_ended_is_started_again(local: Local) -> None:
@@ -342,7 +342,7 @@ def test_a_rollback_runs_that_versions_own_code(local: Local) -> None:
     assert local.processed(local.send())["version"] == "package 1"
     local.said.said.clear()
     local.feed.reload()
-    assert local.said.said.pop() == "Version 1 is live, so what you saved does not run."
+    assert local.said.said.pop() == "Version 1 is live, so the code that you saved doesn't run."
     local.deploy(2)
     assert local.processed(local.send())["version"] == "4"
 

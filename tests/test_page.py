@@ -368,7 +368,7 @@ def test_a_browser_shows_texts_as_text_and_says_when_it_has_ended(chain: Chain) 
 
         line = "make publish EVENT=events/order.created.json ENV=local"
         assert line not in page.text()
-        page.press("Show what the buttons run")
+        page.press("Show the command of each button")
         assert line in page.text()
         page.press("Publish order.created")
         page.until(lambda: "has ended" in page.text("#running"), "the command has ended")

@@ -66,7 +66,7 @@ def change(
         return
     if environment.is_local:
         here()
-        todo = "it counts until `make local` ends"
+        todo = "it lasts until `make local` ends"
     else:
         with checkout_of(environment.name, service.commit) as folder:
             if folder is None:

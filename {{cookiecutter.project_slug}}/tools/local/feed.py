@@ -125,10 +125,10 @@ class Feed:
         try:
             self._dependencies.update()
         except ToolError as error:
-            self.log.say(f"The dependencies are as before: {error}")
+            self.log.say(f"Still using the earlier dependencies: {error}")
         if self._settings and self._settings.newest not in self._settings.shares:
             live = ", ".join(self._settings.shares)
-            self.log.say(f"Version {live} is live, so what you saved does not run.")
+            self.log.say(f"Version {live} is live, so the code that you saved doesn't run.")
         if self._dependencies.folder != before:
             self._begin(RELOADED + "the dependencies")
         elif self._current.ended or self._stats != working_tree.code_stats():
@@ -202,7 +202,7 @@ def difference(before: Settings | None, now: Settings | None) -> str:
     if now is None:
         return ""
     if before is None or before.enabled != now.enabled:
-        return "Messages are taken from the queue." if now.enabled else PAUSED
+        return "Taking messages from the queue." if now.enabled else PAUSED
     if before.shares != now.shares:
         shares = ", ".join(f"version {v} ({s:.0%})" for v, s in now.shares.items())
         return f"Live: {shares}."

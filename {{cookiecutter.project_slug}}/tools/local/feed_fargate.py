@@ -131,7 +131,7 @@ class Feed:
             version = self.ecs.definition().revision
             self._begin(f"Version {version} runs" if self._deployment else "")
         elif not self._task and now >= self._start_at:
-            self._begin("" if before else "Messages are taken from the queue")
+            self._begin("" if before else "Taking messages from the queue")
         elif self._task:
             self._see_to(self._task, now)
         if exists:
@@ -154,10 +154,10 @@ class Feed:
         try:
             self._update_dependencies()
         except ToolError as error:
-            self.log.say(f"The dependencies are as before: {error}")
+            self.log.say(f"Still using the earlier dependencies: {error}")
         if self.ecs.exists() and not self.ecs.is_newest():
             version = self.ecs.definition().revision
-            self.log.say(f"Version {version} is live, so what you saved does not run.")
+            self.log.say(f"Version {version} is live, so the code that you saved doesn't run.")
         elif self._wanted:
             self._begin("Reloaded: " + ", ".join(names or ["the dependencies"]))
 
@@ -244,7 +244,7 @@ class Feed:
                 self._lines.clear()
         if self._why and task is self._task and "Can't start the handler" in text:
             self._why = ""
-            self.log.say("Not reloaded: save again to try again. Until then messages wait.")
+            self.log.say("Not reloaded: messages wait until you save a fix.")
 
     def _measure(self, task: Task, now: float) -> None:
         """Report ECS's metrics, in percent of what the task definition gives a task."""

@@ -17,8 +17,8 @@ from werkzeug.wrappers import Response
 from tools.local.permissions import CREDENTIAL, NAMES, Wsgi, response
 
 REFUSAL = (
-    "This is the local AWS of `make local`, which accepts only its own keys: give make ENV=local. "
-    "To use real AWS, unset AWS_ENDPOINT_URL."
+    "This is the local AWS of `make local`, which accepts only its own keys: run make with "
+    "ENV=local. To use real AWS, unset AWS_ENDPOINT_URL."
 )
 
 

@@ -157,7 +157,7 @@ def listening(aws: Any, outputs: dict[str, str], feed: Any, page: str) -> str:
         QueueUrl=outputs["queue_url"], AttributeNames=[name]
     )
     seconds, least = feed.retry or queue["Attributes"][name], feed.SHORTEST_RETRY
-    again = "" if feed.retry else f"\nas on AWS; `make local RETRY={least}` makes that {least} s"
+    again = "" if feed.retry else f", as on AWS; with `make local RETRY={least}`, after {least} s"
     return f"""
 Listening: this folder's code takes messages from {outputs["queue_name"]}.
 
@@ -168,9 +168,9 @@ In another terminal:
 In the browser:
   {page}
 
-Save a file, and the next message meets the new code. A message that failed comes
-back after {seconds} s{again}.
-Press Ctrl-C to end it, with all that is in it.
+Save a file, and the next message runs the new code. A failed message comes back
+after {seconds} s{again}.
+Press Ctrl-C to stop; nothing in it is kept.
 """
 
 
@@ -233,7 +233,7 @@ class Loop:
     def _hint(self, what: str) -> None:
         self._log.say(
             f"{what} changed: `make plan ENV=local` shows what that changes, "
-            "`make apply ENV=local` does it."
+            "`make apply ENV=local` applies it."
         )
 
     def _try(self, step: Callable[[], None]) -> None:

@@ -111,7 +111,7 @@ class Poller(threading.Thread):
             self._say(why + (took if why.startswith(RELOADED) and not error else ""))
         if error:
             kind = error.get("errorType")
-            self._say(f"The code cannot be imported ({kind}): save a fix, or batches fail.")
+            self._say(f"The code can't be imported ({kind}): batches fail until you save a fix.")
 
     def _feed_all(self, settings: Settings) -> None:
         feed, source = self._feed, None
