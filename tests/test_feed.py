@@ -274,7 +274,7 @@ def test_a_message_that_is_sent_right_after_a_save_meets_the_new_code(running: L
 
 def test_an_import_error_is_shown_at_once_and_ends_nothing(running: Local) -> None:
     running.save("import nowhere\n")
-    shown = running.until("save a fix, or batches fail.\n")
+    shown = running.until("batches fail until you save a fix.\n")
     assert "Runtime.ImportModuleError: Unable to import module 'handler': No module named" in shown
     assert 'File "orders/service.py", line 1, in <module>' in shown
     assert str(running.folder) not in shown
