@@ -188,7 +188,7 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     real = Path(os.path.realpath(path))
     if path.is_symlink() and not path.exists():
         problem = "it is a link to what is not there"
-    elif path.is_symlink() and not real.is_relative_to(repository() or Path.cwd().resolve()):
+    elif path.is_symlink() and not real.is_relative_to(shared.repository() or Path.cwd().resolve()):
         problem = f"it is a link to {real}, which is not in this repository"
     elif real in above:
         problem = f"it is a link to {real}, which it is in itself"
@@ -204,12 +204,6 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
         yield path
         return
     raise ToolError(f"{str(path)!r} cannot be packed: {problem}.")
-
-
-def repository() -> Path | None:
-    """Return the folder of the Git repository, None where there is none."""
-    here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
 
 
 def unpack(package: Path, folder: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from packaging.utils import canonicalize_name
 
 from tools.build.package import build
 from tools.project import project
@@ -61,8 +62,7 @@ def components(package: Path) -> list[dict[str, Any]]:
 
 def _component(metadata: Message) -> dict[str, Any]:
     # Package URLs have names as PyPI normalises them.
-    normalised = re.sub(r"[-_.]+", "-", metadata["Name"]).lower()
-    purl = f"pkg:pypi/{normalised}@{metadata['Version']}"
+    purl = f"pkg:pypi/{canonicalize_name(metadata['Name'])}@{metadata['Version']}"
     component = {"type": "library", "bom-ref": purl, "name": metadata["Name"]}
     component |= {"version": metadata["Version"], "purl": purl}
     if metadata["License-Expression"]:

@@ -43,6 +43,13 @@ def entries(lock: str) -> list[Locked]:
     return [Locked(requirement, hashes) for requirement, *hashes in parts]
 
 
+def repository() -> Path | None:
+    """Return the folder of the Git repository, None where there is none."""
+    # Not by asking Git: in a hook it answers by its variables, and it refuses other people's files.
+    here = Path.cwd().resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+
+
 def libraries() -> dict[str, str]:
     """Return path -> name of the libraries that pyproject.toml takes from this repository."""
     pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))

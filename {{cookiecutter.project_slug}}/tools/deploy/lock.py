@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from tools.build import dependencies, shared
-from tools.build.package import CACHE, repository
+from tools.build.package import CACHE
 from tools.deploy import terraform_binary
 from tools.deploy.mirror import cli_config, versions
 from tools.deploy.terraform import LOCK_FILE, OFFLINE, run
@@ -151,7 +151,7 @@ def _problem(entry: shared.Locked) -> str:
             "is no path in [tool.uv.sources] of this service. Add it there, by its path from here, "
             "and to the dependencies"
         )
-    root = repository()
+    root = shared.repository()
     if root and not Path(entry.path).resolve().is_relative_to(root):
         return "is not in this repository, so nobody who clones it has it"
     return "has a blank in its path" if " " in entry.path else ""

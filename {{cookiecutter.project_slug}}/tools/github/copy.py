@@ -7,6 +7,7 @@ moves those of the copies, and the newer of the two counts.
 import re
 from pathlib import Path
 
+from tools.build.shared import repository
 from tools.github.runner import GitHubError, pyproject, workflows
 
 FOLDER = Path(".github/workflows")
@@ -73,7 +74,4 @@ def _places() -> tuple[list[Path], Path | None]:
     sources = [source for source in workflows() if source.is_file()]
     if pyproject()["tool"]["cookiecutter-lambda-python"]["service_path"] == ".":
         return sources, Path()
-    # Not by asking Git: in a hook it answers by its variables, and it refuses other people's files.
-    here = Path.cwd()
-    roots = (folder for folder in (here, *here.parents) if (folder / ".git").exists())
-    return sources, next(roots, None)
+    return sources, repository()
