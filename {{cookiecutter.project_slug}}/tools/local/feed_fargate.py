@@ -146,7 +146,8 @@ class Feed:
             self._next = self._prepare()
         if now >= self._memory_at:
             self._memory_at = now + MEMORY_EVERY
-            threading.Thread(target=self._measure, args=(task, now), daemon=True).start()
+            given = task.process.pid, self.ecs.definition(), now
+            threading.Thread(target=self._measure, args=given, daemon=True).start()
 
     def reload(self) -> None:
         """Run the code as it is saved now."""
@@ -246,11 +247,10 @@ class Feed:
             self._why = ""
             self.log.say("Not reloaded: messages wait until you save a fix.")
 
-    def _measure(self, task: Task, now: float) -> None:
+    def _measure(self, pid: int, definition: Any, now: float) -> None:
         """Report ECS's metrics, in percent of what the task definition gives a task."""
-        definition = self.ecs.definition()
         dimensions = {"ClusterName": self.ecs.cluster, "ServiceName": self.ecs.name}
-        if not (found := family(task.process.pid).values()):
+        if not (found := family(pid).values()):
             return
         memory = 100 * sum(used for used, _ in found) / int(definition.memory)
         self.monitoring.put("AWS/ECS", "MemoryUtilization", dimensions, memory, "Percent")
