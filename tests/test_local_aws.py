@@ -18,6 +18,7 @@ from unittest import mock
 import boto3
 import pytest
 from moto import mock_aws
+from moto.core.utils import unix_time_millis
 from moto.ecs.models import ecs_backends
 from moto.sns import sns_backends
 from moto.sqs import models as sqs_models
@@ -28,7 +29,7 @@ SERVICE = TESTS.parent / "{{cookiecutter.project_slug}}"
 
 sys.path.insert(0, str(SERVICE))
 from tools.events import record  # noqa: E402
-from tools.local import patches, patches_limits  # noqa: E402
+from tools.local import patches, patches_limits, patches_queues  # noqa: E402
 from tools.local.event_source import EventSource, failures  # noqa: E402
 from tools.local.patches_fargate import STOPPING, tasks_of  # noqa: E402
 from tools.local.server import LocalAws, local_aws  # noqa: E402
@@ -353,6 +354,30 @@ def sqs_retention_is_looked_up(client: Client) -> bool:
         return len(found) == 1 and "Messages" not in sqs.receive_message(QueueUrl=url)
 
 
+def sqs_counts_at_one_moment(client: Client) -> bool:
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="main")["QueueUrl"]
+    for delay in (0, 0, 900, 0):
+        sqs.send_message(QueueUrl=url, MessageBody="a", DelaySeconds=delay)
+    sqs.receive_message(QueueUrl=url, VisibilityTimeout=900)
+    names = [f"ApproximateNumberOfMessages{name}" for name in ("", "NotVisible", "Delayed")]
+    moments: list[float] = []
+
+    def asked(*_: Any) -> float:
+        moments.append(unix_time_millis())
+        return moments[-1]
+
+    with (
+        mock.patch.object(sqs_models, "unix_time_millis", asked),
+        mock.patch.object(patches_queues, "unix_time_millis", asked),
+    ):
+        got = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        in_all, moments[:] = len(moments), []
+        sqs.send_message(QueueUrl=url, MessageBody="a")
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+    return [got[name] for name in names] == ["2", "1", "1"] and len(moments) <= in_all + 4
+
+
 def sqs_queue_feeds_no_function(client: Client) -> bool:
     sqs = client("sqs")
     url = sqs.create_queue(QueueName="main")["QueueUrl"]
@@ -405,6 +430,7 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         logs_keep_the_newest_lines,
         sqs_calls_at_once,
         sqs_retention_is_looked_up,
+        sqs_counts_at_one_moment,
         sqs_queue_feeds_no_function,
         sqs_message_move_tasks,
         sns_asks_the_queues_policy,

@@ -15,7 +15,6 @@ from moto.core.utils import utcnow
 from tools.local import monitoring, patches
 from tools.local.server import LocalAws
 
-
 REGION = "eu-central-1"
 ARN = f"arn:aws:sqs:{REGION}:123456789012"
 DEFAULTS = {
@@ -121,6 +120,7 @@ def test_a_dead_letter_raises_the_alarm_at_once_and_its_end_ends_it(world: World
     assert reason.endswith(
         ")] was greater than the threshold (0.0) (minimum 1 datapoint for OK -> ALARM transition)."
     )
+    world.clock.ahead = 30
     world.sqs.purge_queue(QueueUrl=world.dead)
     state, reason = world.tick()
     assert state == "OK"
@@ -234,6 +234,9 @@ def test_a_rate_of_two_metrics(world: World) -> None:
             world.monitoring.put("AWS/Lambda", "Invocations", FUNCTION, 1)
             world.monitoring.put("AWS/Lambda", "Errors", FUNCTION, 1 if number < errors else 0)
 
+    world.monitoring.put("AWS/Lambda", "Invocations", FUNCTION, 0)
+    world.monitoring.put("AWS/Lambda", "Errors", FUNCTION, 0)
+    assert world.state == "OK"
     invoke(20, 1)
     assert world.state == "OK"
     invoke(20, 3)

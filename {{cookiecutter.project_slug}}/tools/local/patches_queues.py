@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moto.core.responses import ActionResult
-from moto.core.utils import unix_time
+from moto.core.utils import unix_time, unix_time_millis
 from moto.sqs.exceptions import QueueDoesNotExist, ReceiptHandleIsInvalid, SQSException
 from moto.sqs.models import Queue, SQSBackend
 from moto.sqs.responses import SQSResponse
@@ -63,6 +63,28 @@ def sqs_retention_is_looked_up() -> None:
     def is_valid(_original: Any, backend: Any, queue_name: str, message: Any) -> bool:
         period = backend.get_queue(queue_name).message_retention_period
         return bool(message.sent_timestamp / 1000 + period > unix_time())
+
+
+def sqs_counts_at_one_moment() -> None:
+    """The counts of a queue, and what is visible, are of one moment; moto asks the time for each
+    message, so that each call takes a tenth of a second where ten thousand wait.
+    """
+
+    def messages(queue: Any) -> list[Any]:
+        now = unix_time_millis()
+        return [one for one in queue._messages if one.visible_at < now and one.delayed_until <= now]
+
+    def not_visible(queue: Any) -> int:
+        now = unix_time_millis()
+        return sum(one.visible_at >= now for one in queue._messages)
+
+    def delayed(queue: Any) -> int:
+        now = unix_time_millis()
+        return sum(one.delayed_until > now for one in queue._messages)
+
+    counted = {"messages": messages, "approximate_number_of_messages_not_visible": not_visible}
+    for name, count in {**counted, "approximate_number_of_messages_delayed": delayed}.items():
+        setattr(Queue, name, property(count))
 
 
 def sqs_queue_feeds_no_function() -> None:
@@ -233,6 +255,7 @@ def sqs_message_move_tasks() -> None:
 PATCHES = [
     sqs_calls_at_once,
     sqs_retention_is_looked_up,
+    sqs_counts_at_one_moment,
     sqs_queue_feeds_no_function,
     sqs_message_move_tasks,
 ]
