@@ -10,10 +10,12 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SERVICE, Render
@@ -633,3 +635,23 @@ def test_lock_leaves_terraform_the_version_that_is_locked(
     with pytest.raises(SystemExit):
         lock.lock_providers(upgrade=False)
     assert "keeps to another version: run `make upgrade`" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_terraform_starts_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With threads, as in `make local`, blocking signals in one of them does not keep them back."""
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    start = subprocess.Popen.__init__
+
+    def interrupted(*arguments: Any, **keywords: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        thread.join(0.1)  # it takes the signal meanwhile
+        start(*arguments, **keywords)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", interrupted)
+    try:
+        code, _, _ = terraform.interruptible(["sleep", "60"], {**os.environ}, capture=True)
+    finally:
+        ended.set()
+    assert code == 130

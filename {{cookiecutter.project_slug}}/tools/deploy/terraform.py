@@ -158,6 +158,7 @@ def interruptible(
     With `alive` it deploys to a local AWS: interrupted, it is soon killed.
     """
     asked: list[int] = []
+    started: list[subprocess.Popen[str]] = []
     count = itertools.count()
 
     def stop(number: int, _: object) -> None:
@@ -165,13 +166,15 @@ def interruptible(
         # One handler may interrupt another; counting is one step.
         if next(count) == 0 or number == signal.SIGINT:
             asked.append(number)
-            process.send_signal(signal.SIGINT)
+            for process in started:
+                process.send_signal(signal.SIGINT)
             if alive and len(asked) == 1:  # a local AWS: its state is gone with it
                 killing.start()
 
     def kill() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     killing = threading.Timer(KILLED_AFTER, kill)
     killing.daemon = True
@@ -190,6 +193,9 @@ def interruptible(
             start_new_session=True,
             preexec_fn=_in_the_child,
         )
+        if asked:  # a thread, which `make local` has, took the signal all the same
+            process.send_signal(signal.SIGINT)
+        started.append(process)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         printed = communicate(process, given if capture else None, alive, asked)
         for number, handler in zip(STOPS, before, strict=True):
