@@ -7,7 +7,7 @@ CODE := benchmarks hooks scripts tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-deploy soak permissions bench pictures lint format lock schema clean terraform
+.PHONY: help demo test test-fast test-deploy soak permissions bench bench-local pictures lint format lock schema clean terraform
 
 # .venv is made and used whatever your Python, pip and uv are configured to do, as in a service.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PIP_CONSTRAINT PIP_PYTHON \
@@ -62,6 +62,9 @@ permissions: terraform ## Try each setting in the bootstrap's roles; record what
 
 bench: .venv/requirements-dev.txt ## Compare with what people use today (about ten minutes)
 	$(PYTHON) benchmarks/bench.py
+
+bench-local: terraform ## Measure `make local`, from saving a file to its log line (about 15 minutes)
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" $(PYTHON) benchmarks/local.py
 
 pictures: terraform ## Make docs/pictures anew, from real runs (about five minutes); ONLY=help for one
 	PATH="$(CURDIR)/.terraform-bin:$$PATH" $(PYTHON) scripts/pictures.py $(ONLY)

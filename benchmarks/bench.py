@@ -563,18 +563,34 @@ def environment(bench: Bench, rounds: int, load: float) -> dict[str, Any]:
     names = ("aws-sam-cli", "pip")
     code = f"import importlib.metadata as m; print(*map(m.version, {names!r}))"
     said = subprocess.run([bench.python, "-c", code], capture_output=True, text=True, check=True)
+    about = machine(rounds, load)
     here = ("cookiecutter", "uv", "awslambdaric")
+    about["versions"] |= {name: importlib.metadata.version(name) for name in here}
+    about["versions"] |= dict(zip(names, said.stdout.split(), strict=True))
+    return about
+
+
+def machine(rounds: int, load: float) -> dict[str, Any]:
+    """Return what all figures depend on."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "rounds": rounds,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "load": {"start": round(load, 2), "end": round(os.getloadavg()[0], 2)},
-        "versions": {
-            "Python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in here},
-            **dict(zip(names, said.stdout.split(), strict=True)),
-        },
+        "versions": {"Python": platform.python_version()},
     }
+
+
+def load_average(whatever: bool) -> float:
+    """Return the machine's load average; end the benchmark if it does other work, but whatever."""
+    load = os.getloadavg()[0]
+    if load > MAX_LOAD and not whatever:
+        sys.exit(
+            f"The load average is {load:.2f}, and it must be at most {MAX_LOAD:.0f}, or the ratios "
+            "are not those of an idle machine. End other work, wait a minute and try again; or "
+            "look at the figures only, with --dry-run."
+        )
+    return load
 
 
 def main() -> int:
@@ -587,13 +603,7 @@ def main() -> int:
         "--dry-run", action="store_true", help="print the table and write nothing, on any load"
     )
     options = parser.parse_args()
-    load = os.getloadavg()[0]
-    if load > MAX_LOAD and not options.dry_run:
-        sys.exit(
-            f"The load average is {load:.2f}, and it must be at most {MAX_LOAD:.0f}, or the ratios "
-            "are not those of an idle machine. End other work, wait a minute and try again; or "
-            "look at the figures only, with --dry-run."
-        )
+    load = load_average(options.dry_run)
     bench = Bench(options.work.resolve())
     bench.prepare()
     results = measure(bench, options.rounds)
@@ -610,12 +620,12 @@ def main() -> int:
     return 1 if any(row["met"] is False for row in rows) else 0
 
 
-def write_table(readme: Path, table: str) -> None:
-    """Replace what is between the two marks in a Markdown file."""
-    text = readme.read_text(encoding="utf-8") if readme.exists() else f"{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+def write_table(readme: Path, table: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what is between two marks in a Markdown file."""
+    text = readme.read_text(encoding="utf-8") if readme.exists() else f"{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    readme.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

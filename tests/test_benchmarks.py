@@ -9,6 +9,7 @@ from conftest import TEMPLATE
 
 sys.path.insert(0, str(TEMPLATE / "benchmarks"))
 import bench
+import local as bench_local
 
 
 @pytest.fixture
@@ -43,3 +44,17 @@ def test_a_goal_that_is_missed_is_shown_as_not_met() -> None:
     met = {row["what"]: row["met"] for row in bench.compare(results)}
     assert met["nothing changed"] is False
     assert met["zip size with bytecode"] is True
+
+
+def test_make_local_has_a_second_from_saving_a_file_to_its_log_line() -> None:
+    rounds = [{"reload": 0.7, "ready": 60.0, "apply": 50.0, "e2e": 80.0, "ready first": 70.0}]
+    rows = bench_local.compare(
+        [*rounds, {**rounds[0], "reload": 1.5}], {"memory few": 10.0, "memory many": 10.9}
+    )
+    assert [row["met"] for row in rows] == [False, None, None, True]
+    table = bench.markdown(
+        rows,
+        {"rounds": 2, "date": "", "machine": "", "versions": {}, "load": {"start": 0, "end": 0}},
+    )
+    assert "| 1.10 s | `make e2e` | 80.0 s | 0.0138 | ≤ 1 s | **not met** |" in table
+    assert "serverless-offline" not in table  # without npm
