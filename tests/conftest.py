@@ -32,6 +32,9 @@ from tools.project import project, read_environment  # noqa: E402
 # Tests know nothing of the developer's AWS either.
 isolate()
 
+# Their assertions say as much as those of a test's own file.
+pytest.register_assert_rewrite("local_story", "try_locally")
+
 # Make's own variables would make the service's make print more than it does for a developer. Git's,
 # which it sets for a hook, would let tests change the repository that the hook is of.
 GIT_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
@@ -69,6 +72,7 @@ collect_ignore = [file for file, variable in NEEDED.items() if variable not in o
 
 # Each takes long, or waits long, so it begins before all others, or it would end after them, alone.
 LONG = (
+    *("test_local", "test_local_fargate"),
     *("test_first_week", "test_first_week_fargate", "test_delivery_fargate", "test_moving"),
     *("test_delivery", "test_delivery_rollback", "test_removing", "test_interrupted_terraform"),
     *("test_service", "test_hostile_environment", "test_soak", "test_soak_fargate"),

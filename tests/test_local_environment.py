@@ -498,6 +498,8 @@ def test_an_apply_says_what_it_waits_for() -> None:
     assert progress(plan + one) == ', 1 of 3: waiting for c.d["x"]'
     last = one + 'aws_c.d["x"]: Creation complete after 1s [id=1]\n'
     assert progress(plan + last) == ", 2 of 3: waiting for the rest"
+    long = "".join(f"aws_sqs_queue_redrive_allow_policy.no{n}: Creating...\n" for n in range(99))
+    assert len(f"    … 100 s{progress(plan.replace('3', '99') + long)}") <= 80
 
 
 # ---- invoke and debug --------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def test_an_unknown_environment_is_refused(service: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("target", ["init", "plan", "validate", "e2e"])
+@pytest.mark.parametrize("target", ["init", "plan", "validate", "e2e", "local"])
 def test_a_missing_terraform_is_named(service: Path, tmp_path: Path, target: str) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()

@@ -154,7 +154,10 @@ class Runner:
 
 
 def progress(printed: str) -> str:
-    """Say how far an apply has come, by what it has printed, and what it waits for."""
+    """Say how far an apply has come, by what it has printed, and what it waits for.
+
+    Behind the seconds it fits into a terminal of 80 columns.
+    """
     begun = re.findall(r"^(\S.*): Creating\.\.\.", printed, re.MULTILINE)
     made = re.findall(r"^(\S.*): Creation complete", printed, re.MULTILINE)
     all_of = re.search(r"^Plan: (\d+) to add", printed, re.MULTILINE)
@@ -162,6 +165,8 @@ def progress(printed: str) -> str:
     if not all_of:
         return ""
     first = waiting[0] if waiting else "the rest"
+    if len(first) > 36:
+        first = f"{first[:35]}…"
     more = f", {len(waiting) - 1} more" if len(waiting) > 1 else ""
     return f", {len(made)} of {all_of[1]}: waiting for {first}{more}"
 
