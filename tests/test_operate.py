@@ -309,7 +309,8 @@ def test_nothing_deployed_or_outputs_of_an_older_version(deployed: Deployed) -> 
     deployed.outputs.clear()
     for command in COMMANDS:
         said = deployed.refused(*command)
-        assert said == "Nothing is deployed in dev: run `make plan`, then `make apply`.\n", command
+        todo = "run `make plan ENV=dev`, then `make apply ENV=dev`"
+        assert said == f"Nothing is deployed in dev: {todo}.\n", command
 
 
 def test_the_environment_is_the_one_that_make_exports(

@@ -99,7 +99,8 @@ def deployed(environment: Environment) -> Service:
     outputs = terraform.outputs(environment)
     if not outputs:
         raise ToolError(
-            f"Nothing is deployed in {environment.name}: run `make plan`, then `make apply`."
+            f"Nothing is deployed in {environment.name}: run `make plan ENV={environment.name}`, "
+            f"then `make apply ENV={environment.name}`."
         )
     service = Service(outputs, environment.name)
     account = service.client("sts").get_caller_identity()["Account"]
