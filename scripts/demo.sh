@@ -75,4 +75,4 @@ fi
 say "5. Deploying it to a local AWS and publishing messages to its topic: make e2e (about two minutes)"
 step e2e
 
-say "Done. The service is in $service; run \`make\` there to list its targets."
+say "Done. The service is in $service: \`make local\` there keeps it running, \`make\` lists its targets."
