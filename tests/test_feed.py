@@ -404,7 +404,10 @@ def test_paused_means_that_nothing_is_received(running: Local) -> None:
         QueueUrl=running.outputs["queue_url"], AttributeNames=["All"]
     )["Attributes"]
     assert queue["ApproximateNumberOfMessages"] == "1"
+    poller = running.feed._current
     assert "first a" not in running.shown
+    time.sleep(3)
+    assert running.feed._current is poller  # nothing is started again and again
     running.set_mapping(Enabled=True)
     running.until("first a")
 

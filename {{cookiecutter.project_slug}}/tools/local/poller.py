@@ -94,6 +94,8 @@ class Poller(threading.Thread):
                 self._start()
                 if self._settings and self._settings.enabled:
                     self._feed_all(self._settings)
+                while not self._stopped.wait(0.2) and not self._ends():
+                    self._give_back()
         except Exception as error:
             self._tell(error)
         if not self._stopped.is_set():
@@ -136,6 +138,16 @@ class Poller(threading.Thread):
                 self._stopped.wait(1)
         if source:
             feed.waiting += source.waiting
+
+    def _give_back(self) -> None:
+        """Show what was received just before a pause to others again."""
+        messages, self._feed.waiting = self._feed.waiting, []
+        for message in messages:
+            self._feed.sqs_for_retry.change_message_visibility(
+                QueueUrl=self._feed.outputs["queue_url"],
+                ReceiptHandle=message["ReceiptHandle"],
+                VisibilityTimeout=0,
+            )
 
     def _ends(self) -> bool:
         """Tell whether other code is to get the next batch."""

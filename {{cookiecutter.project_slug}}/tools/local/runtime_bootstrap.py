@@ -99,10 +99,15 @@ def main() -> None:
     def find_handler(name: str) -> object:
         try:
             return find(name)
-        except bootstrap.FaultException as error:
-            # Lambda does not say where an import failed.
-            if error.__context__ and os.environ.get("LOCAL_RUN"):
-                error.trace = error.trace or places(error.__context__)
+        except Exception as error:
+            # Lambda does not say where an ImportError is from, and of others it names frames of
+            # its own, too.
+            if not os.environ.get("LOCAL_RUN"):
+                raise
+            if not isinstance(error, bootstrap.FaultException):
+                kind = type(error).__name__
+                raise bootstrap.FaultException(kind, str(error), places(error)) from error
+            error.trace = error.trace or places(error.__context__ or error)
             raise
 
     bootstrap._get_handler = find_handler
