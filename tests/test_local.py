@@ -10,6 +10,7 @@ from interrupting import ctrl_c, kill_9
 from local_session import Local, control, rendered
 from local_story import NOBODY, End, Story, publish, with_code
 from page_in_browser import drive
+from test_pictures import in_local
 from try_locally import REHEARSED, play
 
 pytestmark = pytest.mark.slow
@@ -26,6 +27,10 @@ def local(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 class TestStory(Story):
     """What is the same on Fargate."""
+
+
+def test_the_picture_shows_what_it_prints(local: Local) -> None:
+    in_local(local.shown())
 
 
 def test_an_earlier_version_runs_its_own_code_after_a_roll_back(local: Local) -> None:
