@@ -16,6 +16,7 @@ import click
 from tools import hcl
 from tools.deploy import plans, terraform
 from tools.deploy.commit import FROM_DEPLOYED, checkout_of
+from tools.deploy.process import interruptible
 from tools.errors import ToolError
 from tools.operate import compute
 from tools.operate.service import Service, deployed
@@ -84,7 +85,7 @@ def apply_there(folder: Path, command: list[str]) -> None:
     path = f"{Path('.terraform-bin').absolute()}{os.pathsep}{os.environ['PATH']}"
     variables = {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1", FROM_DEPLOYED: "1"}
     program = [sys.executable, "-m", "tools", *command]
-    code, _, errors = terraform.interruptible(program, variables, capture=False, folder=folder)
+    code, _, errors = interruptible(program, variables, capture=False, folder=folder)
     sys.stderr.write(errors)
     if code:
         sys.exit(code)
