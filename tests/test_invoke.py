@@ -116,7 +116,8 @@ def refused(*bodies: str) -> str:
 def test_it_prints_the_log_for_people_what_it_took_and_that_none_failed(folder: Path) -> None:
     result = invoke("log", "fine")
     assert result.exception is None
-    *log, empty, took, end = result.stdout.split("\n")[:-1]
+    where, *log, empty, took, end = result.stdout.split("\n")[:-1]
+    assert where == "On an empty local AWS, with what tests/world.py creates."
     assert log == [
         "INFO      a  event_type=x",
         r"plain \x1b[2J ü",
@@ -230,6 +231,7 @@ def test_what_the_function_writes_is_shown_at_once_and_ctrl_c_ends_all(folder: P
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout
+        assert process.stdout.readline().startswith("On an empty local AWS")
         said = process.stdout.readline()  # the function sleeps for ten minutes after it
         pid = re.fullmatch(r"pid (\d+)\n", said)
         assert pid
