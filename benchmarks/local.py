@@ -78,7 +78,6 @@ class Following:
         self.started = time.monotonic()
         self.lines: list[tuple[float, str]] = []  # when it came, in seconds since the start
         self.changed = threading.Condition()
-        self.counts: dict[str, int] = {"Message processed": 0}
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -99,8 +98,6 @@ class Following:
             with self.changed:
                 self.lines.append((time.monotonic() - self.started, line.rstrip()))
                 del self.lines[:-5000]  # this process's memory stays small, too
-                for text in self.counts:
-                    self.counts[text] += text in line
                 self.changed.notify_all()
 
     def until(self, text: str) -> float:
@@ -108,11 +105,6 @@ class Following:
         with self.changed:
             self._wait(lambda: any(text in line for _, line in self.lines), text)
             return next(when for when, line in self.lines if text in line)
-
-    def until_count(self, text: str, count: int) -> None:
-        """Wait until so many lines had a text, one of those in `counts`."""
-        with self.changed:
-            self._wait(lambda: self.counts[text] >= count, f"{count} times {text}")
 
     def _wait(self, condition: Any, what: str) -> None:
         ends = time.monotonic() + PATIENCE
@@ -283,6 +275,27 @@ class Bench:
         sqs.send_message(QueueUrl=queue, **message)
         return offline.started + offline.until(f"Saved {self.saves} times") - started
 
+    def until_left(self, most: int) -> None:
+        """Wait until no more messages are in the queue, or in flight."""
+        found = json.loads((self.service / ".local" / "running.json").read_text())
+        sqs = boto3.client(
+            "sqs",
+            endpoint_url=found["url"],
+            region_name=found["region"],
+            aws_access_key_id=found["key"],
+            aws_secret_access_key="local",
+        )
+        url = sqs.get_queue_url(QueueName="order-events-local")["QueueUrl"]
+        ends = time.monotonic() + PATIENCE
+        while True:
+            counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+            waiting = counts["ApproximateNumberOfMessages"]
+            if int(waiting) + int(counts["ApproximateNumberOfMessagesNotVisible"]) <= most:
+                return
+            if time.monotonic() > ends:
+                sys.exit(f"{waiting} messages are still in the queue")
+            time.sleep(0.1)
+
     def memory(self) -> dict[str, float]:
         """Return what all processes of `make local` have, in MiB, after few and after many."""
         values = {}
@@ -296,12 +309,12 @@ class Bench:
                         PublishBatchRequestEntries=[published(one) for one in range(10)],
                     )
                     sent += 10
-                    local.until_count("Message processed", sent - 100)  # not too far ahead
+                    self.until_left(100)  # not too far ahead
                     if sent * saves >= (reloads + 1) * messages:
-                        local.until_count("Message processed", sent)
+                        self.until_left(0)
                         self.save(local)
                         sent, reloads = sent + 1, reloads + 1
-                local.until_count("Message processed", sent)
+                self.until_left(0)
                 time.sleep(3)  # what ended has gone
                 values[name] = resident(local.process.pid) / MIB
                 say(f"{name}: {sent} messages, {reloads} reloads, {values[name]:.0f} MiB")
@@ -385,9 +398,9 @@ def compare(rounds: list[dict[str, float]], memory: dict[str, float]) -> list[di
 def environment(rounds: int, load: float, npm: str | None) -> dict[str, Any]:
     """Return what the figures depend on; load is the load average at the start."""
     about = bench.machine(rounds, load)
-    terraform = json.loads(subprocess.check_output(
-        ["terraform", "version", "-json"], stderr=subprocess.DEVNULL
-    ))
+    terraform = json.loads(
+        subprocess.check_output(["terraform", "version", "-json"], stderr=subprocess.DEVNULL)
+    )
     about["versions"]["Terraform"] = terraform["terraform_version"]
     about["versions"] |= PEERS if npm else {}
     return about
