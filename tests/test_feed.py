@@ -252,10 +252,15 @@ def test_a_message_is_processed_and_told_as_on_aws(running: Local) -> None:
 
 
 def test_the_code_has_its_variables_and_the_roles_keys(running: Local) -> None:
-    running.save_process('print(dict(os.environ), context.invoked_function_arn, flush=True)')
+    running.save_process("print(dict(os.environ), context.invoked_function_arn, flush=True)")
     running.send("a")
     shown = running.until("function:orders-local:live\n")
-    variables = {"COLOUR": "red", "MINE": "x", "LOCAL_RUN": "1", "AWS_ENDPOINT_URL": running.aws.url}
+    variables = {
+        "COLOUR": "red",
+        "MINE": "x",
+        "LOCAL_RUN": "1",
+        "AWS_ENDPOINT_URL": running.aws.url,
+    }
     assert variables.items() <= running.feed.code.items()
     for name, value in running.feed.code.items():
         assert f"{name!r}: {value!r}" in shown
@@ -296,9 +301,7 @@ def test_an_import_error_is_shown_at_once_and_ends_nothing(running: Local) -> No
         ("raise RuntimeError('it broke')", "RuntimeError ("),
     ],
 )
-def test_a_batch_that_fails_as_a_whole_ends_nothing(
-    running: Local, line: str, shown: str
-) -> None:
+def test_a_batch_that_fails_as_a_whole_ends_nothing(running: Local, line: str, shown: str) -> None:
     running.save_process(line)
     running.until("Reloaded")
     running.send("a")
@@ -471,7 +474,9 @@ def test_a_function_that_is_gone_is_said_once_and_ends_nothing(running: Local) -
 
 
 def test_terraform_and_event_types_that_are_saved_ask_for_a_plan(running: Local) -> None:
-    hint = "changed: `make plan ENV=local` shows what that changes, `make apply ENV=local` does it."
+    hint = (
+        "changed: `make plan ENV=local` shows what that changes, `make apply ENV=local` applies it."
+    )
     events = running.folder / "orders" / "events.py"
     events.write_text(EVENTS.replace("{", '{"order.paid": Order, '))
     running.until(f"EVENTS {hint}")

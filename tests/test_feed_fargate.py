@@ -281,6 +281,8 @@ def test_an_import_error_is_shown_and_no_message_is_received(local: Local) -> No
 
 
 def test_a_paused_service_has_no_task_once_its_batch_is_done(local: Local) -> None:
+    # Of the tests before, an old one may not have ended yet.
+    local.until(lambda: local.described()[1] == 1, "an old one runs on")
     wait = local.folder / "WAIT"
     wait.touch()
     first = local.send()
@@ -305,6 +307,7 @@ def test_a_worker_that_has_ended_is_started_again(local: Local) -> None:
     worker = local.feed._task.process.pid
     handlers = until(lambda: children_of(worker), "no handler")
     os.kill(worker, signal.SIGKILL)
+    os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)  # only then has it hung up
     message_id = local.send()  # what it was asking for goes to nobody
     done = local.processed(message_id)
     assert done["tries"] == 1

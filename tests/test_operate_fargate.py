@@ -328,7 +328,8 @@ def test_a_version_that_cannot_be_put_in_place_is_refused(
 
 
 def test_on_the_local_aws_a_package_stands_for_the_image(deployed: OnFargate) -> None:
-    local, package = Environment("local"), Path("dist/lambda.zip")
+    local = Environment("local")
+    package = compute.artifact(local)
     package.write_bytes(b"of version 2")
     digest = compute.release_variables(local)["image_digest"]
     assert digest == f"sha256:{hashlib.sha256(b'of version 2').hexdigest()}"
