@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE as tools_of_the_service
+from conftest import SERVICE as TOOLS_OF_THE_SERVICE
 from conftest import working_in
 from tools.build.package import own_code
 from tools.local import working_tree
@@ -150,7 +150,7 @@ def local(
     deployed = tmp_path / "lambda.zip"
     deployed.write_bytes(package())
     monkeypatch.setattr(working_tree, "runnable", lambda: deployed)
-    monkeypatch.setenv("PYTHONPATH", str(tools_of_the_service))
+    monkeypatch.setenv("PYTHONPATH", str(TOOLS_OF_THE_SERVICE))
     with working_in(folder), local_aws(REGION) as aws:
         made = Local(aws, folder, capsys)
         deploy(made)
