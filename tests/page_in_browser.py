@@ -13,7 +13,7 @@ BREAKS = 'raise ValueError("<b>out of stock</b>")\n    match event:'
 def drive(local: Any) -> None:
     """Publish, watch, break, see the dead letter, fix, redrive.
 
-    What the other buttons run is in test_page.py; pausing takes Terraform half a minute of CPU time.
+    What the other buttons run is in test_page.py; pausing takes Terraform half a minute of CPU.
     """
     addresses = re.findall(r"(http://127\.0\.0\.1:\d+)(/\?token=\w+)", local.shown())
     url, token = addresses[-1]
