@@ -18,9 +18,10 @@ import pytest
 from conftest import SERVICE as TOOLS_OF_THE_SERVICE
 from conftest import working_in
 from tools.build.package import own_code
-from tools.local import working_tree
+from tools.local import poller, working_tree
+from tools.local.event_source import EventSource
 from tools.local.feed import Feed
-from tools.local.log import REQUEST_LIMIT, Log
+from tools.local.log import REQUEST_LIMIT, Log, follow
 from tools.local.loop import Loop, Watch
 from tools.local.monitoring import Monitoring
 from tools.local.server import LocalAws, local_aws
@@ -473,6 +474,51 @@ def test_a_function_that_is_gone_is_said_once_and_ends_nothing(running: Local) -
     assert len(running.shown.strip().splitlines()) == 1, running.shown
 
 
+def test_what_destroy_removes_is_said_and_what_apply_makes_again_counts(running: Local) -> None:
+    lambda_ = running.client("lambda")
+    mapping = lambda_.delete_event_source_mapping(UUID=running.mapping)
+    running.until("  Nothing feeds the code any more: `make plan ENV=local`, then `make apply ENV=")
+    running.send("a")
+    lambda_.create_event_source_mapping(
+        EventSourceArn=mapping["EventSourceArn"], FunctionName=mapping["FunctionArn"]
+    )
+    running.until("Taking messages from the queue.")
+    running.until("first a")
+
+
+def test_what_a_poller_that_ends_hands_over_at_any_time_is_not_lost(
+    running: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on in its thread for up to a second, with the next one at work."""
+    running.set_mapping(Enabled=False)
+    running.until("Paused")
+    running.send("late")
+    asked = {"QueueUrl": running.outputs["queue_url"], "VisibilityTimeout": 600}
+    given: list[dict[str, Any]] = []
+
+    def received() -> bool:  # not at once: the poller of before may have it, and gives it back
+        received = running.client("sqs").receive_message(
+            **asked, MessageSystemAttributeNames=["All"]
+        )
+        given.extend(received.get("Messages", []))
+        return bool(given)
+
+    eventually(received, "a message", lambda: "")
+    times = itertools.count()
+
+    class Source(EventSource):
+        def _set(self, messages: list[dict[str, Any]]) -> None:
+            vars(self)["messages"] = messages
+            if next(times) == 1:  # just when the new poller takes over what there is
+                running.feed.waiting.extend(given)
+
+        waiting = property(lambda self: vars(self)["messages"], _set)
+
+    monkeypatch.setattr(poller, "EventSource", Source)
+    running.set_mapping(Enabled=True)
+    running.until("first late", within=20)
+
+
 def test_terraform_and_event_types_that_are_saved_ask_for_a_plan(running: Local) -> None:
     hint = (
         "changed: `make plan ENV=local` shows what that changes, `make apply ENV=local` applies it."
@@ -571,6 +617,23 @@ def test_dependencies_are_unpacked_anew_only_when_they_have_changed(local: Local
     (local.folder / "requirements.txt").write_text("# other\n")
     dependencies.update()
     assert dependencies.folder != first
+
+
+def test_a_log_that_is_followed_is_not_kept_open(tmp_path: Path) -> None:
+    """Or each reload would leave an open file until Python collects garbage."""
+    log, lines = tmp_path / "log", list[str]()
+    log.touch()
+    before = os.listdir("/dev/fd")
+    go_on = follow(log, lines.append)
+    with log.open("a") as file:
+        for text in ("a\nb", "", "c\nd"):
+            file.write(text)
+            file.flush()
+            go_on()
+    assert lines == ["a", "bc"]
+    go_on(b"\n")
+    assert lines == ["a", "bc", "d"]
+    assert os.listdir("/dev/fd") == before
 
 
 def test_a_log_takes_lines_of_any_size_and_number(local: Local) -> None:

@@ -670,6 +670,13 @@ def test_the_depth_of_a_queue_includes_messages_in_flight(aws: LocalAws, queue: 
     assert aws.depth(queue.dead) == 0
 
 
+def test_a_batch_has_no_more_than_its_size_whatever_was_left(queue: Queue) -> None:
+    queue.send("a", "b", "c")
+    source = queue.source(Function(failing()), batch_size=2)
+    source.waiting = source.receive(10)
+    assert [len(source.take()) for _ in range(3)] == [2, 1, 0]
+
+
 def test_records_have_lambdas_shape(queue: Queue) -> None:
     sent = queue.sqs.send_message(
         QueueUrl=queue.url,

@@ -39,6 +39,8 @@ class ToolError(Exception):
 
 def problem_of(error: BaseException) -> str:
     """Say in one line what an error means that must not end anything."""
+    if isinstance(error, ToolError):
+        return str(error)
     return explain(error) or f"{type(error).__name__}: {getattr(error, 'message', error)}"
 
 

@@ -92,11 +92,11 @@ class EventSource:
         :param wait: seconds to wait for a first message, 20 at most.
         """
         messages = self.waiting or self.receive(self.batch_size, wait, self.window)
-        # A batch also ends at the limit of an event.
+        # A batch also ends at the limit of an event. What another source left may be too many.
         size, count = size_of({"Records": []}), 0
         for message in messages:
             size += size_of(self.record(message)) + len(", ")
-            if count and size > EVENT_LIMIT:
+            if count == self.batch_size or (count and size > EVENT_LIMIT):
                 break
             count += 1
         self.waiting = messages[count:]

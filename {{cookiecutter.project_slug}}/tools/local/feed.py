@@ -69,7 +69,7 @@ class Feed:
         self.aws, self.outputs, self.log, self.monitoring = aws, outputs, log, monitoring
         self.retry = retry
         self.recent: deque[Outcome] = deque(maxlen=KEPT)
-        self.waiting: list[dict[str, Any]] = []  # received, for the next poller
+        self.waiting: deque[dict[str, Any]] = deque()  # received, for the next poller
         self.folder = (FOLDER / "code").absolute()
         self.keys = aws.grant(outputs["role_arn"])
         self.added = {"AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **self.keys, **added}
@@ -174,10 +174,10 @@ class Feed:
         """Ask the local AWS, from inside: this is done too often for requests."""
         _, _, _, region, account, _, name = self.outputs["service_arn"].split(":")
         backend = get_backend("lambda")[account][region]
-        mapping = next(
-            one.get_configuration()
-            for one in backend.list_event_source_mappings(self.outputs["queue_arn"], "")
-        )
+        mappings = [*backend.list_event_source_mappings(self.outputs["queue_arn"], "")]
+        if not mappings:
+            raise ToolError(GONE)
+        mapping = mappings[0].get_configuration()
         qualifier = mapping["FunctionArn"].split(":")[7]
         alias = backend.get_alias(qualifier, name)
         routing: Any = alias.routing_config or {}
@@ -210,3 +210,7 @@ def difference(before: Settings | None, now: Settings | None) -> str:
 
 
 PAUSED = "Paused: messages wait in the queue until `make resume ENV=local`."
+GONE = (
+    "Nothing feeds the code any more: `make plan ENV=local`, then `make apply ENV=local`, deploy it "
+    "again. If it has another name now, start `make local` again."
+)

@@ -141,13 +141,18 @@ def readable(line: str) -> str:
 def follow(log: Path, take: Callable[[str], None]) -> Callable[..., None]:
     """Return a function that hands on the lines that a file has got since its last call.
 
-    Its argument is taken for more of the file: a last line may have no end.
+    Its argument is taken for more of the file: a last line may have no end. The file is open only
+    meanwhile: nobody need close it.
     """
-    file, rest = log.open("rb"), b""
+    place, rest = 0, b""
 
     def go_on(more: bytes = b"") -> None:
-        nonlocal rest
-        *lines, rest = (rest + file.read() + more).split(b"\n")
+        nonlocal place, rest
+        with log.open("rb") as file:
+            file.seek(place)
+            new = file.read()
+        place += len(new)
+        *lines, rest = (rest + new + more).split(b"\n")
         for line in lines:
             take(line.decode(errors="replace"))
 

@@ -130,19 +130,26 @@ class Poller(threading.Thread):
                     retry_after=feed.retry or 0,
                     stopped=self._ends,
                 )
-                source.waiting, feed.waiting = feed.waiting + source.waiting, []
+                source.waiting = self._left_over() + source.waiting
                 self._poll(source, settings)
                 self._problem = ""
             except Exception as error:  # of the local AWS: a queue that is gone, a denial
                 self._tell(error)
                 self._stopped.wait(1)
         if source:
-            feed.waiting += source.waiting
+            feed.waiting.extend(source.waiting)
+
+    def _left_over(self) -> list[dict[str, Any]]:
+        """Return what other pollers have received and not handed on: they may add to it now."""
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                found.append(self._feed.waiting.popleft())
+        return found
 
     def _give_back(self) -> None:
         """Show what was received just before a pause to others again."""
-        messages, self._feed.waiting = self._feed.waiting, []
-        for message in messages:
+        for message in self._left_over():
             self._feed.sqs_for_retry.change_message_visibility(
                 QueueUrl=self._feed.outputs["queue_url"],
                 ReceiptHandle=message["ReceiptHandle"],
