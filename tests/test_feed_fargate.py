@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from conftest import SERVICE, working_in
-from tools.build.image import PACKAGE, image_digest, keep
+from tools.build.image import image_digest, keep
+from tools.build.package import PACKAGES
 from tools.local import runtime_fargate, task, working_tree
 from tools.local.log import Outcome
 from tools.local.server import LocalAws, local_aws
@@ -27,12 +28,14 @@ REGION = "eu-central-1"
 NAME = "order-events-local"
 TARGET = {"ServiceNamespace": "ecs", "ResourceId": f"service/{NAME}/{NAME}"}
 
-PYPROJECT = """
+# As on most machines, tasks on AWS have another processor than this one.
+PACKAGE = PACKAGES["host"]
+PYPROJECT = f"""
 [project]
 name = "order-events"
 [tool.cookiecutter-lambda-python]
 package = "order_events"
-architecture = "x86_64"
+architecture = "{"arm64" if os.uname().machine == "x86_64" else "x86_64"}"
 """
 
 # Logs what it gets as handler.py does, with its version; waits while the file WAIT is there.
@@ -358,6 +361,18 @@ def test_what_a_task_uses_is_reported_as_ecs_does(local: Local) -> None:
     assert dimensions == {"ClusterName": NAME, "ServiceName": NAME}
     assert 1 < memory < 100
     assert local.said.figures["CPUUtilization"][1] >= 0
+
+
+def test_what_destroy_removes_is_said_and_what_apply_makes_again_runs(local: Local) -> None:
+    local.said.said.clear()
+    local.ecs.delete_service(cluster=NAME, service=NAME, force=True)
+    local.until(lambda: local.said.said, "no word")
+    assert local.said.said.pop().startswith("There is no ECS service any more: `make plan ENV=loc")
+    local.until(lambda: not local.feed._stopping, "it runs on")
+    local.ecs.create_service(
+        cluster=NAME, serviceName=NAME, taskDefinition=f"{NAME}:2", desiredCount=0
+    )
+    assert local.processed(local.send())["version"] == "4"
 
 
 # A process that starts one like itself, so many times, each with the guard; the last one hangs.

@@ -22,7 +22,6 @@ from tools.errors import ToolError
 from tools.project import Environment, environment_option, project
 
 IMAGE = Path("dist/image.tar")
-PACKAGE = Path("dist/lambda.zip")
 KEPT = Path(".local/packages")  # what was deployed to the local AWS
 NO_IMAGES = "The local AWS needs no images."
 REPOSITORY = re.compile(

@@ -19,8 +19,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from tools.build.image import KEPT, PACKAGE, keep, kept
-from tools.build.package import remove, write_files
+from tools.build.image import KEPT, keep, kept
+from tools.build.package import PACKAGES, platform_here, remove, write_files
 from tools.display import parse
 from tools.errors import ToolError
 from tools.local import working_tree
@@ -38,6 +38,10 @@ MEMORY_EVERY = 5.0  # seconds
 CPU_EVERY = 60.0  # ECS's: the number of reports is that of the running tasks
 RECENT = 50  # outcomes, and lines of one
 PAUSED = "Paused: messages wait in the queue until `make resume ENV=local`."
+GONE = (
+    "There is no ECS service any more: `make plan ENV=local`, then `make apply ENV=local`, deploy "
+    "it again. If it has another name now, start `make local` again."
+)
 
 
 class Feed:
@@ -97,7 +101,7 @@ class Feed:
         for folder in (self.folder, KEPT):
             if folder.exists():  # of a run before this one
                 remove(folder)
-        keep(PACKAGE)
+        keep(PACKAGES[platform_here()])
         venv.create(self.folder / "venv", symlinks=True)
         self._update_dependencies()
         self.look()
@@ -122,7 +126,7 @@ class Feed:
         before, self._wanted = self._wanted, min(1, self.ecs.most_tasks()) if exists else 0
         now = time.monotonic()
         if before and not self._wanted:
-            self.log.say(PAUSED)
+            self.log.say(PAUSED if exists else GONE)
             self._stop()
             self._start_at = 0.0
         elif not self._wanted:
