@@ -1,5 +1,6 @@
 """ENV=local: only the local AWS that `make local` runs; dev and prod never that one."""
 
+import errno
 import fcntl
 import json
 import os
@@ -24,7 +25,8 @@ from conftest import HOST, SERVICE, Render, need_provider, working_in
 from test_isolation import Listener, listener, real  # noqa: F401 (fixtures)
 from tools import hcl
 from tools.__main__ import COMMANDS, main
-from tools.deploy import settings
+from tools.build import package
+from tools.deploy import settings, terraform
 from tools.deploy.links import link_code
 from tools.errors import ToolError, explain
 from tools.local import running
@@ -153,6 +155,30 @@ def test_who_looks_for_it_is_in_nobodys_way(folder: Path) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.15)
         with running.hold():
             pass
+
+
+def test_a_disk_without_locks_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = r"^\.local/lock can't be locked \(No locks available\): the service's folder must be on"
+    with pytest.raises(ToolError, match=said), running.hold():
+        pass
+    assert running.find() is None
+
+
+def test_destroy_needs_the_package_that_is_deployed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    for owner, name in ((package, "build"), (package, "runnable"), (terraform, "run")):
+        monkeypatch.setattr(owner, name, lambda *_, name=name: done.append(name))
+    monkeypatch.setattr(terraform, "ensure_initialised", lambda _: None)
+    assert terraform.destroy.callback
+    for environment in ("local", "dev"):
+        terraform.destroy.callback(Environment(environment))
+    assert done == ["runnable", "run", "build", "run"]
 
 
 def test_a_port_that_is_taken_is_said_in_one_sentence() -> None:

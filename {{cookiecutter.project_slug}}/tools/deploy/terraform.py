@@ -210,8 +210,9 @@ def output(environment: Environment) -> None:
 @environment_option
 def destroy(environment: Environment) -> None:
     """Remove everything in the environment; Terraform asks first."""
-    from tools.build.package import build
+    from tools.build.package import build, runnable
 
-    build()  # Terraform reads the package, whatever it does.
+    # Terraform reads the package, whatever it does.
+    runnable() if environment.is_local else build()
     ensure_initialised(environment)
     run(environment, "destroy", *environment.var_files())

@@ -85,8 +85,14 @@ def hold() -> Iterator[Callable[[Running], None]]:
     with (FOLDER / "lock").open("ab") as lock:
         # For the moment that `find` has it, too.
         deadline = time.monotonic() + 1
-        while not (held := _acquire(lock, fcntl.LOCK_EX)) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        try:
+            while not (held := _acquire(lock, fcntl.LOCK_EX)) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        except OSError as error:
+            raise ToolError(
+                f"{lock.name} can't be locked ({error.strerror}): the service's folder must be on "
+                "a disk that has locks, such as one of this machine."
+            ) from None
         if not held:
             running = find()
             where = f", at {running.url}" if running else ""
@@ -113,6 +119,6 @@ def hold() -> Iterator[Callable[[Running], None]]:
 def _acquire(lock: IO[bytes], how: int) -> bool:
     try:
         fcntl.flock(lock, how | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True
