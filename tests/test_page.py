@@ -257,6 +257,12 @@ def test_the_state_counts_messages_and_says_why_they_are_dead(chain: Chain) -> N
     assert chain.state()["letters"] == state["letters"]
 
 
+def test_after_destroy_the_page_says_so(chain: Chain) -> None:
+    chain.aws.client("sqs").delete_queue(QueueUrl=chain.outputs["queue_url"])
+    answer = chain.client().get("/state", base_url=chain.aws.url)
+    assert (answer.status_code, answer.text[:35]) == (410, "Nothing is deployed any more: make ")
+
+
 def test_what_cannot_be_found_out_is_said_and_hides_nothing_else(chain: Chain) -> None:
     state = chain.state()
     assert all(row.partition(": ")[2].startswith("unknown: ") for row in state["code"])

@@ -40,6 +40,7 @@ POLICY = (
     "connect-src 'self'; default-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+GONE = "Nothing is deployed any more: make apply ENV=local deploys the service again."
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Terraform's
 Json = dict[str, Any]
 
@@ -96,7 +97,10 @@ class Page:
         if asked == "GET /":
             return Response(self.html, mimetype="text/html")
         if asked == "GET /state":
-            return Response(json.dumps(self.state()), mimetype="application/json")
+            try:
+                return Response(json.dumps(self.state()), mimetype="application/json")
+            except KeyError:  # a queue is gone
+                return Response(GONE, 410)
         if asked == "POST /run":
             return self.run(request.get_data(as_text=True))
         return Response("There is no such page.", 404)
