@@ -211,6 +211,6 @@ def difference(before: Settings | None, now: Settings | None) -> str:
 
 PAUSED = "Paused: messages wait in the queue until `make resume ENV=local`."
 GONE = (
-    "Nothing feeds the code any more: `make plan ENV=local`, then `make apply ENV=local`, deploy it "
-    "again. If it has another name now, start `make local` again."
+    "Nothing feeds the code any more: `make plan ENV=local`, then `make apply ENV=local`, deploy "
+    "it again. If it has another name now, start `make local` again."
 )
