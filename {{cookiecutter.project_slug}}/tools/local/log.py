@@ -105,6 +105,8 @@ class Log:
         by_stream: dict[str, list[dict[str, Any]]] = {}
         for stream, event in waiting:
             by_stream.setdefault(stream, []).append(event)
+        if not waiting:
+            return
         try:
             for stream, events in by_stream.items():
                 self._put(stream, events)
