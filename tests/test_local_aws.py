@@ -17,6 +17,7 @@ from unittest import mock
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.core.utils import unix_time_millis
 from moto.ecs.models import ecs_backends
@@ -744,6 +745,33 @@ def test_what_succeeded_is_deleted_and_what_failed_stays(queue: Queue) -> None:
     assert [record["body"] for record in batch.records] == ["good", "bad", "fine"]
     assert len(batch.failed) == 1
     # Hidden until its visibility timeout is over, as on AWS.
+    assert (queue.visible, queue.hidden) == (0, 1)
+
+
+def test_messages_are_deleted_in_tens(queue: Queue) -> None:
+    queue.send(*"abcdefghijklmnopqrstuvwxy")
+    source, requests = queue.source(Function(failing("c")), batch_size=25), []
+    queue.sqs.meta.events.register(
+        "before-call.sqs.*", lambda model, **_: requests.append(model.name)
+    )
+    source.poll()
+    assert requests == ["ReceiveMessage"] * 3 + ["DeleteMessageBatch"] * 3
+    assert (queue.visible, queue.hidden) == (0, 1)
+
+
+def test_a_message_that_cannot_be_deleted_is_an_error_and_the_others_are_deleted(
+    queue: Queue,
+) -> None:
+    queue.send("a", "b")
+
+    def spoil(records: list[dict[str, Any]]) -> Outcome:
+        messages[0]["ReceiptHandle"] = "spoilt"
+        return Outcome()
+
+    source = queue.source(Function(spoil))
+    messages = source.take()
+    with pytest.raises(ClientError, match=r"ReceiptHandleIsInvalid.* DeleteMessage"):
+        source.work(messages)
     assert (queue.visible, queue.hidden) == (0, 1)
 
 

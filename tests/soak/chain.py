@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-from tools.local.event_source import RECEIVE_LIMIT, EventSource, failures
+from tools.local.event_source import REQUEST_LIMIT, EventSource, failures
 from tools.local.runtime import Invocation, Runtime
 from tools.local.server import LocalAws
 
@@ -329,7 +329,7 @@ class _Run:
     def _receive(self) -> None:
         """Receive what one batch has room for, as soon as a function is free for it."""
         size = self.chain.mapping["BatchSize"]
-        room = min(RECEIVE_LIMIT, size - len(self.waiting))
+        room = min(REQUEST_LIMIT, size - len(self.waiting))
         now = time.monotonic()
         if not self.free or room <= 0 or now < self.poll_at:
             return
@@ -451,10 +451,10 @@ class _Run:
     def _names(self, queue_url: str) -> list[str]:
         """Take all messages from a queue, and return their names."""
         source = EventSource(
-            self.sqs, queue_url, NOBODY, batch_size=RECEIVE_LIMIT, report_batch_item_failures=True
+            self.sqs, queue_url, NOBODY, batch_size=REQUEST_LIMIT, report_batch_item_failures=True
         )
         names: list[str] = []
-        while messages := source.receive(RECEIVE_LIMIT):
+        while messages := source.receive(REQUEST_LIMIT):
             names += [name_of(message) for message in messages]
             for entries in _by_ten(messages):
                 self.sqs.delete_message_batch(QueueUrl=queue_url, Entries=entries)

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
+from botocore.exceptions import ClientError
+
 from tools.local.runtime import EVENT_LIMIT, Invocation, size_of
 
-RECEIVE_LIMIT = 10  # messages that SQS returns at most for one ReceiveMessage
+REQUEST_LIMIT = 10  # messages that one request to SQS receives or deletes at most
 
 
 class Function(Protocol):
@@ -108,14 +110,28 @@ class EventSource:
         outcome = self.function.invoke({"Records": records})
         ids = [record["messageId"] for record in records]
         failed = failures(outcome, ids, self.report_batch_item_failures)
+        self.delete([message for message in messages if message["MessageId"] not in failed])
         for message in messages:
-            receipt = {"QueueUrl": self.queue_url, "ReceiptHandle": message["ReceiptHandle"]}
-            if message["MessageId"] not in failed:
-                self.sqs.delete_message(**receipt)
-            elif self.retry_with:
-                after = {"VisibilityTimeout": self.retry_after}
-                self.retry_with.change_message_visibility(**receipt, **after)
+            if self.retry_with and message["MessageId"] in failed:
+                self.retry_with.change_message_visibility(
+                    QueueUrl=self.queue_url,
+                    ReceiptHandle=message["ReceiptHandle"],
+                    VisibilityTimeout=self.retry_after,
+                )
         return Batch(records, outcome, failed)
+
+    def delete(self, messages: list[dict[str, Any]]) -> None:
+        """Delete messages. Raises ClientError if any of them cannot be deleted."""
+        refused: list[dict[str, Any]] = []
+        for first in range(0, len(messages), REQUEST_LIMIT):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+                for number, message in enumerate(messages[first : first + REQUEST_LIMIT])
+            ]
+            answer = self.sqs.delete_message_batch(QueueUrl=self.queue_url, Entries=entries)
+            refused += answer.get("Failed", [])
+        if refused:
+            raise ClientError({"Error": refused[0]}, "DeleteMessage")
 
     def receive(
         self, count: int, wait: int = 0, window: float = 0, **more: Any
@@ -135,7 +151,7 @@ class EventSource:
                 time.sleep(left)
             received = self.sqs.receive_message(
                 QueueUrl=self.queue_url,
-                MaxNumberOfMessages=min(RECEIVE_LIMIT, count - len(messages)),
+                MaxNumberOfMessages=min(REQUEST_LIMIT, count - len(messages)),
                 WaitTimeSeconds=int(left >= 1) if messages else wait,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
