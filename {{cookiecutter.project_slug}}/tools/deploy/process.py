@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
@@ -51,17 +52,7 @@ def interruptible(
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until there is a process to interrupt
         before = [signal.signal(number, stop) for number in STOPS]
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=variables,
-            stdin=subprocess.PIPE if capture else None,
-            stdout=subprocess.PIPE if capture else None,
-            stderr=stderr,
-            encoding="utf-8",
-            start_new_session=True,
-            preexec_fn=_in_the_child,
-        )
+        process = start(command, variables, capture, folder, stderr)
         if asked:  # a thread, which `make local` has, took the signal all the same
             process.send_signal(signal.SIGINT)
         started.append(process)
@@ -72,6 +63,24 @@ def interruptible(
         stderr.seek(0)
         code = 128 + asked[0] if asked else process.returncode
         return (code if code >= 0 else 128 - code), printed, stderr.read()
+
+
+def start(
+    command: list[str], variables: dict[str, str], capture: bool, folder: Path, stderr: IO[str]
+) -> subprocess.Popen[str]:
+    """Start it in a session of its own, with pipes for stdin and stdout if it is captured."""
+    pipe = subprocess.PIPE if capture else None
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=variables,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=stderr,
+        encoding="utf-8",
+        start_new_session=True,
+        preexec_fn=_in_the_child,
+    )
 
 
 def communicate(
@@ -91,7 +100,7 @@ def communicate(
             return process.communicate(given, timeout=1 if alive else None)[0] or ""
         except subprocess.TimeoutExpired as waiting:
             given, seconds = None, seconds + 1
-            if asked:  # the state of a local AWS goes with it
+            if asked:
                 os.killpg(process.pid, signal.SIGKILL)
             elif alive and seconds % 10 == 0:
                 alive(waiting.output or b"")
