@@ -6,15 +6,14 @@ https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html has the er
 import hmac
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import unquote
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.request import determine_request_protocol
-from moto.core.utils import get_service_model, service_name_from_moto_package_name
+from moto.core.utils import get_service_model
 from moto.sts.models import sts_backends
 from werkzeug.wrappers import Response
 
-from tools.local.permissions import CREDENTIAL, NAMES, Wsgi, response
+from tools.local.permissions import Wsgi, credential, response, service_of
 
 REFUSAL = (
     "This is the local AWS of `make local`, which accepts only its own keys: run make with "
@@ -33,8 +32,7 @@ def wrap(app: Wsgi, moto: Any, host: str, key: str, page: Wsgi | None) -> Wsgi:
     """
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        said = environ.get("HTTP_AUTHORIZATION", "") + unquote(environ.get("QUERY_STRING", ""))
-        signed = CREDENTIAL.search(said)
+        signed = credential(environ)
         answer: Wsgi | None = None
         if environ.get("HTTP_HOST") == host:
             answer = page if signed is None else app if accepted(signed[1], key) else None
@@ -57,9 +55,7 @@ def accepted(given: str, key: str) -> bool:
 def refusal(moto: Any, environ: dict[str, Any]) -> Response:
     """Return AWS's error for a wrong key, as far as can be told in the protocol of the request."""
     try:
-        package = moto.get_application(environ).service
-        service = NAMES.get(package) or service_name_from_moto_package_name(package)
-        model = get_service_model(service)
+        model = get_service_model(service_of(moto, environ))
         protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE"))
         made = response(model, protocol, "InvalidClientTokenId", REFUSAL)
     except Exception:  # whatever a request that is none of AWS's looks like

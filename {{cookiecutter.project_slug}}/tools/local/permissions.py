@@ -76,15 +76,13 @@ class Permissions:
         """Return an application that passes on to moto's what is allowed."""
 
         def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            said = environ.get("HTTP_AUTHORIZATION", "") + unquote(environ.get("QUERY_STRING", ""))
-            signed = CREDENTIAL.search(said)
+            signed = credential(environ)
             role = self.roles.get(signed[1]) if signed else None
             answer: Wsgi = moto
             if signed and role:
-                package = moto.get_application(environ).service
+                service = service_of(moto, environ)
                 body = Request(environ).get_data()
                 environ["wsgi.input"] = io.BytesIO(body)
-                service = NAMES.get(package) or service_name_from_moto_package_name(package)
                 if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and service != "s3":
                     body = gzip.decompress(body)
                 whole = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
@@ -132,6 +130,18 @@ class Permissions:
                 do = "Set the key in tests/world.py: aws.permissions.context[key] = [value]."
             return f"The role {decision.role} {decision}. {do}"
         return ""
+
+
+def credential(environ: dict[str, Any]) -> re.Match[str] | None:
+    """Return the key and the region that a request is signed with, if it is."""
+    said = environ.get("HTTP_AUTHORIZATION", "") + unquote(environ.get("QUERY_STRING", ""))
+    return CREDENTIAL.search(said)
+
+
+def service_of(moto: Any, environ: dict[str, Any]) -> str:
+    """Return botocore's name of the service that a request is for."""
+    package = moto.get_application(environ).service
+    return NAMES.get(package) or service_name_from_moto_package_name(package)
 
 
 def policies_of(role_arn: str) -> tuple[list[Document], list[Document] | None]:

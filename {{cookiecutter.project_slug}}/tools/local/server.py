@@ -95,40 +95,44 @@ def local_aws(
     page: what answers requests that are not signed, where there is a key; it must check them.
     Raises ToolError if the port can't be had.
     """
-    # Only here: unit tests do without a server.
-    from moto.moto_server import werkzeug_app as moto
-    from werkzeug.serving import make_server
-
     if for_terraform:
         patches.apply()
     moto_api_backend.reset()
-    # An error of moto's own is worth reading, a line per request is not.
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     permissions = permissions or Permissions()
-    moto_app = moto.DomainDispatcherApplication(moto.create_backend_app)
-    listening = listen(port)
-    app = cbor.wrap(permissions.wrap(moto_app))
-    if key:
-        app = gate.wrap(app, moto_app, f"{ADDRESS}:{listening.getsockname()[1]}", key, page)
-    with listening:  # the server has a copy
-        server = make_server(
-            ADDRESS,
-            port,
-            app,
-            threaded=True,
-            request_handler=moto.MotoRequestHandler,
-            fd=listening.fileno(),
-        )
-    # moto's own way to start it takes half a second to end.
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with listen(port) as listening:  # the server has a copy
+        host = f"{ADDRESS}:{listening.getsockname()[1]}"
+        server = serve(listening, application(permissions, host, key, page))
     try:
-        url = f"http://{ADDRESS}:{server.port}"
+        url = f"http://{host}"
         variables = isolated() | pointed_at(url, region, key or "local")
         with mock.patch.dict(os.environ, variables, clear=True):
             yield LocalAws(url, region, permissions)
     finally:
         server.shutdown()
         moto_api_backend.reset()
+
+
+def application(permissions: Permissions, host: str, key: str | None, page: Wsgi | None) -> Wsgi:
+    """Return what answers: moto, behind what else there is of AWS."""
+    # Only here, as below: unit tests do without a server.
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    moto = DomainDispatcherApplication(create_backend_app)
+    app = cbor.wrap(permissions.wrap(moto))
+    return gate.wrap(app, moto, host, key, page) if key else app
+
+
+def serve(listening: socket.socket, app: Wsgi) -> Any:
+    """Start a server in a thread; moto's own way to start it takes half a second to end."""
+    from moto.moto_server.werkzeug_app import MotoRequestHandler
+    from werkzeug.serving import make_server
+
+    # An error of moto's own is worth reading, a line per request is not.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    handler, number = MotoRequestHandler, listening.fileno()
+    server = make_server(ADDRESS, 0, app, threaded=True, request_handler=handler, fd=number)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    return server
 
 
 def listen(port: int) -> socket.socket:
