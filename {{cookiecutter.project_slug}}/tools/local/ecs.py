@@ -19,10 +19,9 @@ class EcsService:
 
     def __init__(self, outputs: dict[str, str]) -> None:
         """Find it in moto."""
-        self.arn = outputs["service_arn"]
         self.name, self.cluster = outputs["service_name"], outputs["cluster_name"]
-        _, self.partition, _, region, account, _ = self.arn.split(":", 5)
-        self.head = f"arn:{self.partition}:ecs:{region}:{account}"
+        self.head = outputs["service_arn"].partition(":service/")[0]
+        region, account = self.head.split(":")[3:]
         self.ecs: Any = ecs_backends[account][region]
         self.scaling: Any = applicationautoscaling_backends[account][region]
 
@@ -80,7 +79,7 @@ class EcsService:
         tasks_of(self.ecs).append(made)
         return made
 
-    def task_has_stopped(self, task: Json, exit_code: int, reason: str = "") -> None:
+    def task_has_stopped(self, task: Json, exit_code: int) -> None:
         """Note that a task has ended, by itself if nobody has stopped it; forget the oldest."""
         if task["desiredStatus"] == "RUNNING":
             task["stopCode"] = "EssentialContainerExited"
@@ -88,7 +87,6 @@ class EcsService:
         task |= {"desiredStatus": "STOPPED", "lastStatus": "STOPPED", "stoppedAt": utcnow()}
         (container,) = task["containers"]
         container |= {"lastStatus": "STOPPED", "exitCode": exit_code}
-        container |= {"reason": reason} if reason else {}
         stopped = [one for one in tasks_of(self.ecs) if one["lastStatus"] == "STOPPED"]
         for old in stopped[:-KEPT]:
             tasks_of(self.ecs).remove(old)

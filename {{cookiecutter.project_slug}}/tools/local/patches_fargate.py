@@ -163,20 +163,12 @@ def sqs_receivers_that_are_gone() -> None:
     """
     asking = threading.local()
 
-    def gone() -> bool:
-        if asking.response.access_key in STOPPING:
-            return True
-        connection = asking.response.normalized_request.environ.get("werkzeug.socket")
-        if connection is None or not select.select([connection], [], [], 0)[0]:
-            return False
-        return not connection.recv(1, socket.MSG_PEEK)
-
     @replaces(SQSResponse, "receive_message")
     def answer(original: Any, response: Any) -> Any:
         asking.response = response
         try:
             result = original(response)
-            if gone():
+            if is_gone(response):
                 time.sleep(1)  # or it would ask again and again until it knows that it is to stop
         finally:
             del asking.response
@@ -190,7 +182,7 @@ def sqs_receivers_that_are_gone() -> None:
         RECEIVERS.add(asking.response.access_key)
         if len(RECEIVED) > 1000:
             RECEIVED.clear()
-        while not gone():
+        while not is_gone(asking.response):
             found = original(backend, name, most, 0, *more)
             RECEIVED.update((message.id, time.time()) for message in found)
             left = deadline - time.monotonic()
@@ -198,6 +190,16 @@ def sqs_receivers_that_are_gone() -> None:
                 return found
             backend.get_queue(name).wait_for_messages(min(left, 0.2))
         return []
+
+
+def is_gone(response: Any) -> bool:
+    """Tell whether the client of a request is a task that ECS stops, or has hung up."""
+    if response.access_key in STOPPING:
+        return True
+    connection = response.normalized_request.environ.get("werkzeug.socket")
+    if connection is None or not select.select([connection], [], [], 0)[0]:
+        return False
+    return not connection.recv(1, socket.MSG_PEEK)
 
 
 PATCHES = [

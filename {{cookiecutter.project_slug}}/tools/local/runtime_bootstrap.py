@@ -94,24 +94,28 @@ def main() -> None:
         def post_init_error(self, error: object, *_: object) -> None:
             send("init error", json.dumps(error))
 
+    if os.environ.get("LOCAL_RUN"):
+        say_where_imports_fail()
+    bootstrap.run(handler, Client(""))
+
+
+def say_where_imports_fail() -> None:
+    """Let errors name their places in the package: of an ImportError, Lambda names none."""
+    from awslambdaric import bootstrap
+
     find = bootstrap._get_handler
 
     def find_handler(name: str) -> object:
         try:
             return find(name)
-        except Exception as error:
-            # Lambda does not say where an ImportError is from, and of others it names frames of
-            # its own, too.
-            if not os.environ.get("LOCAL_RUN"):
-                raise
-            if not isinstance(error, bootstrap.FaultException):
-                kind = type(error).__name__
-                raise bootstrap.FaultException(kind, str(error), places(error)) from error
+        except bootstrap.FaultException as error:
             error.trace = error.trace or places(error.__context__ or error)
             raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise bootstrap.FaultException(kind, str(error), places(error)) from error
 
     bootstrap._get_handler = find_handler
-    bootstrap.run(handler, Client(""))
 
 
 if __name__ == "__main__":
