@@ -22,7 +22,7 @@ from tools.local import poller, working_tree
 from tools.local.event_source import EventSource
 from tools.local.feed import Feed
 from tools.local.log import REQUEST_LIMIT, Log, follow
-from tools.local.loop import Loop, Watch
+from tools.local.loop import Loop, watch
 from tools.local.monitoring import Monitoring
 from tools.local.server import LocalAws, local_aws
 
@@ -594,8 +594,8 @@ def test_the_end_leaves_nothing_behind_whatever_is_at_work(local: Local) -> None
 
 def test_a_file_counts_as_saved_once_it_stays_the_same() -> None:
     states = iter([{}, {"a": (1,)}, {"a": (2,)}, {"a": (2,)}, {"a": (2,)}, {}, {}])
-    watch = Watch(lambda: next(states))
-    assert [watch.look() for _ in range(6)] == [[], [], ["a"], [], [], ["a"]]
+    saved = watch(lambda: next(states))
+    assert [saved() for _ in range(6)] == [[], [], ["a"], [], [], ["a"]]
 
 
 def test_own_code_in_a_package_is_that_of_the_working_tree(local: Local) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tools.errors import ToolError
+from tools.local import running
 
 ENVIRONMENTS = ("dev", "prod")
 LOCAL = "local"
@@ -74,7 +75,7 @@ class Environment:
 
     def __post_init__(self) -> None:
         """Fill in what is usual."""
-        home = self.home or (".local" if self.name == LOCAL else "")
+        home = self.home or (str(running.FOLDER) if self.name == LOCAL else "")
         object.__setattr__(self, "home", home)
         object.__setattr__(self, "code", self.code or str(Path(home, "terraform")))
 
@@ -118,8 +119,6 @@ class Environment:
 
 
 def _environment(_: click.Context, __: click.Parameter, name: Any) -> Environment:
-    from tools.local import running
-
     if name == LOCAL:
         running.connect()
     elif name not in ENVIRONMENTS:

@@ -1,4 +1,4 @@
-"""An execution environment whose log goes where Lambda's goes, with Lambda's own lines."""
+"""One execution environment of the function, whose log goes where Lambda's goes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tools.local.runtime import Invocation, Runtime
 LINES_KEPT = 200  # of the log of one batch, for the page
 
 
-class Environment:
-    """An execution environment whose log goes where Lambda's goes."""
+class ExecutionEnvironment:
+    """A Runtime, and its log with Lambda's own lines."""
 
     def __init__(self, runtime: Runtime, log: Log) -> None:
         """Take one that is ready for its first process."""

@@ -27,6 +27,11 @@ from tools.local.working_tree import Dependencies
 
 KEPT = 50  # outcomes, for the page
 LOOK_EVERY = 0.5  # seconds between two looks at the settings
+PAUSED = "Paused: messages wait in the queue until `make resume ENV=local`."
+GONE = (
+    "Nothing feeds the code any more: `make plan ENV=local`, then `make apply ENV=local`, deploy "
+    "it again. If it has another name now, start `make local` again."
+)
 # A poller that has ended by itself, and that no save follows, begins again after so many seconds.
 AGAIN_AFTER = 2.0
 
@@ -80,7 +85,7 @@ class Feed:
         self._pollers: list[Poller] = []
         self._settings: Settings | None = None
         self._looked = 0.0
-        self._problem = ""
+        self._tell = log.once()
 
     @property
     def code(self) -> dict[str, str]:
@@ -107,11 +112,13 @@ class Feed:
         if time.monotonic() - self._looked < LOOK_EVERY:
             return
         self._looked = time.monotonic()
+        settings: Settings | None = None
+        problem = ""
         try:
-            settings, self._problem = self._read(), ""
+            settings = self._read()
         except Exception as error:  # what is deployed may be gone, or half changed
-            settings = None
-            self.tell(problem_of(error))
+            problem = problem_of(error)
+        self._tell(problem)
         if settings != self._settings:
             before, self._settings = self._settings, settings
             self._begin(difference(before, settings))
@@ -141,12 +148,6 @@ class Feed:
         for poller in self._pollers:
             poller.join(2)
         remove(self.folder)
-
-    def tell(self, problem: str) -> None:
-        """Show a problem, unless it is the last one."""
-        if problem != self._problem:
-            self.log.say(problem)
-        self._problem = problem
 
     @property
     def _current(self) -> Poller:
@@ -207,10 +208,3 @@ def difference(before: Settings | None, now: Settings | None) -> str:
         shares = ", ".join(f"version {v} ({s:.0%})" for v, s in now.shares.items())
         return f"Live: {shares}."
     return "What is deployed has changed: a new process runs the code."
-
-
-PAUSED = "Paused: messages wait in the queue until `make resume ENV=local`."
-GONE = (
-    "Nothing feeds the code any more: `make plan ENV=local`, then `make apply ENV=local`, deploy "
-    "it again. If it has another name now, start `make local` again."
-)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
@@ -10,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tools.display import describe, parse
 from tools.errors import problem_of
+
+if TYPE_CHECKING:  # moto takes a second
+    from tools.local.monitoring import Monitoring
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html: a
 # request takes 1 MiB, with 26 bytes for each event.
@@ -21,13 +23,6 @@ REQUEST_LIMIT = 1_048_576
 EVENT_EXTRA = 26
 # Seconds between two requests: lines that come in between go together.
 SEND_EVERY = 0.1
-
-
-class Metrics(Protocol):
-    """What the log needs of `tools.local.monitoring.Monitoring`."""
-
-    def line(self, text: str) -> None:
-        """Take the metrics that are embedded in a line."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +43,14 @@ class Outcome:
 class Log:
     """Takes lines from any thread. A closed console ends nothing here: `closed` then says so."""
 
-    def __init__(self, aws: Any, outputs: dict[str, str], monitoring: Metrics) -> None:
+    def __init__(self, aws: Any, outputs: dict[str, str], monitoring: Monitoring) -> None:
         """Begin with a log group that Terraform has made."""
         self.closed = False
         self._logs = aws.client("logs")
         self._group = outputs["log_group_name"]
         self._monitoring = monitoring
         self._waiting: list[tuple[str, dict[str, Any]]] = []
-        self._streams: set[str] = set()
-        self._problem = ""
+        self._tell = self.once()
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._sender = threading.Thread(target=self._send_all, daemon=True)
@@ -84,6 +78,18 @@ class Log:
             except (OSError, ValueError):  # the reader or the terminal is gone
                 self.closed = True
 
+    def once(self) -> Callable[[str], None]:
+        """Return a function that says a problem, unless it is that of the last call; "" is none."""
+        last = ""
+
+        def tell(problem: str) -> None:
+            nonlocal last
+            if problem and problem != last:
+                self.say(problem)
+            last = problem
+
+        return tell
+
     def close(self) -> None:
         """Send what is left."""
         self._end.set()
@@ -102,27 +108,22 @@ class Log:
     def _send(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
         by_stream: dict[str, list[dict[str, Any]]] = {}
         for stream, event in waiting:
             by_stream.setdefault(stream, []).append(event)
-        if not waiting:
-            return
+        problem = ""
         try:
             for stream, events in by_stream.items():
                 self._put(stream, events)
-            self._problem = ""
-        except Exception as error:  # the log group may be gone: once is enough to know
-            problem = problem_of(error)
-            if problem != self._problem and not self._end.is_set():
-                self.say(f"The log group {self._group} does not take this log: {problem}")
-            self._problem = problem
+        except Exception as error:  # the log group may be gone
+            problem = f"The log group {self._group} does not take this log: {problem_of(error)}"
+        if not self._end.is_set():
+            self._tell(problem)
 
     def _put(self, stream: str, events: list[dict[str, Any]]) -> None:
         where = {"logGroupName": self._group, "logStreamName": stream}
-        if stream not in self._streams:
-            with contextlib.suppress(self._logs.exceptions.ResourceAlreadyExistsException):
-                self._logs.create_log_stream(**where)
-            self._streams = {*list(self._streams)[-100:], stream}
         while events:
             size = count = 0
             for event in events:
@@ -130,7 +131,11 @@ class Log:
                 if count and size > REQUEST_LIMIT:
                     break
                 count += 1
-            self._logs.put_log_events(**where, logEvents=events[:count])
+            try:
+                self._logs.put_log_events(**where, logEvents=events[:count])
+            except self._logs.exceptions.ResourceNotFoundException:  # the stream is new
+                self._logs.create_log_stream(**where)
+                self._logs.put_log_events(**where, logEvents=events[:count])
             events = events[count:]
 
 

@@ -14,10 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,24 +65,37 @@ def _serve(write: Callable[[running.Running], None], port: int, retry: int | Non
     say("starting a local AWS")
     region = hcl.settings(Environment("dev"))["aws_region"]
     # Imported only now: moto takes more than a second.
+    from werkzeug.wrappers import Response
+
     from tools.local.deployment import deploy
+    from tools.local.feed import Feed
+    from tools.local.monitoring import Monitoring
+    from tools.local.page import Page
     from tools.local.permissions import Permissions
     from tools.local.server import local_aws
 
-    key, page = f"local{secrets.token_hex(16)}", Later()
-    permissions = Permissions(record=deque(maxlen=1000))
+    key, permissions = f"local{secrets.token_hex(16)}", Permissions(record=deque(maxlen=1000))
+    pages: list[Any] = [Response("The service is not deployed yet.\n", 403)]  # the last answers
+
+    def page(*request: Any) -> Any:
+        return pages[-1](*request)
+
     with local_aws(region, key=key, port=port, page=page, permissions=permissions) as aws:
         say(f"local AWS for {region} at {aws.url}")
         known = running.Running(aws.url, region, key, os.getpid())
         write(known)
         deployment = deploy(aws, say)
-        outputs = deployment.outputs
-        with feeding(aws, outputs, deployment.surroundings, retry) as (feed, log, tick):
+        outputs, added = deployment.outputs, deployment.surroundings
+        monitoring = Monitoring(aws, outputs)
+        with (
+            closing(Log(aws, outputs, monitoring)) as log,
+            closing(Feed(aws, outputs, added, log, monitoring, retry)) as feed,
+        ):
             say("starting the code")
             feed.start()
-            loop = Loop(feed, log, [tick, Code(feed, known, write).note])
-            with ExitStack() as stack:
-                page.show(stack, aws, outputs, feed, key)
+            loop = Loop(feed, log, [monitoring.tick, note_code(feed, known, write)])
+            with closing(Page(aws, outputs, feed, key)) as shown:
+                pages.append(shown)
                 print(listening(aws, outputs, feed, f"{aws.url}/?token={key}"), flush=True)
                 loop.run()
 
@@ -92,62 +105,18 @@ def say(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
-@dataclass
-class Code:
-    """Writes down the environment variables of the code, whenever they have changed."""
+def note_code(
+    feed: Any, known: running.Running, write: Callable[[running.Running], None]
+) -> Callable[[], None]:
+    """Return a function that writes down the code's environment variables if they have changed."""
 
-    feed: Any
-    known: running.Running
-    write: Callable[[running.Running], None]
+    def note() -> None:
+        nonlocal known
+        before, known = known, replace(known, code=feed.code)
+        if known != before:
+            write(known)
 
-    def note(self) -> None:
-        """Look whether they have."""
-        now = replace(self.known, code=self.feed.code)
-        if now != self.known:
-            self.known = now
-            self.write(now)
-
-
-class Later:
-    """A WSGI application that answers once there is a page."""
-
-    def __init__(self) -> None:
-        self._page: Any = None
-
-    def show(
-        self, stack: ExitStack, aws: Any, outputs: dict[str, str], feed: Any, key: str
-    ) -> None:
-        """Make the page; it ends with the stack."""
-        from tools.local.page import Page
-
-        self._page = Page(aws, outputs, feed, key)
-        stack.callback(self._page.close)
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Answer a request that is not signed."""
-        if self._page is None:
-            start_response("403 Forbidden", [("Content-Type", "text/plain")])
-            return [b"The service is not deployed yet.\n"]
-        answer: Iterable[bytes] = self._page(environ, start_response)
-        return answer
-
-
-@contextmanager
-def feeding(
-    aws: Any, outputs: dict[str, str], added: dict[str, str], retry: int | None
-) -> Iterator[tuple[Any, Log, Callable[[], None]]]:
-    """Make the feed, its log, and what is to be called every second; end them all."""
-    from tools.local.feed import Feed
-    from tools.local.monitoring import Monitoring
-
-    monitoring = Monitoring(aws, outputs)
-    log = Log(aws, outputs, monitoring)
-    feed = Feed(aws, outputs, added, log, monitoring, retry)
-    try:
-        yield feed, log, monitoring.tick
-    finally:
-        feed.close()
-        log.close()
+    return note
 
 
 def listening(aws: Any, outputs: dict[str, str], feed: Any, page: str) -> str:
@@ -174,23 +143,20 @@ Press Ctrl-C to stop; nothing in it is kept.
 """
 
 
-class Watch:
-    """Tells what has been saved, once it has stayed the same for one look."""
+def watch(state: Callable[[], working_tree.Stats]) -> Callable[[], list[str]]:
+    """Return a function that tells what was saved, once it has stayed the same for one look."""
+    known = last = state()
 
-    def __init__(self, state: Callable[[], working_tree.Stats]) -> None:
-        """Begin with what there is now."""
-        self._state = state
-        self._known = self._last = state()
-
-    def look(self) -> list[str]:
-        """Return the names of what was saved."""
-        now = self._state()
-        if now != self._last or now == self._known:
-            self._last = now
+    def look() -> list[str]:
+        nonlocal known, last
+        before, last = last, state()
+        if last != before or last == known:
             return []
-        names = working_tree.changed(self._known, now)
-        self._known = now
+        names = working_tree.changed(known, last)
+        known = last
         return names
+
+    return look
 
 
 class Loop:
@@ -199,17 +165,17 @@ class Loop:
     def __init__(self, feed: Any, log: Log, each_second: list[Callable[[], None]]) -> None:
         """Take what looks all the time, and what is called each second."""
         self._feed, self._log, self._each_second = feed, log, each_second
-        self._code = Watch(lambda: working_tree.code_stats() | working_tree.dependency_stats())
-        self._terraform = Watch(terraform_stats)
+        self._code = watch(lambda: working_tree.code_stats() | working_tree.dependency_stats())
+        self._terraform = watch(terraform_stats)
         self._types: list[str] = [*events.models()]
-        self._problems: dict[str, str] = {}
+        self._tell: dict[str, Callable[[str], None]] = defaultdict(log.once)  # for each step
 
     def run(self) -> None:
         """Go on until a signal, or until nobody reads what is printed."""
         ticked = 0.0
         while not self._log.closed:
             began = time.monotonic()
-            saved = self._code.look(), self._terraform.look()
+            saved = self._code(), self._terraform()
             took = time.monotonic() - began
             self._try(partial(self._saved, *saved))
             self._try(self._feed.look)
@@ -238,14 +204,12 @@ class Loop:
 
     def _try(self, step: Callable[[], None]) -> None:
         """Do a step; show what goes wrong, once, and go on."""
-        problem, name = "", getattr(step, "__qualname__", "saved")
+        problem = ""
         try:
             step()
         except Exception as error:
             problem = problem_of(error)
-        if problem and problem != self._problems.get(name):
-            self._log.say(problem)
-        self._problems[name] = problem
+        self._tell[getattr(step, "__qualname__", "saved")](problem)
 
 
 def terraform_stats() -> working_tree.Stats:

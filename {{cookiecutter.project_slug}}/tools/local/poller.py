@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tools.errors import problem_of
 from tools.local import working_tree
 from tools.local.event_source import Batch, EventSource
-from tools.local.execution import Environment, summary
+from tools.local.execution import ExecutionEnvironment, summary
 from tools.local.log import Outcome
 from tools.local.runtime import Runtime
 
@@ -65,13 +65,13 @@ class Poller(threading.Thread):
         self.ended = 0.0
         self.whys = whys
         self._feed, self._settings, self._code = feed, settings, code
-        self._environments: dict[str, Environment] = {}
+        self._environments: dict[str, ExecutionEnvironment] = {}
         self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._closing = self._working = False
         self._said = {""}
-        self._problem = ""
+        self._tell = feed.log.once()
 
     def stop(self) -> None:
         """Begin no other batch; end at once, unless there is one at work."""
@@ -97,7 +97,7 @@ class Poller(threading.Thread):
                 while not self._stopped.wait(0.2) and not self._ends():
                     self._give_back()
         except Exception as error:
-            self._tell(error)
+            self._tell(self._problem(error))
         if not self._stopped.is_set():
             self.ended = time.monotonic()
 
@@ -132,9 +132,9 @@ class Poller(threading.Thread):
                 )
                 source.waiting = self._left_over() + source.waiting
                 self._poll(source, settings)
-                self._problem = ""
+                self._tell("")
             except Exception as error:  # of the local AWS: a queue that is gone, a denial
-                self._tell(error)
+                self._tell(self._problem(error))
                 self._stopped.wait(1)
         if source:
             feed.waiting.extend(source.waiting)
@@ -174,7 +174,7 @@ class Poller(threading.Thread):
         finally:
             self._working = False
 
-    def _environment(self, settings: Settings, version: str) -> Environment:
+    def _environment(self, settings: Settings, version: str) -> ExecutionEnvironment:
         """Return the one that runs a version."""
         if version not in self._environments:
             feed, code = self._feed, self._code
@@ -194,10 +194,10 @@ class Poller(threading.Thread):
                 region=feed.aws.region,
             )
             opened = self._stack.enter_context(runtime)
-            self._environments[version] = Environment(opened, feed.log)
+            self._environments[version] = ExecutionEnvironment(opened, feed.log)
         return self._environments[version]
 
-    def _report(self, batch: Batch, environment: Environment) -> None:
+    def _report(self, batch: Batch, environment: ExecutionEnvironment) -> None:
         if self._closing:
             return
         done, ids = batch.outcome, [record["messageId"] for record in batch.records]
@@ -228,12 +228,9 @@ class Poller(threading.Thread):
             self._feed.aws.permissions.record.clear()
         return str(advice)
 
-    def _tell(self, error: Exception) -> None:
-        """Show a problem, unless it is the one of before."""
-        problem = self._advice() or problem_of(error)
-        if problem != self._problem:
-            self._say(problem)
-        self._problem = problem
+    def _problem(self, error: Exception) -> str:
+        """Say what went wrong; nothing when it is because of the end."""
+        return "" if self._closing else self._advice() or problem_of(error)
 
     def _say(self, text: str) -> None:
         if not self._closing:
