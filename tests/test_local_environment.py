@@ -27,7 +27,7 @@ from tools import hcl
 from tools.__main__ import COMMANDS, main
 from tools.build import package
 from tools.deploy import settings, terraform
-from tools.deploy.links import link_code
+from tools.deploy.terraform import link_code
 from tools.errors import ToolError, explain
 from tools.local import running
 from tools.local.deployment import progress

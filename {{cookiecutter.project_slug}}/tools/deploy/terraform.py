@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import click
 
 from tools import events, hcl
 from tools.deploy import terraform_binary
-from tools.deploy.links import link_code
 from tools.deploy.mirror import cli_config
 from tools.deploy.process import interruptible
 from tools.errors import ToolError
@@ -26,6 +26,15 @@ PLUGIN_CACHE = Path("terraform/.terraform/plugin-cache")
 NOT_LOCAL = ("TF_CLI_ARGS", "TF_DATA_DIR", "TF_VAR_", "TF_WORKSPACE")
 # Where code is checked without a state: not an environment, so that it disturbs none.
 OFFLINE = Environment("validate")
+# In terraform/, and not part of the code; settings that Terraform reads unasked may name a real
+# account.
+LEFT_OUT = (
+    *(".terraform*", "*.tfplan", "*.tfstate*", "*.tfvars*"),
+    *("environments", "tests", "local_override.tf"),
+)
+# A request that the local AWS can't answer fails soon: with 25 retries, the provider's default, it
+# would seem to hang.
+OVERRIDE = 'provider "aws" {\n  max_retries = 2\n}\n'
 # What to do about errors that do not say so themselves.
 ADVICE = {
     "ExpiredToken|InvalidClientTokenId|SSOTokenProvider|token has expired": (
@@ -106,11 +115,10 @@ def attempt(
     code, printed, errors = interruptible(
         command, {**variables, **more}, capture, given=given, alive=alive
     )
-    if code > 128 and alive:
-        raise KeyboardInterrupt
     if code > 128:
-        if not alive:
-            sys.stderr.write(explain(environment.name, errors))
+        if alive:
+            raise KeyboardInterrupt
+        sys.stderr.write(explain(environment.name, errors))
         sys.exit(code)
     return code, printed, errors
 
@@ -135,6 +143,20 @@ def explain(name: str, errors: str) -> str:
         if found := re.search(pattern, errors):
             return f"{errors}\n{advice.format(*found.groups('ID'), **values)}\n"
     return errors
+
+
+def link_code(environment: Environment) -> None:
+    """Have the environment's code consist of links to the files that are in terraform/ now."""
+    folder = Path(environment.code)
+    folder.mkdir(parents=True, exist_ok=True)
+    for link in folder.iterdir():
+        if link.is_symlink() and not link.exists():
+            link.unlink(missing_ok=True)
+    for file in Path("terraform").iterdir():
+        link = folder / file.name
+        if not link.is_symlink() and not any(fnmatch(file.name, left) for left in LEFT_OUT):
+            link.symlink_to(file.absolute())
+    (folder / "local_override.tf").write_text(OVERRIDE, encoding="utf-8")
 
 
 def ensure_initialised(environment: Environment) -> None:

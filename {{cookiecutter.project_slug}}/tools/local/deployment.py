@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from tools.build.package import MB, PACKAGES, runnable
 from tools.deploy import terraform
-from tools.deploy.links import link_code
 from tools.deploy.validate import complaints
 from tools.errors import ToolError
 from tools.project import LOCAL, Environment, read_environment
@@ -102,7 +101,7 @@ def write_files(environment: Environment, region: str, settings: dict[str, Any])
     environment.backend.write_text(
         f'bucket = "{BUCKET}"\nregion = "{region}"\nuse_path_style = true\n', encoding="utf-8"
     )
-    link_code(environment)
+    terraform.link_code(environment)
     lock = terraform.LOCK_FILE
     if lock.is_file():
         shutil.copy(lock, environment.lock_file)
