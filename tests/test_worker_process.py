@@ -196,7 +196,7 @@ def test_after_sigterm_what_can_t_be_finished_is_returned(
     folder: Path, queue: Queue, log: Path
 ) -> None:
     queue.make().send("first", "wait")
-    with worker(folder, log, **queue.environment, STOP_TIMEOUT="4") as process:
+    with worker(folder, log, **queue.environment, STOP_TIMEOUT="8") as process:
         handler = queue.until_began("first")
         assert process.stop() == 0
     assert process.lines("Returned messages to the queue")
