@@ -207,9 +207,8 @@ class Bench:
         finally:
             local.stop()
 
-    def topic(self, local: Following) -> tuple[Any, str]:
+    def topic(self) -> tuple[Any, str]:
         """Return a client of SNS in the running local AWS, and the topic's ARN."""
-        local.until("Listening")
         found = json.loads((self.service / ".local" / "running.json").read_text())
         sns = boto3.client(
             "sns",
@@ -222,7 +221,7 @@ class Bench:
 
     def save(self, local: Following) -> float:
         """Save a file, publish a message right after; return the seconds until its log line."""
-        sns, topic = self.topic(local)
+        sns, topic = self.topic()
         message = entry(0, 0)
         started = self.change(self.module)
         sns.publish(
@@ -300,7 +299,8 @@ class Bench:
         """Return what all processes of `make local` have, in MiB, after few and after many."""
         values = {}
         with self.running() as local:
-            sns, topic = self.topic(local)
+            local.until("Listening")
+            sns, topic = self.topic()
             sent = reloads = 0
             for name, (messages, saves) in (("memory few", FEW), ("memory many", MANY)):
                 while sent < messages:
@@ -416,6 +416,8 @@ def main() -> int:
         "--dry-run", action="store_true", help="print the table and write nothing, on any load"
     )
     options = parser.parse_args()
+    # `nohup … &` ignores it, and `make local`, which is ended by it, would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     load = bench.load_average(options.dry_run)
     it = Bench(options.work.resolve())
     os.environ["PATH"] = it.environment["PATH"]

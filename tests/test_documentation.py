@@ -38,7 +38,6 @@ CREATED = {
     ".cruft.json",
     ".terraform-bin/terraform",
     "events/order.cancelled.json",
-    "local.json",
     "terraform.tfvars",
     "terraform/.terraform.lock.hcl",
     "terraform/cancellations.tf",
