@@ -544,8 +544,8 @@ def test_the_owners_files_stay_as_they_are(running: Local) -> None:
     """Links are resolved and hidden files left out, as in the package."""
     package_ = running.folder / "orders"
     (running.folder / ".git").mkdir()
-    (running.folder / "shared.py").write_text("VALUE = 'shared'\n")
-    (package_ / "linked.py").symlink_to("../shared.py")
+    (running.folder / "common.py").write_text("VALUE = 'shared'\n")
+    (package_ / "linked.py").symlink_to("../common.py")
     (package_ / ".hidden.py").write_text("")
     before = states(running.folder)
     running.save("""
