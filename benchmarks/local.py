@@ -207,16 +207,20 @@ class Bench:
         finally:
             local.stop()
 
-    def topic(self) -> tuple[Any, str]:
-        """Return a client of SNS in the running local AWS, and the topic's ARN."""
+    def client(self, name: str) -> Any:
+        """Return a boto3 client of a service of the running local AWS."""
         found = json.loads((self.service / ".local" / "running.json").read_text())
-        sns = boto3.client(
-            "sns",
+        return boto3.client(
+            name,
             endpoint_url=found["url"],
             region_name=found["region"],
             aws_access_key_id=found["key"],
             aws_secret_access_key="local",
         )
+
+    def topic(self) -> tuple[Any, str]:
+        """Return a client of SNS in the running local AWS, and the topic's ARN."""
+        sns = self.client("sns")
         return sns, sns.list_topics()["Topics"][0]["TopicArn"]
 
     def save(self, local: Following) -> float:
@@ -276,14 +280,7 @@ class Bench:
 
     def until_left(self, most: int) -> None:
         """Wait until no more messages are in the queue, or in flight."""
-        found = json.loads((self.service / ".local" / "running.json").read_text())
-        sqs = boto3.client(
-            "sqs",
-            endpoint_url=found["url"],
-            region_name=found["region"],
-            aws_access_key_id=found["key"],
-            aws_secret_access_key="local",
-        )
+        sqs = self.client("sqs")
         url = sqs.get_queue_url(QueueName="order-events-local")["QueueUrl"]
         ends = time.monotonic() + PATIENCE
         while True:
