@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SERVICE, working_in
+from conftest import SERVICE, need, working_in
 from tools.build.image import image_digest, keep
 from tools.build.package import PACKAGES
 from tools.local import runtime_fargate, task, working_tree
@@ -354,8 +354,7 @@ def test_a_rollback_runs_that_versions_own_code(local: Local) -> None:
 
 
 def test_what_a_task_uses_is_reported_as_ecs_does(local: Local) -> None:
-    if not shutil.which("ps"):
-        pytest.skip("ps is not on the PATH")
+    need("ps")
     local.until(lambda: "MemoryUtilization" in local.said.figures, "no figures")
     dimensions, memory = local.said.figures["MemoryUtilization"]
     assert dimensions == {"ClusterName": NAME, "ServiceName": NAME}

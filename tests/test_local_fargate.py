@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from conftest import Render
+from conftest import Render, need
 from local_session import Local, rendered
 from local_story import End, Story
 from try_locally import REHEARSED, play
@@ -26,6 +26,8 @@ class TestStory(Story):
 
 @pytest.mark.parametrize("alarm", REHEARSED["fargate"])
 def test_the_runbook_s_try_it_locally(local: Local, alarm: str) -> None:
+    if alarm == "memory-high":
+        need("ps")  # it tells how much memory a task has
     play(local, alarm)
 
 
