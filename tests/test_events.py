@@ -130,6 +130,35 @@ def test_a_whole_event_of_lambdas_stays_as_it_is(service: Path) -> None:
     assert events.batch("whole.json") == whole
 
 
+# ---- message groups -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["orders-dev", "https://sqs.x/1/orders-dev", "orders.fifo-dev"])
+def test_a_standard_queue_has_no_groups(name: str) -> None:
+    assert not events.is_fifo(name)
+    assert events.in_group(name, "order-1") == {}
+    assert "MessageGroupId" not in events.record("{}")["attributes"]
+
+
+@pytest.mark.parametrize(
+    "name", ["x-dev.fifo", "https://sqs.x/1/x-dev.fifo", "arn:aws:sns:eu-west-1:1:x-dev.fifo"]
+)
+def test_a_message_in_a_group_is_no_duplicate_of_another(name: str) -> None:
+    first, second = (events.in_group(name, "order-1") for _ in range(2))
+    assert first["MessageGroupId"] == second["MessageGroupId"] == "order-1"
+    assert first["MessageDeduplicationId"] != second["MessageDeduplicationId"]
+
+
+def test_records_of_a_fifo_queue_have_a_group_and_an_order() -> None:
+    records = [events.record("{}", group="order-1", event_type="x") for _ in range(2)]
+    first, second = (record["attributes"] for record in records)
+    assert first["MessageGroupId"] == second["MessageGroupId"] == "order-1"
+    assert len(first["SequenceNumber"]) == len(second["SequenceNumber"]) == 20
+    assert first["SequenceNumber"] < second["SequenceNumber"]
+    assert events.is_fifo(records[0]["eventSourceARN"])
+    assert list(records[0]["messageAttributes"]) == ["event_type"]
+
+
 @pytest.mark.parametrize("content", ["[]", '"text"', "1"])
 def test_an_event_that_is_no_object_is_refused(service: Path, content: str) -> None:
     (service / "x.json").write_text(content, encoding="utf-8")

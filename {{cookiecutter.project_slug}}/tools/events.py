@@ -5,6 +5,7 @@ type, `events/order.created.json`. All that stands around it in a message is mad
 """
 
 import hashlib
+import itertools
 import json
 import time
 import traceback
@@ -23,6 +24,7 @@ from tools.project import project
 FOLDER = Path("events")
 LONGEST_NAME = 255  # bytes of a file's name
 ACCOUNT, PARTITION = "123456789012", "aws"  # of records, where nothing is deployed
+SEQUENCE = itertools.count(10**19)  # of records in message groups: numbers of 20 digits that rise
 
 # EVENT and EVENT_TYPE of make invoke and debug; see batch().
 event_option = click.option("--event", envvar="EVENT", default="", help="files; default: samples")
@@ -127,12 +129,32 @@ def check(body: str, file: Path) -> None:
         raise ToolError(f"{file}: {problem}. Nothing was published.") from None
 
 
-def record(body: str, region: str = "us-east-1", **attributes: str) -> Json:
+def is_fifo(name: str) -> bool:
+    """Tell whether a topic or a queue is FIFO, by its name, ARN or URL."""
+    return name.endswith(".fifo")
+
+
+def in_group(target: str, group: str) -> dict[str, str]:
+    """Return what a message for a FIFO topic or queue must say of its order; for others nothing.
+
+    :param target: the topic's or queue's name, ARN or URL.
+    :param group: the message group, in which messages keep their order.
+    :returns: MessageGroupId and a new MessageDeduplicationId, so that no message is dropped as a
+        duplicate of another.
+    """
+    if not is_fifo(target):
+        return {}
+    return {"MessageGroupId": group, "MessageDeduplicationId": str(uuid.uuid4())}
+
+
+def record(body: str, region: str = "us-east-1", group: str = "", **attributes: str) -> Json:
     """Return a message as Lambda hands it to the handler.
 
+    :param group: the message group, if the message is to come from a FIFO queue.
     :param attributes: the message's, such as event_type.
     """
-    now = str(int(time.time() * 1000))
+    now, queue = str(int(time.time() * 1000)), "local.fifo" if group else "local"
+    order = {**in_group(queue, group), "SequenceNumber": str(next(SEQUENCE))} if group else {}
     return {
         "messageId": str(uuid.uuid4()),
         "receiptHandle": "receipt-handle",
@@ -142,6 +164,7 @@ def record(body: str, region: str = "us-east-1", **attributes: str) -> Json:
             "SentTimestamp": now,
             "SenderId": "AIDAEXAMPLE",
             "ApproximateFirstReceiveTimestamp": now,
+            **order,
         },
         "messageAttributes": {
             name: {
@@ -154,7 +177,7 @@ def record(body: str, region: str = "us-east-1", **attributes: str) -> Json:
         },
         "md5OfBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest(),
         "eventSource": "aws:sqs",
-        "eventSourceARN": f"arn:{PARTITION}:sqs:{region}:{ACCOUNT}:local",
+        "eventSourceARN": f"arn:{PARTITION}:sqs:{region}:{ACCOUNT}:{queue}",
         "awsRegion": region,
     }
 
