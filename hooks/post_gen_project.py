@@ -42,6 +42,8 @@ ONLY_WITH = {
         "tests/e2e/test_idempotency.py",
         "tests/unit/test_idempotency.py",
     ),
+    # A topic whose name ends in .fifo.
+    ("__fifo", ".fifo"): (),
     ("compute", "lambda"): (
         "terraform/lambda.tf",
         "tools/local/event_source.py",
@@ -204,9 +206,8 @@ def next_steps(answers: Mapping[str, str], project: str, repository: str | None)
             "name the bucket for Terraform's state in terraform/environments/dev.s3.tfbackend "
             "(and prod.s3.tfbackend)"
         )
-    deploy.append(
-        f"the SNS topic {answers['sns_topic_name']}-dev must exist in {answers['aws_region']}"
-    )
+    topic, fifo, _ = answers["sns_topic_name"].partition(".fifo")
+    deploy.append(f"the SNS topic {topic}-dev{fifo} must exist in {answers['aws_region']}")
     deploy.append("make plan ENV=dev, read the plan, then make apply ENV=dev")
     if in_monorepo and repository is None:
         deploy.append(

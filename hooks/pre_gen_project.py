@@ -174,9 +174,12 @@ RULES = {
         "Processes order events.",
     ),
     "sns_topic_name": Rule(
-        lambda text: re.fullmatch(r"[A-Za-z0-9_-]{1,251}", text) is not None,
-        "must have 1 to 251 letters, digits, - and _ (-<workspace> is added), and must not end in "
-        ".fifo, since only standard topics are supported",
+        lambda text: (
+            len(text) <= 251 and re.fullmatch(r"[A-Za-z0-9_-]+(\.fifo)?", text) is not None
+        ),
+        "must have 1 to 251 letters, digits, - and _, with .fifo at the end for FIFO topics (counted "
+        "too); orders stands for the topics orders-<workspace>, orders.fifo for "
+        "orders-<workspace>.fifo",
         "order-events",
     ),
     "event_types": Rule(
@@ -401,9 +404,11 @@ def warnings(answers: Mapping[str, str]) -> list[str]:
                 f"{name}: {value!r} looks like Jinja. It stays text here, but cookiecutter renders "
                 "such text when it is given on the command line or in an update."
             )
-    topic = answers["sns_topic_name"]
+    topic, fifo, _ = answers["sns_topic_name"].partition(".fifo")
     if topic.endswith(("-dev", "-prod")):
-        found.append(f"sns_topic_name: the topics will be {topic}-dev and {topic}-prod.")
+        found.append(
+            f"sns_topic_name: the topics will be {topic}-dev{fifo} and {topic}-prod{fifo}."
+        )
     values = split_event_types(answers["event_types"])
     if len(set(values)) < len(values):
         found.append(f"event_types: {answers['event_types']!r} has the same value twice.")

@@ -75,7 +75,7 @@ def named(done: Done) -> list[str]:
 BAD = {
     "project_name": ["", " ", "Order\nEvents", "Order Events\n", "x" * 81],
     "description": ["x" * 201, "one\ntwo", "A sentence.\n", "\x1b[1m"],
-    "sns_topic_name": ["events.fifo", "two words", "x" * 252, "events\n", ""],
+    "sns_topic_name": ["events.fifo-dev", "two words", "x" * 252, "events\n", ""],
     "event_types": ["", 'a"b', "a,,b", "${x}", "a*b", "order.created\n"],
     "aws_region": ["us-east", "us-east-1\n"],
     "terraform_state_bucket": ["My_Bucket", "a..b", "192.168.1.1", "xn--a", "state\n"],

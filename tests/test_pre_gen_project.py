@@ -67,7 +67,7 @@ RIGHT = {
         "{{ x }}",
     ],
     "description": ["", "x" * 200, 'It\'s "quoted" \\ $(id) %{x} # ü € 🚀'],
-    "sns_topic_name": ["a", "A-b_9", "x" * 251],
+    "sns_topic_name": ["a", "A-b_9", "x" * 251, "a.fifo", "x" * 246 + ".fifo"],
     "event_types": [
         "order.created",
         "a , b,c ",
@@ -116,7 +116,10 @@ RIGHT = {
 WRONG = {
     "project_name": ["", " ", "\u00a0", "x" * 81],
     "description": ["x" * 201],
-    "sns_topic_name": ["", "orders.fifo", "two words", "x" * 252, "größe", "arn:aws:sns:x:1:y"],
+    "sns_topic_name": [
+        *("", "two words", "x" * 252, "größe", "arn:aws:sns:x:1:y"),
+        *(".fifo", "x" * 247 + ".fifo", "orders.fifo.fifo", "orders.fifo-dev", "orders.FIFO"),
+    ],
     "event_types": [
         "",
         " ",
@@ -358,7 +361,8 @@ def test_derived_defaults_are_right_whatever_the_name() -> None:
         ({"project_name": " Orders"}, "begins or ends with a space"),
         ({"description": "A {{ b }}"}, "looks like Jinja"),
         ({"description": "A {% b %}"}, "looks like Jinja"),
-        ({"sns_topic_name": "events-dev"}, "events-dev-dev and events-dev-prod"),
+        ({"sns_topic_name": "events-dev"}, "events-dev-dev and events-dev-prod."),
+        ({"sns_topic_name": "a-prod.fifo"}, "a-prod-dev.fifo and a-prod-prod.fifo."),
         ({"event_types": "a, a"}, "the same value twice"),
         ({"event_types": "*,a"}, "the other values do nothing"),
         ({"event_types": "a,b;c"}, "'b;c' is one event type"),

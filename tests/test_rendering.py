@@ -51,7 +51,8 @@ def listed_files() -> dict[str, str]:
 
 
 def expected_files(answers: dict[str, str]) -> set[str]:
-    given = {"", *(f"{name}={value}" for name, value in answers.items())}
+    fifo = {"__fifo=.fifo"} if answers["sns_topic_name"].endswith(".fifo") else set()
+    given = {"", *fifo, *(f"{name}={value}" for name, value in answers.items())}
     slug = answers["project_slug"]
     package = slug.replace("-", "_")
     paths = [path for path, condition in listed_files().items() if condition in given]

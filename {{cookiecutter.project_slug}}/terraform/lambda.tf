@@ -5,9 +5,15 @@ locals {
 
   log_group_name = "/aws/lambda/${local.name}"
 
+{% if cookiecutter.__fifo %}
+  # AWS's rule for a queue that feeds Lambda: six times the function's timeout. A message that is being
+  # processed, or waits for a throttled function, does not reappear too early.
+  visibility_timeout = 6 * var.timeout
+{% else %}
   # AWS's rule for a queue that feeds Lambda: six times the function's timeout plus the batching window.
   # A message that is being processed, or waits for a throttled function, does not reappear too early.
   visibility_timeout = 6 * var.timeout + var.maximum_batching_window_in_seconds
+{% endif %}
 }
 
 # The package goes through S3 only with artifact_bucket. The hash of its content is in the key, so an
@@ -128,8 +134,12 @@ resource "aws_lambda_event_source_mapping" "queue" {
   function_name    = aws_lambda_alias.live.arn
   enabled          = !var.paused
 
+{% if cookiecutter.__fifo %}
+  batch_size = var.batch_size # no batching window: Lambda has none for FIFO queues
+{% else %}
   batch_size                         = var.batch_size
   maximum_batching_window_in_seconds = var.maximum_batching_window_in_seconds
+{% endif %}
 
   # The handler reports the messages that failed; the others in the batch are deleted.
   function_response_types = ["ReportBatchItemFailures"]

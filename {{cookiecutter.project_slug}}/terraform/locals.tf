@@ -7,7 +7,11 @@ locals {
   name = "${var.service}-${local.environment}"
 
   # What the code reads. On your machine it comes from local.env.
+{% if cookiecutter.__fifo %}
+  environment_variables = merge(local.added_environment_variables, local.last_receive, {
+{% else %}
   environment_variables = merge(local.added_environment_variables, {
+{% endif %}
     SERVICE                      = var.service
     ENVIRONMENT                  = "${var.product}-${local.environment}"
     LOG_LEVEL                    = var.log_level
@@ -17,4 +21,10 @@ locals {
     IDEMPOTENCY_TABLE            = aws_dynamodb_table.idempotency.name
 {% endif %}
   })
+{% if cookiecutter.__fifo %}
+
+  # Which receive of a message is its last: after it, the message goes to the dead-letter queue, and its
+  # group goes on.
+  last_receive = var.hold_failed_groups ? {} : { MAX_RECEIVE_COUNT = tostring(var.max_receive_count) }
+{% endif %}
 }

@@ -1,5 +1,5 @@
 locals {
-  topic_name = coalesce(var.sns_topic_name, "{{ cookiecutter.sns_topic_name }}-${local.environment}")
+  topic_name = coalesce(var.sns_topic_name, "{{ cookiecutter.__topic }}-${local.environment}{{ cookiecutter.__fifo }}")
   topic_arn  = var.sns_topic_arn != null ? var.sns_topic_arn : one(data.aws_sns_topic.this[*].arn)
 }
 

@@ -13,30 +13,56 @@ locals {
 }
 
 resource "aws_sqs_queue" "main" {
+{% if cookiecutter.__fifo %}
+  name                       = "${local.name}.fifo"
+  visibility_timeout_seconds = local.visibility_timeout
+  message_retention_seconds  = var.hold_failed_groups ? local.fourteen_days : local.seven_days
+{% else %}
   name                       = local.name
   visibility_timeout_seconds = local.visibility_timeout
   message_retention_seconds  = local.seven_days
+{% endif %}
   receive_wait_time_seconds  = 20
   sqs_managed_sse_enabled    = true
+{% if cookiecutter.__fifo %}
+
+  fifo_queue            = true
+  fifo_throughput_limit = var.high_throughput ? "perMessageGroupId" : "perQueue"
+
+  # With scope "queue", SQS would drop a message whose deduplication ID another group has used, although
+  # the topic may have let both through.
+  deduplication_scope = "messageGroup"
+{% endif %}
 }
 
 # Messages that failed max_receive_count times. A message keeps its age when it moves here, so this queue
 # keeps messages for longer than the main queue: at least seven days remain to look at them.
 resource "aws_sqs_queue" "dead_letter" {
-  name                      = "${local.name}-dlq"
+  name                      = "${local.name}-dlq{{ cookiecutter.__fifo }}"
   message_retention_seconds = local.fourteen_days
   sqs_managed_sse_enabled   = true
+{% if cookiecutter.__fifo %}
+  fifo_queue                = true # as SQS demands of a FIFO queue's dead-letter queue
+{% endif %}
 }
 
 # Messages that SNS could not send to the main queue, for example because of a wrong policy.
 resource "aws_sqs_queue" "undelivered" {
-  name                      = "${local.name}-undelivered"
+  name                      = "${local.name}-undelivered{{ cookiecutter.__fifo }}"
   message_retention_seconds = local.fourteen_days
   sqs_managed_sse_enabled   = true
+{% if cookiecutter.__fifo %}
+  fifo_queue                = true # as SNS demands of a FIFO topic's dead-letter queue
+  deduplication_scope       = "messageGroup"
+{% endif %}
 }
 
 # A resource of its own, so that both queues are created at the same time.
 resource "aws_sqs_queue_redrive_policy" "main" {
+{% if cookiecutter.__fifo %}
+  count = var.hold_failed_groups ? 0 : 1
+
+{% endif %}
   queue_url = aws_sqs_queue.main.id
 
   redrive_policy = jsonencode({

@@ -77,13 +77,18 @@ variable "commit" {
 # Topic and subscription
 
 variable "sns_topic_name" {
-  description = "Name of the SNS topic in this account. Null: {{ cookiecutter.sns_topic_name }}-<workspace>."
+  description = "Name of the SNS topic in this account. Null: {{ cookiecutter.__topic }}-<workspace>{{ cookiecutter.__fifo }}."
   type        = string
   default     = null
 
   validation {
+{% if cookiecutter.__fifo %}
+    condition     = can(regex("^[A-Za-z0-9_-]{1,251}\\.fifo$", coalesce(var.sns_topic_name, "unset.fifo")))
+    error_message = "sns_topic_name must be the name of a FIFO topic (1 to 251 letters, digits, hyphens and underscores, and .fifo), as only those can feed this service's FIFO queue, not ${jsonencode(var.sns_topic_name)}."
+{% else %}
     condition     = can(regex("^[A-Za-z0-9_-]{1,256}$", coalesce(var.sns_topic_name, "unset")))
     error_message = "sns_topic_name must be the name of a standard topic (1 to 256 letters, digits, hyphens and underscores; FIFO topics are not supported), not ${jsonencode(var.sns_topic_name)}."
+{% endif %}
   }
 }
 
@@ -93,8 +98,13 @@ variable "sns_topic_arn" {
   default     = null
 
   validation {
+{% if cookiecutter.__fifo %}
+    condition     = var.sns_topic_arn == null || can(regex("^arn:[^:]+:sns:[^:]+:[0-9]{12}:[A-Za-z0-9_-]+\\.fifo$", var.sns_topic_arn))
+    error_message = "sns_topic_arn must be the ARN of a FIFO topic, such as arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:orders-prod.fifo, as only those can feed this service's FIFO queue, not ${jsonencode(var.sns_topic_arn)}."
+{% else %}
     condition     = var.sns_topic_arn == null || can(regex("^arn:[^:]+:sns:[^:]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.sns_topic_arn))
     error_message = "sns_topic_arn must be the ARN of a standard SNS topic, such as arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:orders-prod, not ${jsonencode(var.sns_topic_arn)}."
+{% endif %}
   }
 
   validation {
@@ -338,6 +348,7 @@ variable "ipv6" {
 
 # From the queue to the function
 
+{% if not cookiecutter.__fifo %}
 variable "batch_size" {
   description = "Most messages in one invocation."
   type        = number
@@ -365,6 +376,7 @@ variable "maximum_batching_window_in_seconds" {
   }
 }
 
+{% endif %}
 variable "maximum_concurrency" {
   description = "Most batches that are processed at the same time: what downstream systems can take."
   type        = number
@@ -546,6 +558,7 @@ variable "visibility_timeout_seconds" {
   }
 }
 
+{% if not cookiecutter.__fifo %}
 variable "batch_size" {
   description = "Most messages in one batch, which the handler processes one after the other. For long work keep 1, so that each message is deleted as soon as it is done."
   type        = number
@@ -557,6 +570,7 @@ variable "batch_size" {
   }
 }
 
+{% endif %}
 variable "pollers" {
   description = "Batches that one task processes at the same time, each in a process of its own. They share the task's CPU and memory."
   type        = number
@@ -628,6 +642,31 @@ variable "max_receive_count" {
   }
 }
 
+{% if cookiecutter.__fifo %}
+variable "batch_size" {
+  description = "Most messages in one batch, which the handler processes one after the other. Above 1 there are fewer batches, but messages that are handed back behind a failed one of their group use up their tries with it, and a batch that is cut off (timeout, killed) is repeated as a whole: effects of its earlier messages can come again after those of later ones. With 1 neither happens."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.batch_size >= 1 && var.batch_size <= 10 && floor(var.batch_size) == var.batch_size
+    error_message = "batch_size must be a whole number from 1 to 10, the most that a FIFO queue hands out at once, not ${var.batch_size}."
+  }
+}
+
+variable "high_throughput" {
+  description = "SQS's high throughput mode, for the same price: its limits hold for each message group (300 calls of an action per second) and the whole account. False: for the queue, 300 calls of an action per second."
+  type        = bool
+  default     = true
+}
+
+variable "hold_failed_groups" {
+  description = "Never dead-letter a message: one that fails is tried again and again, and its group waits, until it succeeds or this is set to false. Then a message that was tried max_receive_count times goes to the dead-letter queue when it is received the next time, and its group goes on. The queue keeps messages for 14 days, not 7; after that SQS deletes them, those that waited too."
+  type        = bool
+  default     = false
+}
+
+{% endif %}
 variable "deletion_protection" {
   description = "Refuse every plan that would destroy, rename or replace a queue and lose its messages. To end the protection, set this to false and run: terraform state rm 'terraform_data.queues_are_protected[0]'"
   type        = bool

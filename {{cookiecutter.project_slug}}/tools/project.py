@@ -25,6 +25,7 @@ class Project:
     package: str
     architecture: str
     python_version: str
+    fifo: bool = False
 
 
 @functools.cache
@@ -40,6 +41,7 @@ def project() -> Project:
         package=answers["package"],
         architecture=answers["architecture"],
         python_version=Path(".python-version").read_text(encoding="utf-8").strip(),
+        fifo=answers.get("fifo", False),
     )
 
 

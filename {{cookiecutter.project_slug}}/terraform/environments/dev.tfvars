@@ -3,7 +3,7 @@
 log_retention_in_days = 14
 
 # allowed_account_ids = ["123456789012"]
-# sns_topic_name      = "{{ cookiecutter.sns_topic_name }}-dev"
+# sns_topic_name      = "{{ cookiecutter.__topic }}-dev{{ cookiecutter.__fifo }}"
 # alarm_actions       = ["arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:on-call"]
 # subnet_ids          = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
 # security_group_ids  = ["sg-0123456789abcdef0"]
