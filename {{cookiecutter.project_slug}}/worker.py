@@ -9,6 +9,10 @@ and deletes those that succeeded, by Lambda's rules. So a handler may block, exi
 thread that holds its messages carries on. A message is deleted when it has been processed and not
 before: whatever happens to a process, a task or the network, the message becomes visible in the
 queue again after the visibility timeout.
+
+A FIFO queue gives the messages of a group to one poller at a time, until their visibility timeout
+is over. If that can't be extended, the handler is killed before: it would work on a group that
+another task may have received, too.
 """
 
 import base64
@@ -46,6 +50,7 @@ MAX_IN_FLIGHT = 43_200  # SQS hides a message for 12 hours from its receipt, ext
 MAX_TIMEOUT = 42_600  # leaves ten minutes of these for deleting and stopping
 MAX_BACKOFF = 60  # between retries while the handler can't start or the queue can't be read
 MAX_BACKOFF_AFTER_BATCH = 10  # after a batch that failed as a whole: others have to go on
+KILL_BEFORE = 10  # the end of a FIFO queue's visibility timeout; at most a third of it
 START_TIMEOUT = 120  # for importing the handler
 STUCK_AFTER = 180  # without progress; three attempts of a request on a dead network take 110
 MAX_REMEMBERED = 100_000  # ids of messages that succeeded and could not be deleted
@@ -81,6 +86,8 @@ logging.getLogger("py.warnings").handlers = [logger.registered_handler]
 logging.lastResort = logger.registered_handler
 
 CHANGE_VISIBILITY = "change_message_visibility_batch"
+
+GIVEN_UP = "The visibility timeout can't be extended: the batch was given up to keep the order"
 
 Message = dict[str, Any]
 AwsError = (BotoCoreError, ClientError, ResponseParserError)
@@ -119,6 +126,11 @@ class Settings:
     def grace_period(self) -> float:
         """Return how long batches may go on after SIGTERM; the rest is for returning them."""
         return self.stop_timeout - min(5, self.stop_timeout / 2)
+
+    @property
+    def fifo(self) -> bool:
+        """Tell whether the queue keeps the order of each message group."""
+        return self.queue_url.endswith(".fifo")
 
     @property
     def long_poll(self) -> int:
@@ -201,6 +213,7 @@ class HandlerProcess:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None  # None: not running
         self.connection: Connection  # the worker's end of the pipe to it; set by start
+        self.busy = False  # it has a batch
 
     def start(self, heartbeat: Callable[[], None]) -> None:
         """Make sure that it runs and has imported the handler. Raises HandlerError."""
@@ -230,6 +243,7 @@ class HandlerProcess:
         :raises HandlerError: the handler raised, its process ended, or it timed out.
         """
         request = {"id": str(uuid.uuid4()), "deadline": time.time() + timeout, "event": event}
+        self.busy = True
         with contextlib.suppress(OSError):  # it has ended: waiting for its response tells how
             self.connection.send_bytes(json.dumps(request).encode())
         return self._wait_for_response(monotonic() + timeout, heartbeat)
@@ -247,6 +261,7 @@ class HandlerProcess:
         except (EOFError, OSError):
             raise HandlerError("The handler's process ended", exit=self.kill(TICK)) from None
         finally:
+            self.busy = False
             if answer is None:
                 self.kill()
         if "error" in answer:
@@ -259,12 +274,17 @@ class HandlerProcess:
             return "not running"
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(after)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.send_sigkill()
         code = self.process.wait()
         self.connection.close()
         self.process = None
         return f"status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    def send_sigkill(self) -> None:
+        """Send SIGKILL to the process and what it started; any thread may do this."""
+        if (process := self.process) is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 # ---- what all pollers share --------------------------------------------------------------------
@@ -390,6 +410,7 @@ class Poller(threading.Thread):
         self.received_at = NEVER  # when it was received
         self.extended_at = NEVER  # when its visibility timeout began or was last extended
         self.extension_failed = False  # at least once, which is in the log
+        self.given_up = False  # its handler was killed because it was overdue
 
     def run(self) -> None:
         """Poll until the worker stops."""
@@ -427,9 +448,12 @@ class Poller(threading.Thread):
         if self.worker.protection.resting():
             self.worker.stopping.wait(TICK)
             return
+        asked_at = monotonic()
         messages = self.receive()
         self.progress_at = self.received_at = self.extended_at = monotonic()
-        self.extension_failed = False
+        if self.settings.fifo:  # their timeout may have begun long before SQS's answer arrived
+            self.received_at = self.extended_at = asked_at
+        self.extension_failed = self.given_up = False
         self.worker.queue_error.recovered()
         if messages and self.worker.stopping.is_set():
             self.return_to_queue(messages)
@@ -496,6 +520,10 @@ class Poller(threading.Thread):
             if new:
                 event = {"Records": [record(message, self.worker.queue_arn) for message in new]}
                 heartbeat = partial(self.heartbeat, messages)
+                if self.settings.fifo:
+                    heartbeat()
+                if self.overdue():
+                    raise HandlerError(GIVEN_UP)
                 response = self.handler.invoke(event, self.settings.timeout, heartbeat)
                 failed = failed_ids(response, ids(new))
         except Stopping:
@@ -503,7 +531,8 @@ class Poller(threading.Thread):
             return 0
         except HandlerError as error:
             seconds = round(monotonic() - started, 1)
-            logger.error(str(error), message_ids=ids(new), seconds=seconds, **error.keys)
+            text = GIVEN_UP if self.given_up else str(error)
+            logger.error(text, message_ids=ids(new), seconds=seconds, **error.keys)
             count_failed(len(new))
             longest_wait, failed = MAX_BACKOFF_AFTER_BATCH, set(ids(new))
         succeeded = [message for message in messages if message["MessageId"] not in failed]
@@ -524,11 +553,24 @@ class Poller(threading.Thread):
         left = int(MAX_IN_FLIGHT - (now - self.received_at)) - 1  # SQS refuses more
         seconds = min(self.settings.visibility_timeout, left)
         failed = self.request(CHANGE_VISIBILITY, messages, VisibilityTimeout=seconds)
-        self.extended_at = now
+        if not (failed and self.settings.fifo):  # there, only what SQS has confirmed counts
+            self.extended_at = now
         if failed and not self.extension_failed:
             self.extension_failed = True
             text = "Can't extend the visibility timeout; messages may be delivered twice"
             logger.error(text, reason=codes(failed), message_ids=ids(messages))
+
+    def overdue(self) -> bool:
+        """Tell whether a FIFO queue may soon give the messages to another poller."""
+        timeout = self.settings.visibility_timeout
+        ends = self.extended_at + timeout - min(KILL_BEFORE, timeout / 3)
+        return self.settings.fifo and monotonic() >= ends
+
+    def give_up_if_overdue(self) -> None:
+        """Kill the handler if it is overdue. Another thread does this: a request may hang."""
+        if self.handler.busy and self.overdue():
+            self.given_up = True
+            self.handler.send_sigkill()
 
     def delete(self, messages: list[Message], deadline: float) -> bool:
         """Delete messages that succeeded; retry until the deadline, when they become visible.
@@ -708,6 +750,8 @@ class Worker:
         logger.info("Worker started", pollers=self.settings.pollers)
         for poller in self.pollers:
             poller.start()
+        if self.settings.fifo:
+            threading.Thread(target=self.keep_order, daemon=True).start()
         self.monitor(lambda: bool(signals), FOREVER)
         logger.info("Worker stopping")
         self.grace_ends_at = monotonic() + self.settings.grace_period
@@ -719,6 +763,13 @@ class Worker:
             if poller.is_alive():
                 poller.handler.kill()
         logger.info("Worker stopped")
+
+    def keep_order(self) -> None:
+        """Kill each handler that is overdue. This thread never waits for anything else."""
+        while True:
+            for poller in self.pollers:
+                poller.give_up_if_overdue()
+            time.sleep(min(TICK, self.settings.visibility_timeout / 30))
 
     def monitor(self, ended: Callable[[], bool], deadline: float) -> None:
         """Keep up protection and health until something has ended, or until the deadline."""
