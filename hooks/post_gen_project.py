@@ -43,7 +43,7 @@ ONLY_WITH = {
         "tests/unit/test_idempotency.py",
     ),
     # A topic whose name ends in .fifo.
-    ("__fifo", ".fifo"): (),
+    ("__fifo", ".fifo"): ("tests/unit/test_order.py",),
     ("compute", "lambda"): (
         "terraform/lambda.tf",
         "tools/local/event_source.py",

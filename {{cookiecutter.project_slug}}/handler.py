@@ -3,6 +3,12 @@
 Messages succeed or fail one by one. Those that fail are named in the response (a partial batch
 response): they become visible in the queue again, and end up in the dead-letter queue after
 ``max_receive_count`` receives. The others are deleted.
+{% if cookiecutter.__fifo %}
+
+The messages of a message group keep their order. Those behind one that failed are not processed but
+handed back with it: they come again, in the same order. A message that fails at its last receive
+goes to the dead-letter queue, so its group goes on.
+{% endif %}
 """
 
 import json
@@ -39,6 +45,12 @@ SMOKE_TEST = "smoke_test"
 # payload.
 LOCAL_RUN = bool(os.environ.get("LOCAL_RUN"))
 
+{% if cookiecutter.__fifo %}
+# The receive at which SQS gives a message up: if it fails then, the dead-letter queue gets it. Not
+# set while a failed message holds its group until it succeeds.
+MAX_RECEIVE_COUNT = int(os.environ.get("MAX_RECEIVE_COUNT") or sys.maxsize)
+
+{% endif %}
 # AWS's error codes and operations, such as AccessDeniedException and PutItem; "404" is one, too.
 AWS_CODE = re.compile(r"[A-Za-z0-9._-]{1,80}")
 
@@ -145,7 +157,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dic
     """Process a batch of SQS messages.
 
     :param event: Lambda's SQS event, ``{"Records": [...]}``.
+{% if cookiecutter.__fifo %}
+    :returns: the messages that failed or were held back behind one that did,
+        ``{"batchItemFailures": [{"itemIdentifier": id}, …]}``.
+{% else %}
     :returns: the messages that failed, ``{"batchItemFailures": [{"itemIdentifier": id}, …]}``.
+{% endif %}
     """
     # A simple loop instead of powertools' BatchProcessor: the contract with SQS is this one
     # dictionary, and importing the processor would make the cold start half as long again.
@@ -153,15 +170,64 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dic
     register_context(context)
 {% endif %}
     records = event["Records"]
+{% if cookiecutter.__fifo %}
+    failed, held_back = _process_in_order(records)
+    returned = failed + held_back
+    metrics.add_metric("MessagesProcessed", MetricUnit.Count, len(records) - len(returned))
+    metrics.add_metric("MessagesFailed", MetricUnit.Count, len(failed))
+    metrics.add_metric("MessagesHeldBack", MetricUnit.Count, len(held_back))
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in returned]}
+
+
+def _process_in_order(records: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Process messages; behind one that fails, hold back what its group still has in the batch.
+
+    :returns: the ids of the messages that failed, and of those held back.
+    """
+    failed: list[str] = []
+    held_back: list[str] = []
+    waits_for: dict[str, str] = {}  # by group: the failed message
+    for record in records:
+        message_id = record["messageId"]
+        group = _said_by_sqs(record, "MessageGroupId", "")
+        if group in waits_for:
+            held_back.append(message_id)
+            logger.warning(
+                "Message held back",
+                message_id=message_id,
+                message_group_id=group,
+                waits_for=waits_for[group],
+            )
+        elif not _succeeds(record):
+            failed.append(message_id)
+            if _fate_of_group(record) == "waits":
+                waits_for[group] = message_id
+    return failed, held_back
+
+
+def _fate_of_group(record: dict[str, Any]) -> str:
+    """Return what a message's group does if the message fails: it "waits" or "goes on"."""
+    receives = int(_said_by_sqs(record, "ApproximateReceiveCount", "1"))
+    return "goes on" if receives >= MAX_RECEIVE_COUNT else "waits"
+
+
+def _said_by_sqs(record: dict[str, Any], name: str, default: str) -> str:
+    """Return an attribute that SQS gives every message; an event written by hand may lack it."""
+    return str(record.get("attributes", {}).get(name, default))
+{% else %}
     failed = [record["messageId"] for record in records if not _succeeds(record)]
     metrics.add_metric("MessagesProcessed", MetricUnit.Count, len(records) - len(failed))
     metrics.add_metric("MessagesFailed", MetricUnit.Count, len(failed))
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+{% endif %}
 
 
 def _succeeds(record: dict[str, Any]) -> bool:
     """Process one message and log the outcome; what it raises doesn't affect other messages."""
     keys = {"message_id": record["messageId"]}
+{% if cookiecutter.__fifo %}
+    keys["message_group_id"] = _said_by_sqs(record, "MessageGroupId", "")
+{% endif %}
     try:
         body, attributes = _open(record)
         event_type = attributes["event_type"]
@@ -174,11 +240,21 @@ def _succeeds(record: dict[str, Any]) -> bool:
             process(event_type, decode_event(EVENTS, event_type, body))
             logger.info("Message processed")
     except MessageError as error:
+{% if cookiecutter.__fifo %}
+        fate = _fate_of_group(record)
+        logger.error("Message failed", error=str(error), group=fate, **keys)
+{% else %}
         logger.error("Message failed", error=str(error), **keys)
+{% endif %}
     except BaseException as error:  # also a cancelled task, sys.exit() and the like
         if _ends_process(error):
             raise
+{% if cookiecutter.__fifo %}
+        fate = _fate_of_group(record)
+        logger.error("Message failed", **_describe(error), group=fate, **keys)
+{% else %}
         logger.error("Message failed", **_describe(error), **keys)
+{% endif %}
     else:
         return True
     return False
