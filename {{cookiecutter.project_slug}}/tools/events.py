@@ -7,6 +7,8 @@ type, `events/order.created.json`. All that stands around it in a message is mad
 import hashlib
 import itertools
 import json
+import os
+import re
 import time
 import traceback
 import uuid
@@ -29,6 +31,36 @@ SEQUENCE = itertools.count(10**19)  # of records in message groups: numbers of 2
 # EVENT and EVENT_TYPE of make invoke and debug; see batch().
 event_option = click.option("--event", envvar="EVENT", default="", help="files; default: samples")
 event_type_option = click.option("--event-type", envvar="EVENT_TYPE", help="default: file's name")
+
+
+def _check_group(_: click.Context, __: click.Parameter, group: str) -> str:
+    if group and not project().fifo:
+        raise click.UsageError(
+            f"GROUP is {group!r}, but only FIFO topics and queues have message groups, and this "
+            "service's are standard: leave it out."
+        )
+    # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+    if not re.fullmatch(r"[!-~]{0,128}", group):
+        raise click.UsageError(
+            f"GROUP is {group!r}: it must have 1 to 128 ASCII letters, digits and punctuation "
+            "marks, without spaces."
+        )
+    return group
+
+
+def _given_group() -> str:
+    """Return GROUP if it is on make's command line; in tcsh, GROUP is always the Unix group."""
+    given = re.search(r"(^|\s)GROUP=", os.environ.get("MAKEFLAGS", ""))
+    return os.environ.get("GROUP", "") if given else ""
+
+
+# GROUP of make publish, invoke and debug, "" for none.
+group_option = click.option(
+    "--group",
+    default=_given_group,
+    callback=_check_group,
+    help="message group (FIFO only); default: each event its own",
+)
 
 Json = dict[str, Any]
 
@@ -226,12 +258,15 @@ def _fitting(condition: Any) -> str | float | None:
     return "anything"
 
 
-def batch(files: str, event_type: str | None = None, region: str = "us-east-1") -> Any:
+def batch(
+    files: str, event_type: str | None = None, region: str = "us-east-1", group: str = ""
+) -> Any:
     """Return the event that the handler gets: a batch of records, each with a fresh event.
 
     :param files: samples or other plain events, separated by blanks, or one file with a whole
         event of Lambda's, `{"Records": […]}`, which is returned as it is. Empty: all samples.
     :param event_type: of these events; if there is none, their files are named by it.
+    :param group: their message group where the queue is FIFO; if there is none, each has its own.
     :raises ToolError: there is no such file, or it is neither.
     """
     one = Path(files)
@@ -240,8 +275,11 @@ def batch(files: str, event_type: str | None = None, region: str = "us-east-1") 
         whole = read(paths[0])
         if isinstance(whole, dict) and "Records" in whole:
             return whole
-    types = {path: event_type or type_of(path) for path in paths}
-    return {"Records": [record(fresh(path), region, event_type=types[path]) for path in paths]}
+    records = []
+    for path in paths:
+        own = (group or str(uuid.uuid4())) if project().fifo else ""
+        records.append(record(fresh(path), region, own, event_type=event_type or type_of(path)))
+    return {"Records": records}
 
 
 @click.command

@@ -39,10 +39,11 @@ HINTS = {
 @click.command()
 @events.event_option
 @events.event_type_option
-def invoke(event: str, event_type: str | None) -> None:
+@events.group_option
+def invoke(event: str, event_type: str | None, group: str) -> None:
     """Run the packaged handler on a batch of events."""
     settings = hcl.settings(Environment("dev"))
-    content = events.batch(event, event_type, settings["aws_region"])
+    content = events.batch(event, event_type, settings["aws_region"], group)
     with (
         world(settings["aws_region"]) as environment,
         Runtime.with_settings(runnable(), settings, environment) as runtime,
@@ -62,10 +63,11 @@ def invoke(event: str, event_type: str | None) -> None:
 @click.command()
 @events.event_option
 @events.event_type_option
-def debug(event: str, event_type: str | None) -> None:
+@events.group_option
+def debug(event: str, event_type: str | None, group: str) -> None:
     """Run the handler on a batch of events in this process."""
     settings = hcl.settings(Environment("dev"))
-    content = events.batch(event, event_type, settings["aws_region"])
+    content = events.batch(event, event_type, settings["aws_region"], group)
     # What the code may ask of Lambda's context. There is no time limit: a day is left.
     context = SimpleNamespace(
         aws_request_id="debug",
