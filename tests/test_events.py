@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
-from conftest import Render, working_in
+from conftest import Render, need, run, working_in
 from test_pre_gen_project import load
 from tools import events
 from tools.errors import ToolError
@@ -157,6 +159,64 @@ def test_records_of_a_fifo_queue_have_a_group_and_an_order() -> None:
     assert first["SequenceNumber"] < second["SequenceNumber"]
     assert events.is_fifo(records[0]["eventSourceARN"])
     assert list(records[0]["messageAttributes"]) == ["event_type"]
+
+
+@pytest.fixture
+def fifo(service: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the service be one of a FIFO topic."""
+    answers = replace(events.project(), fifo=True)
+    monkeypatch.setattr(events, "project", lambda: answers)
+
+
+def groups_in(batch: Any) -> list[str]:
+    return [record["attributes"]["MessageGroupId"] for record in batch["Records"]]
+
+
+def test_the_events_of_a_batch_have_groups_of_their_own_or_the_same(fifo: None) -> None:
+    two = "events/payment.example.json events/order.created.json"
+    batch = events.batch(two)
+    assert groups_in(batch) == [json.loads(record["body"])["id"] for record in batch["Records"]]
+    assert groups_in(events.batch(two, group="order-1")) == ["order-1"] * 2
+
+
+def test_a_batch_of_a_standard_queue_has_no_groups(service: Path) -> None:
+    assert all("MessageGroupId" not in one["attributes"] for one in events.batch("")["Records"])
+
+
+def given_group(*arguments: str, **environment: str) -> str:
+    """Run a command that takes a group; return what it gets or says."""
+
+    @click.command
+    @events.group_option
+    def command(group: str) -> None:
+        click.echo(group)
+
+    result = CliRunner().invoke(command, arguments, env=environment)
+    return result.output.partition("Error: ")[2] or result.output
+
+
+def test_a_group_is_what_make_is_told(fifo: None, tmp_path: Path) -> None:
+    need("make")
+    (tmp_path / "Makefile").write_text('all:\n\t@printf %s "$$MAKEFLAGS"\n', encoding="utf-8")
+    for more in ((), ("ENV=dev",), ("-s", "ENV=dev")):
+        flags = run("make", *more, "GROUP=order 1's", cwd=tmp_path).stdout
+        assert given_group(MAKEFLAGS=flags, GROUP="order-1") == "order-1\n"
+    for more in ((), ("ENV=dev",), ("EVENT=MY_GROUP=1",)):
+        flags = run("make", *more, cwd=tmp_path).stdout
+        assert given_group(MAKEFLAGS=flags, GROUP="staff") == "\n"
+    assert given_group(GROUP="staff") == "\n"
+
+
+@pytest.mark.parametrize("group", ["x" * 129, "a b", "größe", "a\nb", " "])
+def test_a_group_that_sns_refuses(fifo: None, group: str) -> None:
+    said = given_group("--group", group)
+    assert said.startswith(f"GROUP is {group!r}: it must have 1 to 128 ASCII letters, digits and")
+    assert given_group("--group", "!~" * 64) == "!~" * 64 + "\n"
+
+
+def test_a_standard_service_has_no_groups(service: Path) -> None:
+    assert given_group("--group", "order-1").startswith("GROUP is 'order-1', but only FIFO topics")
+    assert given_group() == "\n"
 
 
 @pytest.mark.parametrize("content", ["[]", '"text"', "1"])

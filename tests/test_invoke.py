@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from conftest import SERVICE, TEMPLATE, Render, lend_environment, need, run
 from tools.__main__ import COMMANDS
 from tools.errors import ToolError
+from tools.events import record
 from tools.local import invoke as tool
 
 ARCHITECTURE, OTHER_ARCHITECTURE = ("x86_64", "arm64")
@@ -132,6 +133,13 @@ def test_it_prints_the_log_for_people_what_it_took_and_that_none_failed(folder: 
 
 def test_messages_that_failed_are_counted_and_named(folder: Path) -> None:
     assert refused("fail", "fine", "fail") == "2 of 3 messages failed: 1, 3."
+
+
+def test_what_was_held_back_behind_them_is_named_too() -> None:
+    batch = {"Records": [record("{}", group="order-1") for _ in range(3)]}
+    response = {"batchItemFailures": [{"itemIdentifier": "1"}, {"itemIdentifier": "2"}]}
+    with pytest.raises(ToolError, match=r"2 of 3 messages failed or were held back: 1, 2\."):
+        tool.result(response, batch)
 
 
 def test_a_handler_that_raises_is_an_error_after_its_log(folder: Path) -> None:

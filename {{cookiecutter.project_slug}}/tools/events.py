@@ -266,7 +266,7 @@ def batch(
     :param files: samples or other plain events, separated by blanks, or one file with a whole
         event of Lambda's, `{"Records": […]}`, which is returned as it is. Empty: all samples.
     :param event_type: of these events; if there is none, their files are named by it.
-    :param group: their message group where the queue is FIFO; if there is none, each has its own.
+    :param group: their message group where the queue is FIFO; if there is none, it is each event's id.
     :raises ToolError: there is no such file, or it is neither.
     """
     one = Path(files)
@@ -277,8 +277,9 @@ def batch(
             return whole
     records = []
     for path in paths:
-        own = (group or str(uuid.uuid4())) if project().fifo else ""
-        records.append(record(fresh(path), region, own, event_type=event_type or type_of(path)))
+        body = fresh(path)
+        its_group = (group or json.loads(body)["id"]) if project().fifo else ""
+        records.append(record(body, region, its_group, event_type=event_type or type_of(path)))
     return {"Records": records}
 
 

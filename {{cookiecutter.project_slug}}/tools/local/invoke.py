@@ -94,11 +94,13 @@ def show_line(line: str) -> None:
 def result(response: Any, event: Any) -> str:
     """Return that no message failed. Raises ToolError if any did."""
     count = len(event["Records"])
+    groups = any("MessageGroupId" in one.get("attributes", {}) for one in event["Records"])
+    failed = "failed or were held back" if groups else "failed"
     match response:
         case {"batchItemFailures": []}:
             return f"0 of {count} messages failed."
         case {"batchItemFailures": list(failures)}:
             ids = ", ".join(str(failure["itemIdentifier"]) for failure in failures)
-            raise ToolError(f"{len(failures)} of {count} messages failed: {ids}.")
+            raise ToolError(f"{len(failures)} of {count} messages {failed}: {ids}.")
     returned = shown(json.dumps(response))
     raise ToolError(f"The handler must return which messages failed, and returned {returned}.")
