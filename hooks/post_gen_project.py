@@ -43,7 +43,10 @@ ONLY_WITH = {
         "tests/unit/test_idempotency.py",
     ),
     # A topic whose name ends in .fifo.
-    ("__fifo", ".fifo"): ("tests/unit/test_order.py",),
+    ("__fifo", ".fifo"): (
+        "terraform/tests/fifo.tftest.hcl",
+        "tests/unit/test_order.py",
+    ),
     ("compute", "lambda"): (
         "terraform/lambda.tf",
         "tools/local/event_source.py",

@@ -177,8 +177,8 @@ RULES = {
         lambda text: (
             len(text) <= 251 and re.fullmatch(r"[A-Za-z0-9_-]+(\.fifo)?", text) is not None
         ),
-        "must have 1 to 251 letters, digits, - and _, with .fifo at the end for FIFO topics (counted "
-        "too); orders stands for the topics orders-<workspace>, orders.fifo for "
+        "must have 1 to 251 letters, digits, - and _, of which .fifo at the end, for FIFO topics, "
+        "takes five; orders stands for the topics orders-<workspace>, orders.fifo for "
         "orders-<workspace>.fifo",
         "order-events",
     ),

@@ -18,6 +18,7 @@ VALUES: dict[str, list[str]] = {
     "architecture": CHOICES["architecture"],
     "compute": CHOICES["compute"],
     "idempotency": CHOICES["idempotency"],
+    "sns_topic_name": ["events", "orders.fifo"],
     "service_path": [".", "services/order-events"],
     "terraform_state_bucket": ["", "my-company-terraform-state"],
     "event_types": ["order.created", "order.created, order.paid,refund.*", "*", LONG_TYPES],

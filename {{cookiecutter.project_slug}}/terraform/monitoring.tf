@@ -12,7 +12,11 @@ locals {
 
   alarms = {
     dead-letter-queue-not-empty = {
+{% if cookiecutter.__fifo %}
+      description = "Messages failed ${var.max_receive_count} times and are now in ${aws_sqs_queue.dead_letter.name}; their groups went on without them. First look at them (make dlq-peek) and at the log; fix the cause, then send them back (make dlq-redrive): they come after the messages of their groups that went on. They are deleted after 14 days."
+{% else %}
       description = "Messages failed ${var.max_receive_count} times and are now in ${aws_sqs_queue.dead_letter.name}. First look at them (make dlq-peek) and at the log; fix the cause, then send them back (make dlq-redrive). They are deleted after 14 days."
+{% endif %}
       namespace   = "AWS/SQS"
       metric_name = "ApproximateNumberOfMessagesVisible"
       dimensions  = { QueueName = aws_sqs_queue.dead_letter.name }
@@ -32,7 +36,11 @@ locals {
     }
 
     messages-failed = {
+{% if cookiecutter.__fifo %}
+      description = "More than 5 attempts to process a message failed within 5 minutes. ${var.hold_failed_groups ? "A failed message is retried until it succeeds" : "A failed message is retried until it has been tried ${var.max_receive_count} times"}; its group waits. First look at the log: its ERROR lines name the message, its group and the error."
+{% else %}
       description = "More than 5 attempts to process a message failed within 5 minutes. A failed message is retried until it has been tried ${var.max_receive_count} times. First look at the log: its ERROR lines name the message and the error."
+{% endif %}
       namespace   = var.product
       metric_name = "MessagesFailed"
       dimensions  = local.own_metric_dimensions
@@ -43,7 +51,11 @@ locals {
 
 {% if cookiecutter.compute == "lambda" %}
     message-too-old = {
+{% if cookiecutter.__fifo %}
+      description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: a message fails and its group waits behind it, or the service can't keep up or gets no messages. First check which groups are blocked and whether the event source mapping is enabled (make status), then the errors in the log, then maximum_concurrency. Messages are deleted after ${local.retention_in_days} days."
+{% else %}
       description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: the service can't keep up, or gets no messages. First check that the event source mapping is enabled (make status), then the errors in the log, then maximum_concurrency. Messages are deleted after 7 days."
+{% endif %}
       namespace   = "AWS/SQS"
       metric_name = "ApproximateAgeOfOldestMessage"
       dimensions  = { QueueName = aws_sqs_queue.main.name }
@@ -63,7 +75,11 @@ locals {
     }
 {% else %}
     message-too-old = {
+{% if cookiecutter.__fifo %}
+      description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: a message fails and its group waits behind it, or the service can't keep up, or no task is running. First check which groups are blocked, whether tasks are running and why others stopped (make status), then the errors in the log, then max_capacity and backlog_per_task. Messages are deleted after ${local.retention_in_days} days."
+{% else %}
       description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: the service can't keep up, or no task is running. First check whether tasks are running and why others stopped (make status), then the errors in the log, then max_capacity and backlog_per_task. Messages are deleted after 7 days."
+{% endif %}
       namespace   = "AWS/SQS"
       metric_name = "ApproximateAgeOfOldestMessage"
       dimensions  = { QueueName = aws_sqs_queue.main.name }
@@ -224,11 +240,14 @@ locals {
       ]
     },
     {
-      title = "3 · Queue: waiting, in flight"
+      title = "3 · Queue: waiting, in flight{{ ', groups in flight' if cookiecutter.__fifo }}"
       stat  = "Maximum"
       metrics = [
         concat(["AWS/SQS", "ApproximateNumberOfMessagesVisible"], local.queue),
         concat(["AWS/SQS", "ApproximateNumberOfMessagesNotVisible"], local.queue),
+{% if cookiecutter.__fifo %}
+        concat(["AWS/SQS", "ApproximateNumberOfGroupsWithInflightMessages"], local.queue),
+{% endif %}
       ]
     },
     {
@@ -289,11 +308,14 @@ locals {
     },
 {% endif %}
     {
-      title = "8 · Messages: processed, failed"
+      title = "8 · Messages: processed, failed{{ ', held back' if cookiecutter.__fifo }}"
       stat  = "Sum"
       metrics = [
         concat([var.product, "MessagesProcessed"], local.own),
         concat([var.product, "MessagesFailed"], local.own),
+{% if cookiecutter.__fifo %}
+        concat([var.product, "MessagesHeldBack"], local.own),
+{% endif %}
       ]
     },
     {
@@ -360,7 +382,7 @@ resource "aws_cloudwatch_dashboard" "this" {
           properties = {
             title  = "Last errors"
             region = var.aws_region
-            query  = "SOURCE '${aws_cloudwatch_log_group.code.name}' | fields @timestamp, message_id, event_type, message, error, causes | filter level = 'ERROR' | sort @timestamp desc | limit 20"
+            query  = "SOURCE '${aws_cloudwatch_log_group.code.name}' | fields @timestamp, message_id, {{ 'message_group_id, ' if cookiecutter.__fifo }}event_type, message, error, causes | filter level = 'ERROR' | sort @timestamp desc | limit 20"
             view   = "table"
           }
         },

@@ -2,8 +2,13 @@
 # for those that SNS could not deliver.
 
 locals {
+{% if cookiecutter.__fifo %}
+  retention_in_days = var.hold_failed_groups ? 14 : 7
+  fourteen_days     = 14 * 24 * 60 * 60 # SQS's maximum
+{% else %}
   seven_days    = 7 * 24 * 60 * 60
   fourteen_days = 14 * 24 * 60 * 60 # SQS's maximum
+{% endif %}
 
   queues = {
     main        = aws_sqs_queue.main
@@ -16,7 +21,7 @@ resource "aws_sqs_queue" "main" {
 {% if cookiecutter.__fifo %}
   name                       = "${local.name}.fifo"
   visibility_timeout_seconds = local.visibility_timeout
-  message_retention_seconds  = var.hold_failed_groups ? local.fourteen_days : local.seven_days
+  message_retention_seconds  = local.retention_in_days * 24 * 60 * 60
 {% else %}
   name                       = local.name
   visibility_timeout_seconds = local.visibility_timeout
@@ -35,8 +40,13 @@ resource "aws_sqs_queue" "main" {
 {% endif %}
 }
 
+{% if cookiecutter.__fifo %}
+# Messages that failed max_receive_count times. A message that moves here lets its group go on. In a FIFO
+# queue its age starts anew: 14 days remain to look at it.
+{% else %}
 # Messages that failed max_receive_count times. A message keeps its age when it moves here, so this queue
 # keeps messages for longer than the main queue: at least seven days remain to look at them.
+{% endif %}
 resource "aws_sqs_queue" "dead_letter" {
   name                      = "${local.name}-dlq{{ cookiecutter.__fifo }}"
   message_retention_seconds = local.fourteen_days

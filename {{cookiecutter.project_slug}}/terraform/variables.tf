@@ -378,7 +378,11 @@ variable "maximum_batching_window_in_seconds" {
 
 {% endif %}
 variable "maximum_concurrency" {
+{% if cookiecutter.__fifo %}
+  description = "Most batches that are processed at the same time: what downstream systems can take. There are never more than message groups with messages."
+{% else %}
   description = "Most batches that are processed at the same time: what downstream systems can take."
+{% endif %}
   type        = number
   default     = 10
 
@@ -596,7 +600,11 @@ variable "min_capacity" {
 }
 
 variable "max_capacity" {
+{% if cookiecutter.__fifo %}
+  description = "Most tasks: the limit of the cost and, together with pollers, of the load on downstream systems. More than there are message groups with messages have nothing to do, but may run: messages that wait behind others of their group count towards the backlog too."
+{% else %}
   description = "Most tasks: the limit of the cost and, together with pollers, of the load on downstream systems."
+{% endif %}
   type        = number
   default     = 10
 
@@ -626,13 +634,21 @@ variable "backlog_per_task" {
 # Queue
 
 variable "paused" {
+{% if cookiecutter.__fifo %}
+  description = "Stop taking messages: make pause, make resume. They wait in the queue, for 7 days at most (14 with hold_failed_groups)."
+{% else %}
   description = "Stop taking messages: make pause, make resume. They wait in the queue, for 7 days at most."
+{% endif %}
   type        = bool
   default     = false
 }
 
 variable "max_receive_count" {
+{% if cookiecutter.__fifo %}
+  description = "Times that a message is tried before it goes to the dead-letter queue and its group, which waits until then, goes on. With a batch_size above 1, change this, or hold_failed_groups, only while paused: code and queue must agree on which try is the last."
+{% else %}
   description = "Times that a message is tried before it goes to the dead-letter queue."
+{% endif %}
   type        = number
   default     = 5
 

@@ -29,17 +29,19 @@ run "queues" {
   }
 
   assert {
-    condition     = jsondecode(aws_sqs_queue_redrive_policy.main.redrive_policy) == { deadLetterTargetArn = aws_sqs_queue.dead_letter.arn, maxReceiveCount = 6 }
+    condition     = jsondecode(aws_sqs_queue_redrive_policy.main{{ '[0]' if cookiecutter.__fifo }}.redrive_policy) == { deadLetterTargetArn = aws_sqs_queue.dead_letter.arn, maxReceiveCount = 6 }
     error_message = "After max_receive_count attempts a message must go to the dead-letter queue."
   }
   assert {
     condition     = jsondecode(aws_sqs_queue_redrive_allow_policy.dead_letter.redrive_allow_policy) == { redrivePermission = "byQueue", sourceQueueArns = [aws_sqs_queue.main.arn] }
     error_message = "Only the main queue may use the dead-letter queue."
   }
+{% if not cookiecutter.__fifo %}
   assert {
     condition     = aws_sqs_queue.dead_letter.message_retention_seconds > aws_sqs_queue.main.message_retention_seconds
     error_message = "The dead-letter queue must keep messages for longer than the main queue: they keep their age."
   }
+{% endif %}
   assert {
     condition     = alltrue([for queue in local.queues : queue.sqs_managed_sse_enabled])
     error_message = "Every queue must be encrypted."
@@ -66,6 +68,16 @@ run "visibility_timeout" {
   command = plan
 
 {% if cookiecutter.compute == "lambda" %}
+{% if cookiecutter.__fifo %}
+  variables {
+    timeout = 30
+  }
+
+  assert {
+    condition     = aws_sqs_queue.main.visibility_timeout_seconds >= 6 * 30
+    error_message = "The visibility timeout must be six times the function's timeout."
+  }
+{% else %}
   variables {
     timeout                            = 30
     maximum_batching_window_in_seconds = 5
@@ -75,6 +87,7 @@ run "visibility_timeout" {
     condition     = aws_sqs_queue.main.visibility_timeout_seconds >= 6 * 30 + 5
     error_message = "The visibility timeout must be six times the function's timeout plus the batching window."
   }
+{% endif %}
 {% else %}
   variables {
     timeout = 42600
@@ -115,7 +128,7 @@ run "subscription" {
     error_message = "Messages that SNS can't deliver must go to the undelivered queue."
   }
   assert {
-    condition     = endswith(data.aws_sns_topic.this[0].name, "-${terraform.workspace}")
+    condition     = endswith(data.aws_sns_topic.this[0].name, "-${terraform.workspace}{{ cookiecutter.__fifo }}")
     error_message = "By default the topic must be the workspace's."
   }
 }
@@ -124,11 +137,11 @@ run "topic_of_another_account" {
   command = plan
 
   variables {
-    sns_topic_arn = "arn:aws:sns:us-east-1:999999999999:theirs"
+    sns_topic_arn = "arn:aws:sns:us-east-1:999999999999:theirs{{ cookiecutter.__fifo }}"
   }
 
   assert {
-    condition     = length(data.aws_sns_topic.this) == 0 && aws_sns_topic_subscription.queue.topic_arn == "arn:aws:sns:us-east-1:999999999999:theirs"
+    condition     = length(data.aws_sns_topic.this) == 0 && aws_sns_topic_subscription.queue.topic_arn == "arn:aws:sns:us-east-1:999999999999:theirs{{ cookiecutter.__fifo }}"
     error_message = "A topic that is given by its ARN must be used as it is."
   }
 }
