@@ -376,6 +376,18 @@ variable "maximum_batching_window_in_seconds" {
   }
 }
 
+{% else %}
+variable "maximum_batching_window_in_seconds" {
+  description = "Only standard queues have a batching window: leave this null."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.maximum_batching_window_in_seconds == null
+    error_message = "maximum_batching_window_in_seconds must not be set (${jsonencode(var.maximum_batching_window_in_seconds)}): Lambda has no batching window for FIFO queues. Remove it from terraform/environments/${terraform.workspace}.tfvars."
+  }
+}
+
 {% endif %}
 variable "maximum_concurrency" {
 {% if cookiecutter.__fifo %}
