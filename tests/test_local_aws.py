@@ -410,6 +410,153 @@ def sqs_message_move_tasks(client: Client) -> bool:
     )
 
 
+class Fifo:
+    """A FIFO queue whose dead-letter queue gets what has been received once without success."""
+
+    def __init__(self, client: Client, **settings: str) -> None:
+        self.sqs = client("sqs")
+        fifo = {"FifoQueue": "true", "DeduplicationScope": "messageGroup"}
+        self.dead = self.sqs.create_queue(QueueName="dead.fifo", Attributes=fifo)["QueueUrl"]
+        target = f"arn:aws:sqs:{REGION}:123456789012:dead.fifo"
+        policy = {"RedrivePolicy": f'{{"deadLetterTargetArn":"{target}","maxReceiveCount":1}}'}
+        settings = {**fifo, **policy, **settings}
+        self.url = self.sqs.create_queue(QueueName="main.fifo", Attributes=settings)["QueueUrl"]
+
+    def send(self, body: str, group: str = "a", deduplication_id: str | None = None) -> Any:
+        return self.sqs.send_message(
+            QueueUrl=self.url,
+            MessageBody=body,
+            MessageGroupId=group,
+            MessageDeduplicationId=deduplication_id or body,
+        )
+
+    def receive(self, url: str = "", most: int = 10, **more: Any) -> list[dict[str, Any]]:
+        """Receive messages; without a visibility timeout they are in flight for half a minute."""
+        answer = self.sqs.receive_message(
+            QueueUrl=url or self.url,
+            MaxNumberOfMessages=most,
+            MessageSystemAttributeNames=["All"],
+            **more,
+        )
+        return list(answer.get("Messages", []))
+
+    def bodies(self, *given: Any, **more: Any) -> str:
+        return "".join(message["Body"] for message in self.receive(*given, **more))
+
+
+def sqs_fifo_groups_in_order(client: Client) -> bool:
+    queue = Fifo(client, RedrivePolicy="")
+    for body, group in zip("1xy23", "abbaa", strict=True):
+        queue.send(body, group)
+    first = queue.receive(most=2)  # as many as there are of one group, then of the next
+    now = unix_time_millis()
+    with (
+        mock.patch("tools.local.patches_queues_fifo.unix_time_millis", return_value=now + 31000),
+        mock.patch.object(sqs_models, "unix_time_millis", return_value=now + 31000),
+    ):
+        after = queue.bodies(most=4)  # both have timed out
+    waits: list[str] = []
+    receiver = threading.Thread(target=lambda: waits.append(queue.bodies(WaitTimeSeconds=2)))
+    receiver.start()
+    time.sleep(0.1)
+    queue.send("4")  # its group has messages in flight
+    queue.send("z", "c")
+    receiver.join()
+    count = queue.sqs.get_queue_attributes(
+        QueueUrl=queue.url, AttributeNames=["ApproximateNumberOfMessages"]
+    )["Attributes"]
+    return (
+        [message["Body"] for message in first] == ["1", "2"]
+        and after == "123x"
+        and waits == ["z"]
+        and count == {"ApproximateNumberOfMessages": "2"}
+    )
+
+
+def sqs_fifo_sequence_numbers(client: Client) -> bool:
+    queue = Fifo(client)
+    sent = [queue.send(str(number))["SequenceNumber"] for number in range(12)]
+    found = [message["Attributes"]["SequenceNumber"] for message in queue.receive()]
+    return sent == sorted(sent) and found == sent[:10] and {len(one) for one in sent} == {20}
+
+
+def sqs_fifo_deduplication(client: Client) -> bool:
+    queue = Fifo(client)
+    first = queue.send("1", deduplication_id="x")
+    (message,) = queue.receive()
+    queue.sqs.delete_message(QueueUrl=queue.url, ReceiptHandle=message["ReceiptHandle"])
+    again = queue.send("2", deduplication_id="x")
+    queue.send("3", "b", deduplication_id="x")
+    in_group = queue.bodies()
+    queue.sqs.set_queue_attributes(QueueUrl=queue.url, Attributes={"DeduplicationScope": "queue"})
+    for group in "cd":
+        queue.send(group, group, deduplication_id="y")
+    in_queue = queue.bodies()
+    later = unix_time_millis() + 300_001
+    with mock.patch("tools.local.patches_queues_fifo.unix_time_millis", return_value=later):
+        queue.send("4", "e", deduplication_id="y")
+    names = ("MessageId", "SequenceNumber")
+    return bool(
+        [first[name] for name in names] == [again[name] for name in names]
+        and (in_group, in_queue, queue.bodies()) == ("3", "c", "4")
+    )
+
+
+def sqs_fifo_dead_letters(client: Client) -> bool:
+    queue = Fifo(client)
+    for group in "ab":
+        queue.send(group, group, deduplication_id="x")
+    for _ in range(2):
+        queue.bodies(VisibilityTimeout=0)
+    dead = queue.receive(queue.dead)
+    return {one["Body"] for one in dead} == {*"ab"} and all(
+        one["Attributes"]["MessageDeduplicationId"] == one["MessageId"] for one in dead
+    )
+
+
+def sqs_fifo_receipt_handles_expire(client: Client) -> bool:
+    queue = Fifo(client, RedrivePolicy="", VisibilityTimeout="1")
+    queue.send("1")
+    (old,) = queue.receive()
+    (new,) = queue.receive(WaitTimeSeconds=5)
+    refused = []
+    for method, more in (
+        ("delete_message", {}),
+        ("change_message_visibility", {"VisibilityTimeout": 0}),
+    ):
+        given = {"QueueUrl": queue.url, "ReceiptHandle": old["ReceiptHandle"], **more}
+        try:
+            getattr(queue.sqs, method)(**given)
+        except ClientError as error:
+            refused.append(error.response["Error"]["Code"])
+    entry = {"Id": "0", "ReceiptHandle": old["ReceiptHandle"]}
+    some = queue.sqs.delete_message_batch(QueueUrl=queue.url, Entries=[entry])
+    in_flight = queue.bodies() == ""
+    queue.sqs.delete_message(QueueUrl=queue.url, ReceiptHandle=new["ReceiptHandle"])
+    return bool(refused == ["InvalidParameterValue"] * 2 and some["Failed"] and in_flight)
+
+
+def sns_fifo_topics(client: Client) -> bool:
+    queue, sns = Fifo(client), client("sns")
+    settings = {"FifoTopic": "true", "ContentBasedDeduplication": "true"}
+    topic = sns.create_topic(Name="events.fifo", Attributes=settings)["TopicArn"]
+    arn = f"arn:aws:sqs:{REGION}:123456789012:main.fifo"
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    for _ in range(2):
+        sns.publish(TopicArn=topic, Message="x", MessageGroupId="a")
+    try:
+        sns.publish(TopicArn=topic, Message="x")
+    except ClientError as error:
+        text = "Invalid parameter: The MessageGroupId parameter is required for FIFO topics"
+        refused = error.response["Error"]
+        return (refused["Code"], refused["Message"], len(queue.receive())) == (
+            "InvalidParameter",
+            text,
+            1,
+        )
+    return False
+
+
 PROBES: dict[str, Callable[[Client], bool]] = {
     probe.__name__: probe
     for probe in (
@@ -434,6 +581,12 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         sqs_counts_at_one_moment,
         sqs_queue_feeds_no_function,
         sqs_message_move_tasks,
+        sqs_fifo_groups_in_order,
+        sqs_fifo_sequence_numbers,
+        sqs_fifo_deduplication,
+        sqs_fifo_dead_letters,
+        sqs_fifo_receipt_handles_expire,
+        sns_fifo_topics,
         sns_asks_the_queues_policy,
     )
 }

@@ -158,7 +158,8 @@ class MoveTask:
                 queue_of(backend, target).name,
                 message.body,
                 message_attributes=message.message_attributes,
-                deduplication_id=message.deduplication_id,
+                # A new one: where it goes, the old one may be known.
+                deduplication_id=str(uuid.uuid4()) if queue.fifo_queue else None,
                 group_id=message.group_id,
                 system_attributes=message.system_attributes,
             )
