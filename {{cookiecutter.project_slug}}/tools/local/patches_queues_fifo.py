@@ -66,7 +66,8 @@ def sqs_fifo_deduplication() -> None:
     @replaces(Queue, "add_message")
     def add_message(original: Any, queue: Any, message: Any) -> None:
         if not queue.fifo_queue:
-            return original(queue, message)
+            original(queue, message)
+            return
         now, given = unix_time_millis(), message.deduplication_id
         key = (message.group_id if queue.deduplication_scope == "messageGroup" else None, given)
         with queue._messages_lock:
@@ -125,9 +126,9 @@ def sqs_fifo_receipt_handles_expire() -> None:
         queue = backend.get_queue(queue_name)
         with queue._messages_lock:
             had = (one for one in queue._messages if one.had_receipt_handle(receipt_handle))
-            if queue.fifo_queue and (message := next(had, None)):
-                if message.visible or message.receipt_handle != receipt_handle:
-                    raise Expired(receipt_handle, reason)
+            message = next(had, None) if queue.fifo_queue else None
+            if message and (message.visible or message.receipt_handle != receipt_handle):
+                raise Expired(receipt_handle, reason)
             original(backend, queue_name, receipt_handle, *more, **named)
             queue._messages_lock.notify_all()
 
@@ -136,8 +137,8 @@ def sqs_fifo_receipt_handles_expire() -> None:
 
 
 def sns_fifo_topics() -> None:
-    """A FIFO topic refuses a message without a group as an invalid parameter; one with content-based
-    deduplication makes the deduplication ID from the body.
+    """A FIFO topic refuses a message without a group as an invalid parameter, and makes missing
+    deduplication IDs from the bodies, where it may.
     """
 
     @replaces(SNSBackend, "publish")
