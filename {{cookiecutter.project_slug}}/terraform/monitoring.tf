@@ -52,7 +52,7 @@ locals {
 {% if cookiecutter.compute == "lambda" %}
     message-too-old = {
 {% if cookiecutter.__fifo %}
-      description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: a message fails and its group waits behind it, or the service can't keep up or gets no messages. First check which groups are blocked and whether the event source mapping is enabled (make status), then the errors in the log, then maximum_concurrency. Messages are deleted after ${local.retention_in_days} days."
+      description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: a message fails and its group waits behind it, or the service can't keep up or gets no messages. First check which groups are blocked and whether the event source mapping is enabled (make status), then the errors in the log, then maximum_concurrency. Messages are deleted after 14 days."
 {% else %}
       description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: the service can't keep up, or gets no messages. First check that the event source mapping is enabled (make status), then the errors in the log, then maximum_concurrency. Messages are deleted after 7 days."
 {% endif %}
@@ -76,7 +76,7 @@ locals {
 {% else %}
     message-too-old = {
 {% if cookiecutter.__fifo %}
-      description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: a message fails and its group waits behind it, or the service can't keep up, or no task is running. First check which groups are blocked, whether tasks are running and why others stopped (make status), then the errors in the log, then max_capacity and backlog_per_task. Messages are deleted after ${local.retention_in_days} days."
+      description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: a message fails and its group waits behind it, or the service can't keep up, or no task is running. First check which groups are blocked, whether tasks are running and why others stopped (make status), then the errors in the log, then max_capacity and backlog_per_task. Messages are deleted after 14 days."
 {% else %}
       description = "The oldest message in ${aws_sqs_queue.main.name} is more than ${local.message_age_alarm} seconds old: the service can't keep up, or no task is running. First check whether tasks are running and why others stopped (make status), then the errors in the log, then max_capacity and backlog_per_task. Messages are deleted after 7 days."
 {% endif %}

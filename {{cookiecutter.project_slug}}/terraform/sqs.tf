@@ -2,13 +2,10 @@
 # for those that SNS could not deliver.
 
 locals {
-{% if cookiecutter.__fifo %}
-  retention_in_days = var.hold_failed_groups ? 14 : 7
-  fourteen_days     = 14 * 24 * 60 * 60 # SQS's maximum
-{% else %}
+{% if not cookiecutter.__fifo %}
   seven_days    = 7 * 24 * 60 * 60
-  fourteen_days = 14 * 24 * 60 * 60 # SQS's maximum
 {% endif %}
+  fourteen_days = 14 * 24 * 60 * 60 # SQS's maximum
 
   queues = {
     main        = aws_sqs_queue.main
@@ -21,7 +18,7 @@ resource "aws_sqs_queue" "main" {
 {% if cookiecutter.__fifo %}
   name                       = "${local.name}.fifo"
   visibility_timeout_seconds = local.visibility_timeout
-  message_retention_seconds  = local.retention_in_days * 24 * 60 * 60
+  message_retention_seconds  = local.fourteen_days
 {% else %}
   name                       = local.name
   visibility_timeout_seconds = local.visibility_timeout

@@ -647,7 +647,7 @@ variable "backlog_per_task" {
 
 variable "paused" {
 {% if cookiecutter.__fifo %}
-  description = "Stop taking messages: make pause, make resume. They wait in the queue, for 7 days at most (14 with hold_failed_groups)."
+  description = "Stop taking messages: make pause, make resume. They wait in the queue, for 14 days at most."
 {% else %}
   description = "Stop taking messages: make pause, make resume. They wait in the queue, for 7 days at most."
 {% endif %}
@@ -689,7 +689,7 @@ variable "high_throughput" {
 }
 
 variable "hold_failed_groups" {
-  description = "Never dead-letter a message: one that fails is tried again and again, and its group waits, until it succeeds or this is set to false. Then a message that was tried max_receive_count times goes to the dead-letter queue when it is received the next time, and its group goes on. The queue keeps messages for 14 days, not 7; after that SQS deletes them, those that waited too."
+  description = "Never dead-letter a message: one that fails is tried again and again, and its group waits, until it succeeds or this is set to false. Then a message that was tried max_receive_count times goes to the dead-letter queue when it is received the next time, and its group goes on. After 14 days in the queue, SQS deletes a message, and its group goes on without it."
   type        = bool
   default     = false
 }
