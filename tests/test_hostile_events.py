@@ -392,12 +392,16 @@ def batches(draw: st.DrawFn) -> list[Json]:
             max_size=6,
         )
     )
-    common = {
-        "receiptHandle": SECRET,
-        "attributes": {"ApproximateReceiveCount": "1", "SenderId": SECRET},
-        "eventSource": "aws:sqs",
-    }
-    return [{"messageId": f"message-{i}", **common, **record} for i, record in enumerate(records)]
+    common = {"receiptHandle": SECRET, "eventSource": "aws:sqs"}
+    return [
+        {
+            "messageId": f"message-{i}",
+            "attributes": {"ApproximateReceiveCount": "1", "SenderId": SECRET},
+            **common,
+            **record,
+        }
+        for i, record in enumerate(records)
+    ]
 
 
 # A record for each way to fail: what is generated need not have all of them.
@@ -439,20 +443,25 @@ def is_good(record: Json) -> bool:
         return False
 
 
-def check_lines(result: Result, records: list[Json]) -> None:
-    """Check what an invocation wrote: JSON objects, a line about each message, no payload."""
+def check_lines(result: Result, records: list[Json], held_back: tuple[str, ...] = ()) -> None:
+    """Check what an invocation wrote: JSON objects, a line about each message, no payload.
+
+    held_back are ids of messages that come back although they did not fail.
+    """
     lines = []
     for text in result.lines:
         assert SECRET not in text
         line = json.loads(text)
         assert isinstance(line, dict)
         lines.append(line)
+    expected = dict.fromkeys(result.failed, "ERROR") | dict.fromkeys(held_back, "WARNING")
     for record in records:
         levels = {line["level"] for line in lines if line.get("message_id") == record["messageId"]}
-        assert levels == {"ERROR" if record["messageId"] in result.failed else "INFO"}
+        assert levels == {expected.get(record["messageId"], "INFO")}
     (metrics,) = (line for line in lines if "_aws" in line)
     assert metrics["MessagesProcessed"] == [len(records) - len(result.failed)]
-    assert metrics["MessagesFailed"] == [len(result.failed)]
+    assert metrics["MessagesFailed"] == [len(result.failed) - len(held_back)]
+    assert metrics.get("MessagesHeldBack", [0]) == [len(held_back)]
 
 
 def check_batch(function: Function, records: list[Json]) -> int:
@@ -495,6 +504,66 @@ def test_nothing_is_lost_and_nothing_leaks(service: Path) -> None:
     property_of()
     print(seen)
     assert min(seen.values()) * 10 > sum(seen.values()), seen  # enough of both
+
+
+# --- In order ----------------------------------------------------------------------------------
+
+LAST_RECEIVE = 5
+
+
+@st.composite
+def ordered_batches(draw: st.DrawFn) -> list[Json]:
+    """Make a batch of a FIFO queue: of few groups, with what SNS lets a group's name be."""
+    records = draw(batches())
+    for record in records:
+        receives = draw(st.sampled_from([1, LAST_RECEIVE - 1, LAST_RECEIVE]))
+        record["attributes"] |= {"ApproximateReceiveCount": str(receives)}
+        if (group := draw(st.sampled_from(["a", "a", """!"'%s{}\\u0000`~""", None]))) is not None:
+            record["attributes"] |= {"MessageGroupId": group}
+    return records
+
+
+def check_order(function: Function, records: list[Json]) -> int:
+    """Check an invocation of a FIFO queue's handler against one with each record alone.
+
+    Returns how many messages were held back.
+    """
+    failed: list[str] = []
+    held_back: list[str] = []
+    calls: list[str] = []
+    waiting = set()
+    for record in records:
+        attributes = record["attributes"]
+        if (group := attributes.get("MessageGroupId")) in waiting:
+            held_back.append(record["messageId"])
+            continue
+        alone = function.invoke([record])
+        calls += alone.calls
+        failed += alone.failed
+        if alone.failed and int(attributes["ApproximateReceiveCount"]) < LAST_RECEIVE:
+            waiting.add(group)
+    together = function.invoke(records)
+    assert together.failed == failed + held_back
+    assert together.calls == calls
+    check_lines(together, records, tuple(held_back))
+    return len(held_back)
+
+
+def test_no_event_breaks_the_order(
+    service: Path, render: Render, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_RECEIVE_COUNT", str(LAST_RECEIVE))
+    function = load(render(sns_topic_name="events.fifo") / "handler.py")
+    held_back = 0
+
+    @given(ordered_batches())
+    @examples(EXAMPLES // 5)
+    def property_of(records: list[Json]) -> None:
+        nonlocal held_back
+        held_back += check_order(function, records)
+
+    property_of()
+    assert held_back * 10 > EXAMPLES // 5, held_back
 
 
 # --- What the log says of an exception ----------------------------------------------------------

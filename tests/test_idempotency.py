@@ -5,6 +5,7 @@ must not lose.
 """
 
 import importlib
+import importlib.util
 import io
 import json
 import logging
@@ -303,6 +304,32 @@ def test_only_valid_messages_reach_the_table(
     smoke_test = record("event-4", service.handler.SMOKE_TEST)
     assert len(service.failed(record(), *bad, smoke_test, record("event-5"))) == 3
     assert len(items(table)) == len(effects.done) == 2
+
+
+def test_a_group_waits_while_its_event_is_in_progress_elsewhere(
+    service: Service, render: Render, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = render(idempotency="yes", sns_topic_name="events.fifo") / "handler.py"
+    spec = importlib.util.spec_from_file_location("fifo_handler", path)
+    assert spec
+    assert spec.loader
+    fifo = Service(handler=importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(fifo.handler)
+    here = Effects()
+    monkeypatch.setattr(fifo.handler, "process", service.once(here))
+
+    def in_group(group: str, event_id: str) -> Any:
+        return sqs_record(record(event_id)["body"], group=group, event_type="order.created")
+
+    records = [in_group("a", "event-1"), in_group("a", "event-2"), in_group("b", "event-3")]
+    came_back: list[str] = []
+    elsewhere = Effects(meanwhile=lambda: came_back.extend(fifo.failed(*records)))
+    service.once(elsewhere)("order.created", service.event("event-1"))
+    assert came_back == [one["messageId"] for one in records[:2]]
+    assert here.done == [("order.created", "event-3")]
+
+    assert fifo.failed(*records[:2]) == []  # event-1 is known, and no longer in the way
+    assert here.done[1:] == [("order.created", "event-2")]
 
 
 def test_a_missing_table_fails_each_message_with_one_clear_line(
