@@ -4,7 +4,7 @@ import pytest
 from first_week import live_through
 from test_update import Make, created, made, template  # noqa: F401
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_types")]
 
 
 def test_an_owners_first_week(made: Make) -> None:  # noqa: F811

@@ -131,6 +131,7 @@ TARGETS = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_types")
 def test_every_target_without_an_account_in_a_hostile_environment(
     fresh: Render, tmp_path: Path, victim: Path
 ) -> None:

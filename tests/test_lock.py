@@ -395,6 +395,7 @@ def test_a_conflict_is_not_packed(shop: Service) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_types")
 def test_the_documented_library_is_shared_in_every_clone(render: Render, tmp_path: Path) -> None:
     """Lock with make as docs/monorepo.md says; install and pack in a clean clone, and in both."""
     need("make")

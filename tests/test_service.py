@@ -22,6 +22,7 @@ def service(render: Render) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("known_types")
 def test_its_checks_and_unit_tests_pass(service: Path) -> None:
     in_demo(3, run("make", "lint", "typecheck", "test", cwd=service).stdout)
 

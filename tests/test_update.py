@@ -253,6 +253,7 @@ def terraform_is_valid(service: Path) -> None:
             run(*line, cwd=service, TF_CLI_CONFIG_FILE=config, TF_IN_AUTOMATION="1")
 
 
+@pytest.mark.usefixtures("known_types")
 def test_a_service_keeps_its_edits_and_passes_its_checks(made: Make) -> None:
     service = made("before")
     assert "out of date" in refused("check", "--checkout", "now", cwd=service.path)
