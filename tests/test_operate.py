@@ -37,7 +37,7 @@ from tools.deploy import terraform
 from tools.errors import ToolError, explain
 from tools.local import patches
 from tools.local.patches_queues import tasks_of
-from tools.operate import compute, compute_fargate, logs, messages, queues, redrive, send, service
+from tools.operate import compute, compute_fargate, logs, queues, redrive, saved, send, service
 
 # SQS's message move tasks, among others.
 patches.apply()
@@ -45,6 +45,7 @@ patches.apply()
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 NAME = "order-events-dev"
+QUEUES = {"queue": "", "dlq": "-dlq", "undelivered": "-undelivered"}
 SOURCE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-dlq"
 EVENT = {"id": "e-1", "occurred_at": "2026-01-01T10:00:00Z", "data": {"card": "SECRET-4711"}}
 ATTRIBUTES = {
@@ -188,20 +189,27 @@ def update_code() -> bytes:
     return package
 
 
-def deploy(folder: Path) -> tuple[dict[str, str], Path, dict[str, str]]:
-    """Make the service's resources; return Terraform's outputs, the package, the queues' URLs."""
+def deploy(folder: Path, fifo: str = "") -> tuple[dict[str, str], Path, dict[str, str]]:
+    """Make the service's resources; return Terraform's outputs, the package, the queues' URLs.
+
+    :param fifo: .fifo for FIFO queues and a FIFO topic.
+    """
     sqs, sns, lambda_ = client("sqs"), client("sns"), client("lambda")
-    names = {"queue": NAME, "dlq": f"{NAME}-dlq", "undelivered": f"{NAME}-undelivered"}
+    names = {key: NAME + end + fifo for key, end in QUEUES.items()}
+    kind = {"FifoQueue": "true", "DeduplicationScope": "messageGroup"} if fifo else {}
     urls = {
-        key: sqs.create_queue(QueueName=name)["QueueUrl"]
-        for key, name in {**names, "other": "another-service"}.items()
+        key: sqs.create_queue(QueueName=name, Attributes=kind)["QueueUrl"]
+        for key, name in names.items()
     }
+    urls["other"] = sqs.create_queue(QueueName="another-service")["QueueUrl"]
     arns = {key: f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}" for key, name in names.items()}
     redrive = {"deadLetterTargetArn": arns["dlq"], "maxReceiveCount": 5}
     sqs.set_queue_attributes(
         QueueUrl=urls["queue"], Attributes={"RedrivePolicy": json.dumps(redrive)}
     )
-    topic = sns.create_topic(Name="events-dev")["TopicArn"]
+    topic = sns.create_topic(
+        Name=f"events-dev{fifo}", Attributes={"FifoTopic": "true"} if fifo else {}
+    )["TopicArn"]
     policy = {"event_type": [{"prefix": "payment."}, "order.created"]}
     subscription = sns.subscribe(
         TopicArn=topic,
@@ -244,7 +252,7 @@ def deploy(folder: Path) -> tuple[dict[str, str], Path, dict[str, str]]:
         "service_name": NAME,
         "service_arn": made["FunctionArn"],
         "log_group_name": f"/aws/lambda/{NAME}",
-        "queue_name": NAME,
+        "queue_name": names["queue"],
         "queue_url": urls["queue"],
         "dead_letter_queue_url": urls["dlq"],
         "dead_letter_queue_arn": arns["dlq"],
@@ -775,7 +783,7 @@ def test_a_file_with_a_bad_line_is_refused(tmp_path: Path, line: str, said: str)
     file = save(tmp_path, "{}")
     file.write_text(f"{file.read_text()}\n{line}\n")
     with pytest.raises(ToolError, match=re.escape(said)):
-        messages._read(file)
+        saved.read(file)
 
 
 def test_replay_sends_nothing_of_a_file_with_a_bad_line(deployed: Deployed, tmp_path: Path) -> None:
@@ -840,27 +848,32 @@ def test_replay_stops_where_nothing_can_be_sent_any_more(
     code, out, err = deployed.run("replay", "--file", file)
     assert code == 1
     assert "Sent 10 of 25" in out
-    assert "from line 21 on was not sent" in out
+    assert "Stopped. Not sent, or not confirmed: all from line 21 on.\n" in out
     assert len(err.splitlines()) == 10
 
 
 def test_replay_says_where_it_stopped(
     deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = save(tmp_path, *["{}"] * 12)
+    file = save(tmp_path, *map(str, range(22)))
     send = queues.send
-    calls = iter(range(9))
 
-    def stop(*arguments: Any) -> Any:
-        if next(calls) == 1:
+    def stop(service_: Any, message: dict[str, Any]) -> None:
+        if message["Body"] == "12":
             raise KeyboardInterrupt
-        return send(*arguments)
+        send(service_, message)
 
     monkeypatch.setattr(queues, "send", stop)
     code, out, _ = deployed.run("replay", "--file", file)
     assert code == 130
-    assert "Sent 10 of 12" in out
-    assert "from line 11 on was not sent" in out
+    there = sorted(map(int, deployed.bodies("queue")))
+    assert f"Sent {len(there)} of 22" in out
+    rest = re.search(r"Stopped. Not sent, or not confirmed: (.*)\.", out)
+    assert rest is not None
+    *holes, last = re.findall(r"line (\d+)", rest[1])
+    assert rest[1].endswith(f"all from line {last} on")
+    unsent = {int(hole) - 1 for hole in holes} | set(range(int(last) - 1, 22))
+    assert sorted({*range(22)} - unsent) == there
 
 
 ##### dlq-redrive

@@ -43,7 +43,7 @@ COMMANDS = {
     "versions": "tools.operate.compute:versions_command",
     "dlq-peek": "tools.operate.messages:dlq_peek",
     "undelivered-peek": "tools.operate.messages:undelivered_peek",
-    "replay": "tools.operate.messages:replay_command",
+    "replay": "tools.operate.saved:replay_command",
     "dlq-redrive": "tools.operate.redrive:dlq_redrive",
     "undelivered-redrive": "tools.operate.redrive:undelivered_redrive",
 }

@@ -1,6 +1,7 @@
 """The log: follow it, find messages in it, list the latest errors."""
 
 import contextlib
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +25,13 @@ ERRORS = (
     '{ ($.level = "ERROR") || ($.level = "CRITICAL")'
     ' || ($.type = "platform.report" && $.record.status != "success") }'
 )
+
+# What the handler logs of a message's end; of a failure in a message group also whether it waits.
+PROCESSED, FAILED = "Message processed", "Message failed"
+WAITS = f'{{ ($.message = "{FAILED}") && ($.group = "waits") }}'
+# What an id of SQS's may be; in a log, anything can stand in its place.
+ID = re.compile(r"[\w-]{1,100}")
+BLOCKED_CHECKED = 50  # groups, the latest to fail
 
 
 def clock(milliseconds: float) -> str:
@@ -88,6 +96,30 @@ def about_messages(service: Service, ids: list[str], since: float) -> dict[str, 
             if message_id in some:
                 found[message_id].append({**line, "at": event["timestamp"]})
     return found
+
+
+def blocked_groups(service: Service, since: float, fresh: float) -> dict[str, list[Line]]:
+    """Find the message groups whose latest outcome is a failure that they wait for.
+
+    :param since: seconds since 1970: how far back to look for tries.
+    :param fresh: the same: a message whose last try is older has left the queue.
+    :returns: by group, the failed tries of that message, as about_messages does.
+    """
+    latest: dict[str, tuple[float, str]] = {}
+    for event in events(service, since, WAITS):
+        line = parse(event["message"])
+        group, message_id = str(line.get("message_group_id")), str(line.get("message_id"))
+        if line.get("message") == FAILED and line.get("group") == "waits":
+            latest[group] = (event["timestamp"] / 1000, message_id)
+    newest = sorted(latest.items(), key=lambda item: item[1], reverse=True)[:BLOCKED_CHECKED]
+    ids = {group: one for group, (at, one) in newest if at >= fresh and ID.fullmatch(one)}
+    lines = about_messages(service, list(ids.values()), since)
+    blocked = {}
+    for group, message_id in ids.items():
+        outcomes = [one for one in lines[message_id] if one.get("message") in (PROCESSED, FAILED)]
+        if outcomes and outcomes[-1].get("group") == "waits":
+            blocked[group] = [one for one in outcomes if one["message"] == FAILED]
+    return blocked
 
 
 def latest_errors(service: Service, minutes: float, most: int) -> list[str]:

@@ -1,8 +1,6 @@
-"""Look at the messages of a queue, save them to a file, and send saved ones again."""
+"""Look at the messages of a queue; save them to a file."""
 
-import base64
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -12,15 +10,16 @@ import click
 
 from tools.display import Line, describe, is_error, quoted, shown
 from tools.errors import ToolError, explain
-from tools.operate import logs, queues
+from tools.events import is_fifo
+from tools.operate import logs, queues, saved
 from tools.operate.queues import Message
 from tools.operate.service import Service, deployed
 from tools.project import Environment, between, environment_option
 
-# The two kinds of attribute that a message may have.
-KINDS = ({"DataType", "StringValue"}, {"DataType", "BinaryValue"})
-# What the handler logs of a message that it is done with.
-PROCESSED = "Message processed"
+# SQS locks a group while messages of it are in flight.
+FIRST_OF_GROUP = (
+    "SQS shows at most the first ten messages of a group; the others once these are gone."
+)
 
 
 def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why: bool) -> None:
@@ -38,6 +37,7 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
     found = _look(service, queue_url, None if save else most)
     messages = found[:most]
     total = max(len(found), queues.total(service, queue_url))
+    hidden = is_fifo(queue_url) and len(found) < (total if save else min(total, most))
     print(f"{len(messages)} of about {total} messages in {queues.name_of(queue_url)}:", flush=True)
     reasons = reasons_of(service, messages) if why else {}
     for number, message in enumerate(messages, start=1):
@@ -45,14 +45,17 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
         if why:
             print(f"   why:         {reasons[message['MessageId']]}")
     print("\nThey stay in the queue. Peeking counts as a receive.")
+    if hidden:
+        print(FIRST_OF_GROUP)
     if save is not None:
-        _write(save, found)
+        saved.write(save, found)
         print("The file holds whole messages: keep it out of Git, and delete it after use.")
         if len(found) < total:
             raise ToolError(
                 f"Saved {len(found)} of about {total} messages to {save}: do not delete the others "
-                "yet. Someone else is looking at them or moving them, or SQS's count is a minute "
-                f"old: save again, to another file, in {queues.HOLD_SECONDS} s."
+                f"yet. {'A group has more than ten, or someone' if hidden else 'Someone'} else is "
+                "looking at them or moving them, or SQS's count is a minute old: save again, to "
+                f"another file, in {queues.HOLD_SECONDS} s."
             )
         print(f"Saved all {total} messages with their bodies to {save}.")
 
@@ -65,7 +68,7 @@ def _look(service: Service, queue_url: str, most: int | None) -> list[Message]:
     held: dict[str, Message] = {}
     try:
         while most is None or len(held) < most:
-            new = {one["MessageId"]: one for one in queues.receive(service, queue_url)}
+            new = {one["MessageId"]: one for one in _whole_groups(service, queue_url)}
             if new.keys() <= held.keys():  # none, or so many that the first are visible again
                 break
             held.update(new)
@@ -74,7 +77,23 @@ def _look(service: Service, queue_url: str, most: int | None) -> list[Message]:
         queues.show_again(service, queue_url, list(held.values()))
     if not held:
         raise queues.empty(service, queue_url)
-    return sorted(held.values(), key=queues.sent)
+    return sorted(held.values(), key=queues.place)
+
+
+def _whole_groups(service: Service, queue_url: str) -> list[Message]:
+    """Receive messages; of a FIFO queue whole groups, but for one of more than ten messages.
+
+    What is left of a group is locked until these are visible again. So the last group of ten
+    messages, which may go on, is given back, and comes whole with the next ones.
+    """
+    some = queues.receive(service, queue_url)
+    if not is_fifo(queue_url) or len(some) < queues.BATCH:
+        return some
+    last = queues.group(some[-1])
+    whole = [one for one in some if queues.group(one) != last]
+    if whole:
+        queues.show_again(service, queue_url, [one for one in some if queues.group(one) == last])
+    return whole or some
 
 
 def _describe(message: Message) -> str:
@@ -83,9 +102,14 @@ def _describe(message: Message) -> str:
         for name, attribute in sorted(message["MessageAttributes"].items())
     )
     sent, body = queues.sent(message), message["Body"]
+    sequence = message["Attributes"].get(queues.SEQUENCE)
+    order = [f"group:       {quoted(queues.group(message))}", f"sequence:    {sequence}"]
     rows = [
         f"message id:  {message['MessageId']}",
-        f"sent:        {logs.clock(sent * 1000)}, {queues.duration(time.time() - sent)} ago",
+        *(order if sequence else []),
+        # A message's time begins anew in a FIFO dead-letter queue, but not in a standard one.
+        f"{'here since:' if sequence else 'sent:':<13}{logs.clock(sent * 1000)}, "
+        f"{queues.duration(time.time() - sent)} ago",
         f"received:    {message['Attributes']['ApproximateReceiveCount']} times",
         f"attributes:  {named or 'none'}",
         f"body:        {len(body.encode())} bytes, {_body_shape(body)}",
@@ -124,7 +148,12 @@ def reasons_of(service: Service, messages: list[Message]) -> dict[str, str]:
     """Return for each message's id why it failed, as far as the log knows."""
     ids = [message["MessageId"] for message in messages]
     try:
-        lines = logs.about_messages(service, ids, queues.sent(messages[0]))
+        since = min(map(queues.sent, messages))
+        if is_fifo(service.queue_url):
+            # That is when they were moved to the dead-letter queue, after their tries.
+            seconds, tries = queues.tries(service)
+            since -= seconds * (tries + 1)
+        lines = logs.about_messages(service, ids, since)
     except Exception as error:
         problem = explain(error)
         if problem is None:
@@ -135,9 +164,9 @@ def reasons_of(service: Service, messages: list[Message]) -> dict[str, str]:
 
 def _reason(lines: list[Line]) -> str:
     errors = [line for line in lines if is_error(line)]
-    done = [line["at"] for line in lines if line.get("message") == PROCESSED]
+    done = [line["at"] for line in lines if line.get("message") == logs.PROCESSED]
     if errors:
-        shown_already = {"at", "message_id", "event_type", "correlation_id"}
+        shown_already = {"at", "message_id", "message_group_id", "event_type", "correlation_id"}
         last = {key: value for key, value in errors[-1].items() if key not in shown_already}
         count = f"errors in the log: {len(errors)}, the last at {logs.clock(errors[-1]['at'])}"
         rows = [*describe(last).splitlines(), count]
@@ -156,95 +185,6 @@ def _reason(lines: list[Line]) -> str:
             "events (idempotency)."
         )
     return "\n                ".join(rows)
-
-
-def _write(path: Path, messages: list[Message]) -> None:
-    """Write messages as JSON lines to a new file that only its owner can read."""
-    text = ""
-    for message in messages:
-        line = {
-            "message_id": message["MessageId"],
-            "sent": logs.clock(queues.sent(message) * 1000),
-            "message_attributes": message["MessageAttributes"],
-            "message_group_id": message["Attributes"].get(queues.GROUP),
-            "body": message["Body"],
-        }
-        text += json.dumps(line, default=lambda value: base64.b64encode(value).decode()) + "\n"
-    part = path.with_name(f"{path.name}.part")
-    try:
-        # Whole or not at all: a file that breaks off would lose messages on replay.
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> list[Message]:
-    """Read the file; nothing of it is taken unless all of it is right."""
-    messages = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeError:
-        raise ToolError(f"{path} is not text: give a file saved by `make dlq-peek`.") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            messages.append({**_message(json.loads(line)), "MessageId": f"line {number}"})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ToolError(
-                f"{path}, line {number} is not a saved message ({shown(reason)}). Nothing was "
-                "sent. Each line must be as `make dlq-peek` saves it."
-            ) from None
-    if not messages:
-        raise ToolError(f"{path} holds no messages. Nothing was sent.")
-    return messages
-
-
-def _message(line: dict[str, Any]) -> Message:
-    """Return a message as SQS takes it."""
-    body, attributes = line["body"], line["message_attributes"]
-    group = line.get("message_group_id")  # files of earlier versions have none
-    if not isinstance(body, str) or not body:
-        raise ValueError("body must be text, and not empty")
-    if not isinstance(group, str | None):
-        raise ValueError("message_group_id must be text, or null")
-    for name, attribute in attributes.items():
-        texts = all(isinstance(value, str) for value in attribute.values())
-        if attribute.keys() not in KINDS or not texts:
-            raise ValueError(f"attribute {name} must have DataType and one value, as text")
-        if "BinaryValue" in attribute:
-            attribute["BinaryValue"] = base64.b64decode(attribute["BinaryValue"])
-    return {"Body": body, "MessageAttributes": attributes, "Attributes": {queues.GROUP: group}}
-
-
-def replay(service: Service, path: Path) -> None:
-    """Send saved messages to the service's own queue; never to the topic, where others listen.
-
-    :raises ToolError: the file is not right, or some messages could not be sent; it says which.
-    """
-    messages = _read(path)
-    unsent: dict[str, str] = {}
-    tried = 0
-    try:
-        for start in range(0, len(messages), queues.BATCH):
-            some = messages[start : start + queues.BATCH]
-            failed = queues.send(service, some)
-            unsent.update(failed)
-            tried += len(some)
-            if len(failed) == len(some):
-                break
-    finally:
-        sent = tried - len(unsent)
-        print(f"Sent {sent} of {len(messages)} messages from {path} to {service.queue_name}.")
-        if tried < len(messages):
-            line = messages[tried]["MessageId"]
-            print(f"Stopped: what comes from {line} on was not sent, or not confirmed.")
-    if unsent:
-        raise ToolError("\n".join(f"{line} was not sent: {why}" for line, why in unsent.items()))
-    print(f"They have new message ids. {service.make('logs')} shows what becomes of them.")
 
 
 max_option = click.option(
@@ -272,13 +212,3 @@ def undelivered_peek(environment: Environment, most: int, save: Path | None) -> 
     service = deployed(environment)
     # They never reached the handler, so the log can't say why.
     peek(service, service.undelivered_queue_url, most, save, why=False)
-
-
-@click.command
-@environment_option
-@click.option("--file", envvar="FILE", type=Path, help="saved by dlq-peek or undelivered-peek")
-def replay_command(environment: Environment, file: Path | None) -> None:
-    """Send saved messages to the service's queue."""
-    if file is None:
-        raise ToolError("Say which saved messages to send: make replay FILE=saved.jsonl")
-    replay(deployed(environment), file)

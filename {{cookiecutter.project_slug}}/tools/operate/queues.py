@@ -1,11 +1,15 @@
 """The queues: count messages, receive, send and show them again."""
 
+import json
 import sys
+import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tools.errors import ToolError, explain
+from tools.events import is_fifo
 from tools.operate.service import Service
 
 # SQS hands out ten messages at a time, and as many calls are made at a time.
@@ -17,9 +21,12 @@ HOLD_SECONDS = 120
 WAIT_SECONDS = 2
 # The parts of a message attribute that SQS accepts when it is sent.
 OF_ATTRIBUTE = ("DataType", "StringValue", "BinaryValue")
-# What a message keeps beside its own attributes: in a fair queue, whose message it is.
+# What a message keeps beside its own attributes: in a fair queue, whose message it is; in a FIFO
+# queue, what it stays in order with.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
 GROUP = "MessageGroupId"
+# Its place in a FIFO queue.
+SEQUENCE = "SequenceNumber"
 
 Message = dict[str, Any]
 
@@ -55,6 +62,34 @@ def sent(message: Message) -> float:
     return int(message["Attributes"]["SentTimestamp"]) / 1000
 
 
+def group(message: Message) -> str | None:
+    """Return a message's group, if it has one."""
+    found: str | None = message["Attributes"].get(GROUP)
+    return found
+
+
+def place(message: Message) -> tuple[int, float]:
+    """Return what puts messages in their queue's order; a standard queue has only their times."""
+    return int(message["Attributes"].get(SEQUENCE, 0)), sent(message)
+
+
+def tries(service: Service) -> tuple[int, int]:
+    """Return how long the service's queue waits for a try of a message, in seconds, and how often
+    it lets it be tried; 0 for without end.
+    """
+    attributes = service.client("sqs").get_queue_attributes(
+        QueueUrl=service.queue_url, AttributeNames=["VisibilityTimeout", "RedrivePolicy"]
+    )["Attributes"]
+    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return int(attributes["VisibilityTimeout"]), int(policy.get("maxReceiveCount", 0))
+
+
+def say_order(service: Service) -> None:
+    """Say of messages that are sent back to a FIFO queue what order they can't keep."""
+    if is_fifo(service.queue_url):
+        print("They come after the messages of their groups that went on in the meantime.")
+
+
 def empty(service: Service, queue_url: str) -> ToolError:
     """Return the error that says why a queue has no message to work on."""
     in_flight = depth(service, queue_url)["in_flight"]
@@ -74,7 +109,7 @@ def receive(service: Service, queue_url: str) -> list[Message]:
         VisibilityTimeout=HOLD_SECONDS,
         WaitTimeSeconds=WAIT_SECONDS,
         MessageAttributeNames=["All"],
-        MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", GROUP],
+        MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", GROUP, SEQUENCE],
     )
     messages: list[Message] = answer.get("Messages", [])
     for message in messages:
@@ -86,41 +121,54 @@ def receive(service: Service, queue_url: str) -> list[Message]:
     return messages
 
 
-def each(messages: list[Message], call: Callable[[Message], object]) -> dict[str, str]:
+def each(
+    messages: list[Message], call: Callable[[Message], object], *, in_order: bool = False
+) -> dict[str, str]:
     """Make a call for each message; return why it failed, by message id.
 
     Ten calls at a time take about as long as one of SQS's batch calls. boto3 tries each again when
     SQS is at fault, and there are no half-failed batches and no limit to a batch's size.
+
+    :param in_order: make the calls of a message group one after the other, up to one that fails.
     """
     problems: dict[str, str] = {}
+    sequences: dict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        sequences[(in_order and group(message)) or message["MessageId"]].append(message)
 
-    def attempt(message: Message) -> None:
-        try:
-            call(message)
-        except Exception as error:
-            if not (problem := explain(error)):
-                raise
-            problems[message["MessageId"]] = problem
+    def attempt(sequence: list[Message]) -> None:
+        for number, message in enumerate(sequence, start=1):
+            try:
+                call(message)
+            except Exception as error:
+                if not (problem := explain(error)):
+                    raise
+                problems[message["MessageId"]] = problem
+                for later in sequence[number:]:
+                    problems[later["MessageId"]] = f"it comes after {message['MessageId']}"
+                return
 
     with ThreadPoolExecutor(BATCH) as pool:
-        list(pool.map(attempt, messages))
+        list(pool.map(attempt, sequences.values()))
     return problems
 
 
-def send(service: Service, messages: list[Message]) -> dict[str, str]:
-    """Send messages to the service's own queue; return why some were not sent, by message id."""
-    sqs = service.client("sqs")
+def send(service: Service, message: Message, deduplication_id: str = "") -> None:
+    """Send a message to the service's own queue.
 
-    def send_one(message: Message) -> None:
-        group = message["Attributes"].get(GROUP)
-        sqs.send_message(
-            QueueUrl=service.queue_url,
-            MessageBody=message["Body"],
-            MessageAttributes=message["MessageAttributes"],
-            **({GROUP: group} if group else {}),
-        )
-
-    return each(messages, send_one)
+    :param deduplication_id: a FIFO queue drops what has one that it got within the last five
+        minutes; empty: a new one.
+    """
+    of_group = group(message)
+    order = {GROUP: of_group} if of_group else {}
+    if is_fifo(service.queue_url):
+        order["MessageDeduplicationId"] = deduplication_id or str(uuid.uuid4())
+    service.client("sqs").send_message(
+        QueueUrl=service.queue_url,
+        MessageBody=message["Body"],
+        MessageAttributes=message["MessageAttributes"],
+        **order,
+    )
 
 
 def show_again(service: Service, queue_url: str, messages: list[Message]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tools.errors import ToolError
+from tools.events import is_fifo
 from tools.operate import queues
 from tools.operate.queues import Message
 from tools.operate.service import Service, deployed
@@ -45,6 +46,7 @@ def redrive(service: Service, max_rate: int | None) -> None:
         )
         speed = f"at most {max_rate} a second" if max_rate else "at a rate that SQS chooses"
         print(f"Moving {queues.name_of(queue)}'s messages to {service.queue_name}, {speed}.")
+        queues.say_order(service)
     try:
         move = _follow(service, before.get("StartedTimestamp"))
     except BaseException:  # Ctrl-C, or AWS can't be reached any more
@@ -124,36 +126,51 @@ def redrive_undelivered(service: Service) -> None:
     :raises ToolError: the queue is empty, messages are left, or some could not be sent or deleted:
         it stops there.
     """
-    source, sqs = service.undelivered_queue_url, service.client("sqs")
+    source = service.undelivered_queue_url
+    sent: set[str] = set()
+    deleted: set[str] = set()
     left: list[Message] = []
     problems: list[str] = []
-    sent = 0
     try:
         while not problems and (left := queues.receive(service, source)):
-            unsent = queues.send(service, left)
-            done = [message for message in left if message["MessageId"] not in unsent]
-            sent += len(done)
-            undeleted = queues.each(
-                done,
-                lambda message: sqs.delete_message(
-                    QueueUrl=source, ReceiptHandle=message["ReceiptHandle"]
-                ),
-            )
-            left = [message for message in left if message["MessageId"] in {**unsent, **undeleted}]
-            problems = [f"{name} was not sent: {why}" for name, why in unsent.items()]
-            problems += [
-                f"{name} was sent but could not be deleted, so it is in both queues: {why}"
-                for name, why in undeleted.items()
-            ]
+            problems = _forward(service, left, sent, deleted)
     finally:
-        queues.show_again(service, source, left)
-        print(f"Sent {sent} messages of {queues.name_of(source)} to {service.queue_name}.")
+        held = [message for message in left if message["MessageId"] not in deleted]
+        queues.show_again(service, source, held)
+        print(f"Sent {len(sent)} messages of {queues.name_of(source)} to {service.queue_name}.")
     if problems:
         raise ToolError("\n".join(problems))
     if not sent:
         raise queues.empty(service, source)
+    queues.say_order(service)
     if still := _left(service, source):
         raise ToolError(still)
+
+
+def _forward(
+    service: Service, messages: list[Message], sent: set[str], deleted: set[str]
+) -> list[str]:
+    """Send messages to the service's queue and delete them here; return what went wrong.
+
+    :param sent: gets the ids of those that were sent, as does `deleted`.
+    """
+    source, sqs = service.undelivered_queue_url, service.client("sqs")
+    fifo = is_fifo(source)
+
+    def forward(message: Message) -> None:
+        queues.send(service, message, deduplication_id=message["MessageId"])
+        sent.add(message["MessageId"])
+        # Before the next of its group is sent: sent once more, it would come after that one.
+        sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
+        deleted.add(message["MessageId"])
+
+    again = " Run this again within five minutes, and SQS drops the second." if fifo else ""
+    return [
+        f"{name} was sent but could not be deleted, so it is in both queues: {why}{again}"
+        if name in sent
+        else f"{name} was not sent: {why}"
+        for name, why in queues.each(messages, forward, in_order=fifo).items()
+    ]
 
 
 @click.command

@@ -18,23 +18,28 @@ from tools.project import Environment, environment_option
 POLL_SECONDS = 2.0
 
 
-def publish(service: Service, event_type: str, body: str) -> None:
+def publish(service: Service, event_type: str, body: str, group: str = "") -> None:
     """Publish one message to the topic. Every subscriber gets it, not only this service.
 
     It meets the other conditions of the subscription's filter.
+
+    :param group: its message group, where the topic is FIFO; empty: the correlation id.
     """
     sns, correlation_id = service.client("sns"), f"test-{uuid.uuid4()}"
     subscription = sns.get_subscription_attributes(SubscriptionArn=service.subscription_arn)
     policy = json.loads(subscription["Attributes"].get("FilterPolicy", "{}"))
     own = {"event_type": event_type, "correlation_id": correlation_id}
+    order = events.in_group(service.topic_arn, group or correlation_id)
     answer = sns.publish(
         TopicArn=service.topic_arn,
         Message=body,
         MessageAttributes=events.attributes(policy, **own),
+        **order,
     )
     print(
         f"Published to {service.topic_arn}: message id {answer['MessageId']}, "
-        f"event_type {event_type}, correlation_id {correlation_id}."
+        f"event_type {event_type}, correlation_id {correlation_id}"
+        f"{', group ' + order['MessageGroupId'] if order else ''}."
     )
     rules = policy.get("event_type", [])
     types = [one if isinstance(one, str) else f"{one.get('prefix', '')}*" for one in rules]
@@ -56,7 +61,10 @@ def smoke(service: Service) -> None:
     envelope = events.envelope("{}", service.topic_arn, event_type="smoke_test")
     begin = time.time()
     message_id = service.client("sqs").send_message(
-        QueueUrl=service.queue_url, MessageBody=envelope
+        QueueUrl=service.queue_url,
+        MessageBody=envelope,
+        # In a group of its own it does not wait for another one that has failed.
+        **events.in_group(service.queue_url, f"smoke-test-{uuid.uuid4()}"),
     )["MessageId"]
     print(
         f"Sent smoke test {message_id} to {service.queue_name}; waiting for it in the log.",
@@ -82,20 +90,26 @@ def smoke(service: Service) -> None:
 @environment_option
 @click.option("--event", envvar="EVENT", type=Path, help="default: the first type's sample")
 @events.event_type_option
+@events.group_option
 @click.option("--body-file", envvar="BODY_FILE", type=Path, help="published as it is")
 def publish_command(
-    environment: Environment, event: Path | None, event_type: str | None, body_file: Path | None
+    environment: Environment,
+    event: Path | None,
+    event_type: str | None,
+    body_file: Path | None,
+    group: str,
 ) -> None:
     """Publish an event with a new id, or a file as it is, to the topic."""
     first = event_type or next(iter(events.models()))
     if body_file is None:
         event = event or events.find_sample(first)
         body = events.fresh(event)
+        group = group or json.loads(body)["id"]
     else:
         event = events.expected_sample(first)
         body = body_file.read_text(encoding="utf-8", errors="replace")
         events.check(body, body_file)
-    publish(deployed(environment), event_type or events.type_of(event), body)
+    publish(deployed(environment), event_type or events.type_of(event), body, group)
 
 
 @click.command

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from time import time
 
 import click
 
-from tools.display import shown
+from tools.display import quoted, shown
 from tools.errors import ToolError, explain
+from tools.events import is_fifo
 from tools.operate import compute, logs, queues
 from tools.operate.service import Service, deployed
 from tools.project import Environment, environment_option
@@ -14,6 +16,7 @@ from tools.project import Environment, environment_option
 ERRORS_SINCE = 60  # minutes
 ERRORS_SHOWN = 5
 AGE_SINCE = 15  # minutes
+GROUPS_SHOWN = 5
 
 Section = Callable[[Service], list[str]]
 
@@ -28,7 +31,8 @@ def status(service: Service) -> bool:
     for title, section in (*compute.SECTIONS, *SECTIONS):
         rows, known = rows_of(service, section)
         complete = complete and known
-        print(f"{title + ':':<14}" + f"\n{'':14}".join(map(shown, rows)), flush=True)
+        if rows:
+            print(f"{title + ':':<14}" + f"\n{'':14}".join(map(shown, rows)), flush=True)
     return complete
 
 
@@ -69,6 +73,26 @@ def _queue_status(service: Service) -> list[str]:
     return [text]
 
 
+def _group_status(service: Service) -> list[str]:
+    """Say which message groups a failed message holds up; nothing of a standard queue."""
+    if not is_fifo(service.queue_url):
+        return []
+    seconds, tries = queues.tries(service)
+    # A message is tried again after a visibility timeout; a second one for a batch that waits.
+    since = time() - max(ERRORS_SINCE * 60, seconds * (tries + 1))
+    blocked = logs.blocked_groups(service, since, fresh=time() - 2 * seconds)
+    rows = [f"{len(blocked) or 'none'} blocked, as far as the log shows"]
+    longest = sorted(blocked.items(), key=lambda item: float(item[1][0]["at"]))
+    for group, failed in longest[:GROUPS_SHOWN]:
+        first = failed[0]["at"]
+        earlier = " or earlier" if first / 1000 < since + 2 * seconds else ""
+        rows.append(
+            f"{quoted(group)} since {logs.clock(first)}{earlier}, by message "
+            f"{failed[0]['message_id']}, failed tries: {len(failed)}"
+        )
+    return rows + ["…"] * (len(blocked) > GROUPS_SHOWN)
+
+
 def _held(service: Service, queue_url: str, target: str) -> list[str]:
     total = queues.total(service, queue_url)
     return [f"{total} in the queue: {service.make(target)} shows them" if total else "none"]
@@ -95,6 +119,7 @@ def _error_status(service: Service) -> list[str]:
 
 SECTIONS = (
     ("queue", _queue_status),
+    ("groups", _group_status),
     ("dead letters", lambda service: _held(service, service.dead_letter_queue_url, "dlq-peek")),
     (
         "undelivered",
