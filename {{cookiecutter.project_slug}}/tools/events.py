@@ -266,7 +266,7 @@ def batch(
     :param files: samples or other plain events, separated by blanks, or one file with a whole
         event of Lambda's, `{"Records": […]}`, which is returned as it is. Empty: all samples.
     :param event_type: of these events; if there is none, their files are named by it.
-    :param group: their message group where the queue is FIFO; if there is none, it is each event's id.
+    :param group: their message group where the queue is FIFO. Empty: each event's id.
     :raises ToolError: there is no such file, or it is neither.
     """
     one = Path(files)
