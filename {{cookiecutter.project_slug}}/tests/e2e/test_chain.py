@@ -101,10 +101,19 @@ def unlisted_type(listed: list[str]) -> str | None:
     return f"{first}-unlisted"
 
 
+{% if cookiecutter.__fifo %}
+def publish(
+    deployment: Deployment, name: str, body: str, event_type: str | None, group: str = ""
+) -> None:
+{% else %}
 def publish(deployment: Deployment, name: str, body: str, event_type: str | None) -> None:
+{% endif %}
     """Publish a message to the topic, with the attribute event_type or without.
 
     It meets the other conditions of the filter policy, those in added_filters.
+{% if cookiecutter.__fifo %}
+    Without a group it is in one of its own.
+{% endif %}
     """
     sns, outputs = deployment.aws.client("sns"), deployment.outputs
     subscription = sns.get_subscription_attributes(SubscriptionArn=outputs["subscription_arn"])
@@ -113,6 +122,9 @@ def publish(deployment: Deployment, name: str, body: str, event_type: str | None
         TopicArn=outputs["topic_arn"],
         Message=body,
         MessageAttributes=events.attributes(policy, event_type=event_type, correlation_id=name),
+{% if cookiecutter.__fifo %}
+        **events.in_group(outputs["topic_arn"], group or name),
+{% endif %}
     )
 
 

@@ -27,6 +27,9 @@ def test_an_event_that_comes_again_is_processed_once(
                 key: {"DataType": "String", "StringValue": value}
                 for key, value in attributes.items()
             },
+{% if cookiecutter.__fifo %}
+            **events.in_group(queue_url, "published"),
+{% endif %}
         )
         lines += log_lines(drain())
     assert not [line for line in lines if line.get("message") == "Message failed"], lines

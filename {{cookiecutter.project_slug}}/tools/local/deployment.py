@@ -18,6 +18,7 @@ from tools.build.package import MB, PACKAGES, runnable
 from tools.deploy import terraform
 from tools.deploy.validate import complaints
 from tools.errors import ToolError
+from tools.events import is_fifo
 from tools.project import LOCAL, Environment, read_environment
 
 if TYPE_CHECKING:  # moto takes a second
@@ -69,7 +70,8 @@ def deploy(
     var_files = environment.var_files()
     topic_name = run("console", *var_files, given='"${local.topic_name}"').split()[-1].strip('"')
     say(f"SNS topic {topic_name}, and what tests/world.py creates")
-    aws.client("sns").create_topic(Name=topic_name)
+    fifo = {"FifoTopic": "true"} if is_fifo(topic_name) else {}
+    aws.client("sns").create_topic(Name=topic_name, Attributes=fifo)
     added = surround(aws)
     name = environment.name
     say(f"terraform apply in workspace {name}: its provider waits 25 s for each queue")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
+from tools.events import is_fifo
 from tools.local.runtime import EVENT_LIMIT, Invocation, size_of
 
 REQUEST_LIMIT = 10  # messages that one request to SQS receives or deletes at most
@@ -111,13 +112,17 @@ class EventSource:
         ids = [record["messageId"] for record in records]
         failed = failures(outcome, ids, self.report_batch_item_failures)
         self.delete([message for message in messages if message["MessageId"] not in failed])
-        for message in messages:
-            if self.retry_with and message["MessageId"] in failed:
-                self.retry_with.change_message_visibility(
-                    QueueUrl=self.queue_url,
-                    ReceiptHandle=message["ReceiptHandle"],
-                    VisibilityTimeout=self.retry_after,
-                )
+        retried = [message for message in messages if message["MessageId"] in failed]
+        if is_fifo(self.queue_url):  # what waits must not overtake a message of its group
+            groups = {group_of(message) for message in retried}
+            retried += [message for message in self.waiting if group_of(message) in groups]
+            self.waiting = [message for message in self.waiting if group_of(message) not in groups]
+        for message in retried if self.retry_with else ():
+            self.retry_with.change_message_visibility(
+                QueueUrl=self.queue_url,
+                ReceiptHandle=message["ReceiptHandle"],
+                VisibilityTimeout=self.retry_after,
+            )
         return Batch(records, outcome, failed)
 
     def delete(self, messages: list[dict[str, Any]]) -> None:
@@ -182,6 +187,11 @@ class EventSource:
         if attributes:
             record["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
         return record
+
+
+def group_of(message: dict[str, Any]) -> str:
+    """Return the message group of a message from a FIFO queue."""
+    return str(message["Attributes"]["MessageGroupId"])
 
 
 def in_record(attribute: dict[str, Any]) -> dict[str, Any]:
