@@ -215,7 +215,7 @@ def test_a_group_that_sns_refuses(fifo: None, group: str) -> None:
 
 
 def test_a_standard_service_has_no_groups(service: Path) -> None:
-    assert given_group("--group", "order-1").startswith("GROUP is 'order-1', but only FIFO topics")
+    assert given_group("--group", "order-1").startswith("GROUP is 'order-1': leave it out")
     assert given_group() == "\n"
 
 

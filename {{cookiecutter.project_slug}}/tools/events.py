@@ -36,15 +36,12 @@ event_type_option = click.option("--event-type", envvar="EVENT_TYPE", help="defa
 def _check_group(_: click.Context, __: click.Parameter, group: str) -> str:
     if group and not project().fifo:
         raise click.UsageError(
-            f"GROUP is {group!r}, but only FIFO topics and queues have message groups, and this "
-            "service's are standard: leave it out."
+            f"GROUP is {group!r}: leave it out, since only a FIFO topic has message groups."
         )
     # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
     if not re.fullmatch(r"[!-~]{0,128}", group):
-        raise click.UsageError(
-            f"GROUP is {group!r}: it must have 1 to 128 ASCII letters, digits and punctuation "
-            "marks, without spaces."
-        )
+        rule = "it must have 1 to 128 ASCII letters, digits and punctuation marks, without spaces"
+        raise click.UsageError(f"GROUP is {group!r}: {rule}.")
     return group
 
 
@@ -56,10 +53,7 @@ def _given_group() -> str:
 
 # GROUP of make publish, invoke and debug, "" for none.
 group_option = click.option(
-    "--group",
-    default=_given_group,
-    callback=_check_group,
-    help="message group (FIFO only); default: each event its own",
+    "--group", default=_given_group, callback=_check_group, help="FIFO only: the message group"
 )
 
 Json = dict[str, Any]
