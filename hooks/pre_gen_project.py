@@ -177,9 +177,8 @@ RULES = {
         lambda text: (
             len(text) <= 251 and re.fullmatch(r"[A-Za-z0-9_-]+(\.fifo)?", text) is not None
         ),
-        "must have 1 to 251 letters, digits, - and _, of which .fifo at the end, for FIFO topics, "
-        "takes five; orders stands for the topics orders-<workspace>, orders.fifo for "
-        "orders-<workspace>.fifo",
+        "must have 1 to 251 characters: letters, digits, - and _, with .fifo at the end for FIFO "
+        "topics (orders stands for orders-<workspace>, orders.fifo for orders-<workspace>.fifo)",
         "order-events",
     ),
     "event_types": Rule(
@@ -319,6 +318,8 @@ def working_directory(process: int) -> str | None:
 def names_before(clone: str | None) -> dict[str, str]:
     """Return the names that the service has whose update this is; none if they can't be told.
 
+    With them is __fifo, if its queues are FIFO.
+
     Cruft (2.16.0) renders the service as it was made first, into `current_template`, beside the
     `clone` of the template that it works in while a hook runs.
     """
@@ -329,7 +330,11 @@ def names_before(clone: str | None) -> dict[str, str]:
             text = file.read()
     except OSError:
         return {}
-    lines = {"project_slug": r'^name = "(.+)"$', "package_name": r'^package = "(.+)"$'}
+    lines = {
+        "project_slug": r'^name = "(.+)"$',
+        "package_name": r'^package = "(.+)"$',
+        "__fifo": r"^fifo = (true)$",
+    }
     found = {name: re.search(line, text, re.MULTILINE) for name, line in lines.items()}
     return {name: match[1] for name, match in found.items() if match}
 
@@ -351,7 +356,7 @@ def renamed(answers: Mapping[str, Any], before: Mapping[str, str]) -> list[Probl
     return [
         Problem(name, answers[name], reasons[name].format(old, answers[name]), correction=old)
         for name, old in before.items()
-        if answers.get(name) != old
+        if name in reasons and answers.get(name) != old
     ]
 
 
@@ -430,6 +435,17 @@ def warnings(answers: Mapping[str, str]) -> list[str]:
             "own regional namespace."
         )
     return found
+
+
+def kind_warnings(answers: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+    """Return a sentence if an update gives the service queues of the other kind, FIFO or not."""
+    topic = answers["sns_topic_name"]
+    if not before or ("__fifo" in before) == topic.endswith(".fifo"):
+        return []
+    return [
+        f"sns_topic_name: for {topic}, Terraform replaces this service's queues, and the messages "
+        "in them are lost. The template's docs/ordering.md says how a service moves."
+    ]
 
 
 def service_path_warnings(service_path: str, folder: str, repository: str | None) -> list[str]:
@@ -544,9 +560,11 @@ def main() -> int:
     repository = None if is_update(answers, folder) else find_repository(folder)
 
     found = problems(answers)
+    before: Mapping[str, str] = {}
     if is_update(answers, folder):
+        before = names_before(working_directory(os.getppid()))
         wrong = {problem.answer for problem in found}
-        changed = renamed(answers, names_before(working_directory(os.getppid())))
+        changed = renamed(answers, before)
         found += [problem for problem in changed if problem.answer not in wrong]
     misplaced = None
     # With a wrong slug the folder isn't where the service would go.
@@ -558,6 +576,7 @@ def main() -> int:
         return 1
     for warning in (
         *warnings(answers),
+        *kind_warnings(answers, before),
         *service_path_warnings(answers["service_path"], folder, repository),
     ):
         print(f"Warning: {warning}", file=sys.stderr)

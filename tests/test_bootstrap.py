@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "state_bucket": "my-company-terraform-state",
     "repositories": [{"name": "my-company/order-events", "owner_id": 11, "id": 22}],
     "services": ["order-events"],
-    "topics": ["events"],
+    "topics": ["events", "orders.fifo"],
     "layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:otel:*"],
     "log_destinations": [
         f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/central",
@@ -508,10 +508,23 @@ def test_the_printed_commands_set_every_variable_that_the_workflows_read(
 
 @pytest.mark.slow
 def test_the_topics_are_made(applied: dict[str, Any], aws: LocalAws) -> None:
-    assert set(applied["topic_arns"]) == {"events-dev", "events-prod"}
-    for arn in applied["topic_arns"].values():
+    made = applied["topic_arns"]
+    assert set(made) == {"events-dev", "events-prod", "orders-dev.fifo", "orders-prod.fifo"}
+    for name, arn in made.items():
         attributes = aws.client("sns").get_topic_attributes(TopicArn=arn)["Attributes"]
         assert attributes["KmsMasterKeyId"] == "alias/aws/sns"
+        assert (attributes.get("FifoTopic") == "true") == name.endswith(".fifo")
+
+
+@pytest.mark.slow
+def test_queues_are_the_services_own_fifo_or_not(roles: dict[str, Role]) -> None:
+    role = roles["github-deploy-dev"]
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:order-events"
+    for end, kind in itertools.product(["", "-dlq", "-undelivered"], ["", ".fifo"]):
+        assert role.may("sqs:CreateQueue", f"{queue}-dev{end}{kind}")
+        assert not role.may("sqs:CreateQueue", f"{queue}-prod{end}{kind}")
+        assert not role.may("sqs:CreateQueue", f"{queue}-device-prod{end}{kind}")
+        assert not role.may("sqs:CreateQueue", f"{queue}-dev-2-dev{end}{kind}")
 
 
 @pytest.mark.slow
@@ -553,11 +566,13 @@ REFUSED = {
             "layers": [f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:otel"],
             "log_destinations": [f"arn:aws:logs:us-east-1:{ACCOUNT}:destination:central"],
             "default_branch": "refs/heads/main",
+            "topics": ["orders.fifo-dev"],
         },
         [
             *("dev, prod or both", "no wildcard", "services has 1 to 10 elements"),
             *("none of iam, sts", "layers are ARNs of versions", f"ARNs in {REGION} of Kinesis"),
             "default_branch must be the name of a branch, like main",
+            "with .fifo at the end for FIFO topics",
         ],
     ),
     "nothing, or everything": (

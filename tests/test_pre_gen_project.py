@@ -610,3 +610,18 @@ def test_the_names_of_an_updated_service_are_read_where_cruft_renders_it(
     (problem,) = hook.renamed({**DEFAULTS, "package_name": "orders"}, before)
     assert (problem.answer, problem.correction) == ("package_name", "order_events")
     assert "git mv order_events orders" in problem.reason
+
+
+def test_an_update_to_queues_of_the_other_kind_is_warned_about(
+    render: Render, tmp_path: Path
+) -> None:
+    clone, rendered = tmp_path / "repo", tmp_path / "current_template"
+    clone.mkdir()
+    assert hook.kind_warnings({"sns_topic_name": "orders.fifo"}, {}) == []
+    for had, other in (("events", "orders.fifo"), ("orders.fifo", "events")):
+        shutil.copytree(render(sns_topic_name=had), rendered, dirs_exist_ok=True)
+        before = hook.names_before(str(clone))
+        assert hook.renamed(DEFAULTS, before) == []
+        assert hook.kind_warnings({"sns_topic_name": had}, before) == []
+        (warning,) = hook.kind_warnings({"sns_topic_name": other}, before)
+        assert f"for {other}, Terraform replaces this service's queues" in warning

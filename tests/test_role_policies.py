@@ -5,6 +5,7 @@ What the runs under these roles asked is in tests/permissions/*.jsonl; `make soa
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -72,11 +73,19 @@ UNASKED = {
 }
 
 
+# A queue, or a topic.
+NAME = re.compile(r'(?<=")(arn:aws:s[nq]s:[^"]*-{environment}(-dlq|-undelivered)?)(?=")')
+
+
 def asked() -> dict[str, list[Question]]:
-    """Return what was asked in each role, in both environments."""
+    """Return what was asked in each role, in both environments.
+
+    A FIFO service asks the same, of names that end in .fifo.
+    """
     found: dict[str, list[Question]] = {name: [] for name in MADE["roles"]}
     for file in sorted(PERMISSIONS.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        for line in dict.fromkeys([*lines, *(NAME.sub(r"\1.fifo", line) for line in lines)]):
             for environment in ("dev", "prod"):
                 roles, *question = json.loads(line.replace("{environment}", environment))
                 for role in found:

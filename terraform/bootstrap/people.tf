@@ -18,14 +18,16 @@ locals {
         Resource = [local.bucket]
       },
       {
-        # Peek, redrive and replay receive, delete and send.
+        # Peek, redrive and replay receive, delete and send. -* is -dlq and -undelivered, FIFO or not, in one.
         Sid    = "Queues"
         Effect = "Allow"
         Action = [
           "sqs:CancelMessageMoveTask", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ListMessageMoveTasks",
           "sqs:ReceiveMessage", "sqs:SendMessage", "sqs:StartMessageMoveTask",
         ]
-        Resource = resource.queues
+        Resource = flatten([for service in var.services : [for suffix in ["", ".fifo", "-*"] :
+          "arn:${local.partition}:sqs:${local.here}:${service}-${environment}${suffix}"
+        ]])
       },
       {
         # /aws/lambda/ or /ecs/, in one, so that the policy stays short
@@ -76,7 +78,7 @@ locals {
         Sid      = "Publish"
         Effect   = "Allow"
         Action   = ["sns:Publish"]
-        Resource = ["arn:${local.partition}:sns:${local.here}:*-${environment}"]
+        Resource = [for suffix in ["", ".fifo"] : "arn:${local.partition}:sns:${local.here}:*-${environment}${suffix}"]
       },
     ])
   }

@@ -24,8 +24,13 @@ locals {
         "arn:${local.partition}:lambda:${local.here}:function:${service}-${environment}",
         "arn:${local.partition}:lambda:${local.here}:function:${service}-${environment}:*",
       ]])
+      # A FIFO queue has .fifo at the end of its name; * stands for that, too, as policies must be short.
       queues = flatten([for service in var.services : [
-        for suffix in ["", "-dlq", "-undelivered"] :
+        for suffix in ["", ".fifo", "-dlq*", "-undelivered*"] :
+        "arn:${local.partition}:sqs:${local.here}:${service}-${environment}${suffix}"
+      ]])
+      main_queues = flatten([for service in var.services : [
+        for suffix in ["", ".fifo"] :
         "arn:${local.partition}:sqs:${local.here}:${service}-${environment}${suffix}"
       ]])
       log_groups = flatten([for service in var.services : [for place in ["aws/lambda", "ecs"] : [
@@ -434,7 +439,7 @@ locals {
           Resource = ["arn:${local.partition}:sns:${var.aws_region}:*:*"]
           Condition = {
             StringEquals = { "sns:Protocol" = "sqs" }
-            StringLike   = { "sns:Endpoint" = resource.queues }
+            StringLike   = { "sns:Endpoint" = resource.main_queues }
           }
         },
         {

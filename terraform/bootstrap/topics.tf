@@ -2,9 +2,12 @@
 # there is such a place.
 
 resource "aws_sns_topic" "this" {
-  for_each = toset(flatten([for topic in var.topics : [for environment in var.environments : "${topic}-${environment}"]]))
+  for_each = toset(flatten([for topic in var.topics : [
+    for environment in var.environments : replace(topic, "/^([^.]*)/", "$1-${environment}")
+  ]]))
 
   name              = each.value
+  fifo_topic        = endswith(each.value, ".fifo")
   kms_master_key_id = var.topic_kms_key_id
 }
 

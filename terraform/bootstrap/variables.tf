@@ -67,13 +67,13 @@ variable "services" {
 }
 
 variable "topics" {
-  description = "SNS topics to make where none exist yet, without the environment: orders makes orders-dev and orders-prod."
+  description = "SNS topics to make where none exist yet, without the environment: orders makes orders-dev and orders-prod, and orders.fifo the FIFO topics orders-dev.fifo and orders-prod.fifo."
   type        = list(string)
   default     = []
 
   validation {
-    condition     = alltrue([for name in var.topics : can(regex("^[A-Za-z0-9_-]{1,251}$", name))])
-    error_message = "topics have 1 to 251 letters, digits, hyphens and underscores."
+    condition     = alltrue([for name in var.topics : length(name) <= 251 && can(regex("^[A-Za-z0-9_-]+(\\.fifo)?$", name))])
+    error_message = "topics have 1 to 251 letters, digits, hyphens and underscores, with .fifo at the end for FIFO topics."
   }
 }
 
