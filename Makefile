@@ -47,8 +47,9 @@ test-deploy: terraform ## Run the tests that deploy, on one AWS provider; PROVID
 		tests/test_bootstrap.py tests/test_delivery.py tests/test_delivery_fargate.py tests/test_e2e_failures.py \
 		tests/test_moving.py tests/test_validate.py
 
-soak: terraform ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes
-	PATH="$(CURDIR)/.terraform-bin:$$PATH" PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY))
+soak: terraform ## Send 10,000 messages per seed with all faults; SEEDS="1 2 3" IDEMPOTENCY=yes FIFO=yes
+	PATH="$(CURDIR)/.terraform-bin:$$PATH" PYTHONPATH=tests $(PYTHON) -m soak $(SEEDS) $(if $(IDEMPOTENCY),--idempotency $(IDEMPOTENCY)) \
+		$(if $(FIFO),--fifo $(FIFO)) $(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(MESSAGES),--messages $(MESSAGES))
 	HOSTILE_EXAMPLES=3 $(PYTHON) -m pytest -n 2 --dist loadfile tests/test_hostile_answers.py tests/test_hostile_events.py \
 		tests/test_soak_fargate.py
 	$(MAKE) --no-print-directory permissions

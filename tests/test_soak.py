@@ -3,7 +3,6 @@
 The queues are like Terraform's but made without it, which takes a minute. `make soak` deploys.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +137,7 @@ def traffic_of(*verdicts: str, effects: int = 1, dead: bool = False) -> Traffic:
     return Traffic(
         deliveries={"a": deliveries},
         dead_letters=["a"] if dead else [],
-        effects=Counter({("e", 1): effects}),
+        in_order=[("e", 1)] * effects,
     )
 
 

@@ -5,6 +5,7 @@ service.py      the business logic that acts these faults out
 deployment.py   puts that into a rendered service, and deploys it with the service's own Terraform
 chain.py        publishes the messages and hands them to the function, as Lambda does
 accounting.py   compares what became of each message with what should have
+order.py        compares the order of effects in each message group with that of publishing
 fargate.py      the same for Fargate's worker, which receives them itself (test_soak_fargate.py)
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from .accounting import account
 from .chain import DeadlineError, carry
 from .deployment import DeploymentError, deployed, render
-from .messages import mix
+from .messages import FAULTS, FIFO_FAULTS, mix
 
 DEADLINE_PER_MESSAGE = 0.2  # seconds; an eighth was measured, on two busy cores
 
@@ -20,6 +20,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="soak")
     parser.add_argument("--messages", type=int, default=10_000, help="per seed")
     parser.add_argument("--idempotency", choices=("no", "yes"), default="no", help="the answer")
+    parser.add_argument("--fifo", choices=("no", "yes"), default="no", help="messages in groups")
+    parser.add_argument("--groups", type=int, default=200, help="of FIFO messages")
+    parser.add_argument("--batch-size", type=int, help="1 to 10 for FIFO")
     parser.add_argument("seeds", type=int, nargs="*", help="one more is taken at random")
     options = parser.parse_args()
     if shutil.which("terraform") is None:
@@ -28,6 +31,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    fifo = options.fifo == "yes"
+    answers = {"idempotency": options.idempotency}
+    if fifo:
+        answers["sns_topic_name"] = "events.fifo"
+    faults = FIFO_FAULTS if fifo else FAULTS
     others = [number for number in range(10**6) if number not in options.seeds]
     seeds = [*options.seeds, random.SystemRandom().choice(others)]
     print(f"Seeds {', '.join(map(str, seeds))}; the last one was taken at random.")
@@ -35,12 +43,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
         work = Path(temporary)
         try:
-            with deployed(render(work, idempotency=options.idempotency), say) as chain:
+            service = render(work, **answers)
+            with deployed(service, say, fifo=fifo, batch_size=options.batch_size) as chain:
                 for seed in seeds:
                     print(f"\nSeed {seed}: {options.messages:,} messages", flush=True)
                     folder = work / f"seed-{seed}"
                     folder.mkdir()
-                    messages = mix(seed, options.messages)
+                    messages = mix(seed, options.messages, faults, options.groups if fifo else 0)
                     deadline = 120 + options.messages * DEADLINE_PER_MESSAGE
                     traffic = carry(chain, messages, folder, deadline=deadline, say=say)
                     once = options.idempotency == "yes"

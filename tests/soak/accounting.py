@@ -2,11 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .chain import IMPORT_ERROR, KILLED, TIMED_OUT, Traffic
-from .messages import DEAD, FAULTS, RELEASE, THROTTLED, Message
+from .chain import IMPORT_ERROR, KILLED, TIMED_OUT, Delivery, Traffic
+from .messages import DEAD, FIFO_FAULTS, RELEASE, THROTTLED, Message
+from .order import dead_out_of_order, out_of_order
 
 # What must have happened at least once, or the fault had no effect.
 BATCHES_LOST = {
@@ -69,7 +70,7 @@ def account(
     """
     findings: dict[str, list[str]] = defaultdict(list)
     met = {message.fault for message in messages}
-    rows = {name: dict.fromkeys(COLUMNS, 0) for name in FAULTS if name in met}
+    rows = {name: dict.fromkeys(COLUMNS, 0) for name in FIFO_FAULTS if name in met}
     dead = set(traffic.dead_letters)
     lost = {d.batch for ds in traffic.deliveries.values() for d in ds if d.verdict == "lost"}
     effects: dict[str, int] = defaultdict(int)  # by event, batches that were lost included
@@ -78,10 +79,9 @@ def account(
     acknowledged: dict[tuple[str, int], list[str]] = defaultdict(list)
 
     for message in messages:
-        name, row, fault = message.name, rows[message.fault], FAULTS[message.fault]
+        name, row, fault = message.name, rows[message.fault], message.meets
         deliveries = traffic.deliveries.get(name, [])
         done = any(d.verdict == "done" for d in deliveries)
-        kept_out = fault.ends in ("filtered out", "refused")
         for delivery in deliveries:
             if delivery.verdict in ("done", "kept"):
                 acknowledged[message.event_id, delivery.batch].append(name)
@@ -89,7 +89,7 @@ def account(
         row["deliveries"] += len(deliveries)
         row["processed"] += done and effects[message.event_id] > 0
         row["dead-lettered"] += name in dead
-        if kept_out:
+        if not fault.arrives:
             refused = name in traffic.refused
             right = not deliveries and name not in dead and refused == (fault.ends == "refused")
             row["rejected"] += right
@@ -105,7 +105,7 @@ def account(
         if name in dead and (done or effects[message.event_id]):
             findings["both processed and dead-lettered"].append(name)
         reasons = [d.reason for d in deliveries if d.verdict in ("failed", "lost")]
-        if name in dead and fault.ends != DEAD:
+        if name in dead and fault.ends != DEAD and not _used_up(deliveries, max_receive_count):
             findings[f"dead-lettered ({'; '.join(reasons)}), not processed"].append(name)
         if name in dead and fault.ends == DEAD:
             if len(deliveries) != max_receive_count:
@@ -135,6 +135,9 @@ def account(
             if count > 1 and event_id not in spared:
                 findings[f"processed {count} times, not once"].append(event_id)
 
+    for text, found in _order(messages, traffic, max_receive_count, once).items():
+        findings[text] += found
+
     known = {message.name for message in messages}
     strangers = [name for name in traffic.dead_letters if name not in known]
     twice = [name for name in dead if traffic.dead_letters.count(name) > 1]
@@ -151,3 +154,66 @@ def account(
                 m.name for m in messages if m.fault == name
             ]
     return Account(rows, dict(findings))
+
+
+def _used_up(deliveries: Sequence[Delivery], max_receive_count: int) -> bool:
+    """Tell whether an error would have healed, had the message not been held back meanwhile."""
+    return (
+        len(deliveries) == max_receive_count
+        and any(delivery.verdict == "held" for delivery in deliveries)
+        and (deliveries[-1].verdict, deliveries[-1].reason) == ("failed", "ConnectionError")
+    )
+
+
+def _order(
+    messages: Sequence[Message], traffic: Traffic, max_receive_count: int, once: bool
+) -> dict[str, list[str]]:
+    """Return what is wrong with the order of messages that have groups."""
+    by_name = {message.name: message for message in messages if message.group}
+    sent = [by_name[name] for name in traffic.sent if name in by_name]
+    sent = [message for message in sent if message.meets.arrives]
+    verdicts = {(d.name, d.batch): d for ds in traffic.deliveries.values() for d in ds}
+
+    def over(earlier: Message, later: Message, number: int, batch: int) -> bool:
+        names = traffic.contents[batch]
+        if earlier.name not in traffic.ended or later.name not in names:
+            return False
+        if traffic.deliveries[earlier.name][-1].batch == batch:
+            return names.index(earlier.name) < names.index(later.name)
+        return traffic.ended[earlier.name] <= number
+
+    def again(message: Message, later: Message, batch: int) -> bool:
+        both = message.name in traffic.contents[batch] and (later.name, batch) in verdicts
+        return both and verdicts[later.name, batch].verdict in ("lost", "kept")
+
+    with_effect = sent
+    if once:  # of messages with one event the first
+        with_effect = list({message.event_id: message for message in reversed(sent)}.values())[::-1]
+    findings = out_of_order(with_effect, traffic.in_order, over, again)
+    for text, found in _held_back(by_name, traffic, verdicts, max_receive_count).items():
+        findings[text] = found
+    if late := dead_out_of_order(sent, traffic.dead_letters):
+        findings["dead letters after later ones of their groups"] = late
+    return findings
+
+
+def _held_back(
+    by_name: Mapping[str, Message],
+    traffic: Traffic,
+    verdicts: Mapping[tuple[str, int], Delivery],
+    max_receive_count: int,
+) -> dict[str, list[str]]:
+    """Compare what the function held back in each batch with what it should have."""
+    findings: dict[str, list[str]] = defaultdict(list)
+    for batch, names in traffic.contents.items():
+        waits: dict[str, str] = {}  # group: the message that failed
+        for message in (by_name[name] for name in names if name in by_name):
+            delivery = verdicts[message.name, batch]
+            if (delivery.verdict == "held") != (message.group in waits):
+                text = "held back for nothing" if delivery.verdict == "held" else "not held back"
+                findings[text].append(message.name)
+            if delivery.verdict == "held" and delivery.reason != waits.get(message.group):
+                findings["held back for another one"].append(message.name)
+            if delivery.verdict == "failed" and delivery.receive_count < max_receive_count:
+                waits.setdefault(message.group, message.name)
+    return dict(findings)

@@ -5,6 +5,7 @@ work at the same time, each in a process of its own. A second thread at the queu
 faults of the local AWS, which is not made for it, and none of SQS's.
 """
 
+import functools
 import itertools
 import json
 import time
@@ -26,10 +27,10 @@ from .messages import (
     AGAIN,
     DEAD,
     ENVELOPE,
-    FAULTS,
     RELEASE,
     THROTTLED,
     TOPIC,
+    Fault,
     Message,
     envelope,
 )
@@ -75,13 +76,19 @@ class Chain:
     package: Path
     broken_package: Path
 
+    @property
+    def is_fifo(self) -> bool:
+        """Tell whether messages have groups."""
+        return self.queue_url.endswith(".fifo")
+
 
 @dataclass(frozen=True)
 class Delivery:
     """One time that a message was handed to the function, or would have been.
 
     verdict: done (and deleted), kept (done, but the deletion is lost), failed (the function named
-    it), lost (with its batch). reason is what the function logged or what ended it.
+    it), held (the function handed it back without trying it), lost (with its batch). reason is what
+    the function logged or what ended it; of a message that was held, the one that it waits for.
     """
 
     name: str
@@ -100,8 +107,16 @@ class Traffic:
     batches: Counter[str] = field(default_factory=Counter)  # by what became of the whole
     dead_letters: list[str] = field(default_factory=list)
     undelivered: list[str] = field(default_factory=list)
-    effects: Counter[tuple[str, int]] = field(default_factory=Counter)
+    in_order: list[tuple[str, int]] = field(default_factory=list)  # effects: event and batch
+    sent: list[str] = field(default_factory=list)  # in order
+    contents: dict[int, list[str]] = field(default_factory=dict)  # of each batch, in order
+    ended: dict[str, int] = field(default_factory=dict)  # effects before a last receive was over
     seconds: float = 0
+
+    @functools.cached_property
+    def effects(self) -> Counter[tuple[str, int]]:
+        """Return how often each event had its effect, by event id and batch."""
+        return Counter(self.in_order)
 
 
 class DeadlineError(Exception):
@@ -121,12 +136,19 @@ NOBODY: Any = None
 
 
 def carry(
-    chain: Chain, messages: Sequence[Message], folder: Path, *, deadline: float, say: Say
+    chain: Chain,
+    messages: Sequence[Message],
+    folder: Path,
+    *,
+    deadline: float,
+    say: Say,
+    hand_back: int = HAND_BACK,
 ) -> Traffic:
     """Publish the messages, and process the queue until it is empty.
 
     :param folder: an empty one, for the function's ledger.
     :param deadline: seconds.
+    :param hand_back: seconds after which a message that failed comes back.
     :raises DeadlineError: it takes longer.
     """
     ledger = Ledger(folder / "ledger.sqlite")
@@ -137,9 +159,9 @@ def carry(
             for number in range(chain.mapping["ScalingConfig"]["MaximumConcurrency"])
         ]
         executor = stack.enter_context(ThreadPoolExecutor(len(slots)))
-        run = _Run(chain, messages, ledger, slots, executor, say)
+        run = _Run(chain, messages, ledger, slots, executor, say, hand_back)
         run.until_done(deadline)
-        run.traffic.effects = ledger.effects()
+        run.traffic.in_order = ledger.in_order()
     return run.traffic
 
 
@@ -193,12 +215,14 @@ class _Run:
         slots: list[_Slot],
         executor: ThreadPoolExecutor,
         say: Say,
+        hand_back: int,
     ) -> None:
         self.chain = chain
         self.ledger = ledger
         self.free = deque(slots)
         self.executor = executor
         self.say = say
+        self.hand_back = hand_back
         self.sns, self.sqs = chain.aws.client("sns"), chain.aws.client("sqs")
         self.source = EventSource(
             self.sqs,
@@ -266,7 +290,7 @@ class _Run:
             for name in self.known
             if not any(d.verdict == "done" for d in self.traffic.deliveries[name])
             and len(self.traffic.deliveries[name]) < self.chain.max_receive_count
-            and FAULTS[self.known[name].fault].ends not in ("filtered out", "refused")
+            and self.known[name].meets.arrives
         ]
         return f"; not done with: {', '.join(missing[:20])}{' …' if len(missing) > 20 else ''}"
 
@@ -285,7 +309,8 @@ class _Run:
         group = group if first in group else [first]
         for message in group:
             self.unpublished.remove(message)
-            self.open += FAULTS[message.fault].ends not in ("filtered out", "refused")
+            self.open += message.meets.arrives
+            self.traffic.sent.append(message.name)
         self.published += len(group)
         to_topic = first.route == TOPIC
         entries = []
@@ -301,6 +326,7 @@ class _Run:
                         name: {"DataType": "String", "StringValue": value}
                         for name, value in attributes.items()
                     },
+                    **message.in_group,
                 }
             )
         try:
@@ -337,7 +363,7 @@ class _Run:
         if len(received) < room:
             self.poll_at = now + POLL_EVERY
         if received and not self.waiting:
-            window = self.chain.mapping["MaximumBatchingWindowInSeconds"]
+            window = self.chain.mapping.get("MaximumBatchingWindowInSeconds", 0)
             self.window_ends = time.monotonic() + window
         self.waiting += received
 
@@ -345,7 +371,8 @@ class _Run:
         """Take a batch from what is waiting, if one is complete, and decide what befalls it.
 
         Which messages share a batch is chance. So that each fault strikes, those that take a batch
-        with them wait for the next one where a neighbour has had too many tries to lose another.
+        with them wait for the next one where a neighbour has had too many tries to lose another. In
+        a FIFO queue they would have to wait with all of their group: there they don't strike.
 
         :returns: the batch; throttled, the release that can't be imported, or "" for neither; and
             whether the function may die or hang of it.
@@ -354,14 +381,15 @@ class _Run:
         if not self.waiting or not (full or time.monotonic() >= self.window_ends):
             return None
         may_strike = all(self._may_be_lost(message) for message in self.waiting)
-        later = [] if may_strike else [m for m in self.waiting if self._strikes(m)]
+        waits = not may_strike and not self.chain.is_fifo
+        later = [m for m in self.waiting if waits and self._strikes(m)]
         batch = [message for message in self.waiting if message not in later]
         self.waiting = later
         self.numbers += 1
         befalls = ""
         for fault in (THROTTLED, RELEASE):
             names = {name_of(m) for m in batch if self._strikes(m) and self._fault(m) == fault}
-            if names:
+            if names and may_strike:
                 self.struck |= names
                 befalls = fault
                 break
@@ -370,22 +398,26 @@ class _Run:
     def _fault(self, message: dict[str, Any]) -> str:
         return self.known[name_of(message)].fault
 
+    def _meets(self, message: dict[str, Any]) -> Fault:
+        return self.known[name_of(message)].meets
+
     def _strikes(self, message: dict[str, Any]) -> bool:
         """Tell whether a message will take its batch with it."""
-        fault = FAULTS[self._fault(message)]
-        return fault.strikes and name_of(message) not in self.struck and count_of(message) <= YOUNG
+        strikes = self._meets(message).strikes and name_of(message) not in self.struck
+        return strikes and count_of(message) <= YOUNG
 
     def _may_be_lost(self, message: dict[str, Any]) -> bool:
         """Tell whether a message can lose this receive and still has enough for its own fault."""
-        if FAULTS[self._fault(message)].ends == DEAD:
+        if self._meets(message).ends == DEAD:
             return count_of(message) < self.chain.max_receive_count
         return count_of(message) <= YOUNG
 
     def _start(self, batch: Batch, befalls: str, may_strike: bool) -> None:
         """Hand a batch to a free function."""
         number, messages = batch
+        self.traffic.contents[number] = [name_of(message) for message in messages]
         if befalls == THROTTLED:
-            self._lose(batch, "throttled", HAND_BACK)
+            self._lose(batch, "throttled", self.hand_back)
             return
         slot = self.free.popleft()
         self.ledger.announce(slot.number, number, may_strike)
@@ -402,20 +434,28 @@ class _Run:
                 # The first of them did it; the function never got to the others.
                 self.struck |= set([name_of(m) for m in messages if self._strikes(m)][:1])
             waits = reason in (KILLED, TIMED_OUT)
-            self._lose(batch, reason, self.visibility_timeout if waits else HAND_BACK)
+            self._lose(batch, reason, self.visibility_timeout if waits else self.hand_back)
             return
         self.traffic.batches["returned"] += 1
         failed = failures(outcome, [m["MessageId"] for m in messages], True)
-        reasons = stated_reasons(outcome.logs)
+        failures_logged = stated(outcome.logs, "Message failed", "error")
+        held_logged = stated(outcome.logs, "Message held back", "waits_for")
+        names = {message["MessageId"]: name_of(message) for message in messages}
         done, back = [], []
+        kept: set[str] = set()  # groups: what follows a message that isn't deleted isn't, either
         for message in messages:
-            name, count = name_of(message), count_of(message)
-            if message["MessageId"] in failed:
-                verdict, reason = "failed", reasons.get(message["MessageId"], "")
+            name, count, own_id = name_of(message), count_of(message), message["MessageId"]
+            group = self.known[name].group
+            if own_id in failed:
+                verdict, reason = "failed", failures_logged.get(own_id, "")
+                if own_id in held_logged:
+                    verdict, reason = "held", names.get(held_logged[own_id], "")
                 back.append(message)
-                self.open -= count >= self.chain.max_receive_count
-            elif self._fault(message) == AGAIN and count <= YOUNG and name not in self.struck:
+                if count >= self.chain.max_receive_count:
+                    self._end(message)
+            elif group in kept or self._stays(message, messages):
                 self.struck.add(name)
+                kept |= {group} if group else set()
                 verdict, reason = "kept", ""
                 back.append(message)
             else:
@@ -424,7 +464,18 @@ class _Run:
                 self.open -= 1
             self.traffic.deliveries[name].append(Delivery(name, number, count, verdict, reason))
         self._delete(done)
-        self._hand_back(back, HAND_BACK)
+        self._hand_back(back, self.hand_back)
+
+    def _stays(self, message: dict[str, Any], batch: list[dict[str, Any]]) -> bool:
+        """Tell whether the deletion of a message is lost, with those behind it in its group."""
+        group = self.known[name_of(message)].group
+        others = [m for m in batch if group and self.known[name_of(m)].group == group]
+        return (
+            self._fault(message) == AGAIN
+            and count_of(message) <= YOUNG
+            and name_of(message) not in self.struck
+            and all(count_of(other) < self.chain.max_receive_count for other in others)
+        )
 
     def _lose(self, batch: Batch, reason: str, hidden: int) -> None:
         """Leave a whole batch in the queue, hidden for some more seconds."""
@@ -432,9 +483,15 @@ class _Run:
         self.traffic.batches[reason] += 1
         for message in messages:
             name, count = name_of(message), count_of(message)
-            self.open -= count >= self.chain.max_receive_count
+            if count >= self.chain.max_receive_count:
+                self._end(message)
             self.traffic.deliveries[name].append(Delivery(name, number, count, "lost", reason))
         self._hand_back(messages, hidden)
+
+    def _end(self, message: dict[str, Any]) -> None:
+        """Note that a message was received for the last time, and will be a dead letter."""
+        self.open -= 1
+        self.traffic.ended[name_of(message)] = self.ledger.count()
 
     def _delete(self, messages: list[dict[str, Any]]) -> None:
         for entries in _by_ten(messages):
@@ -501,12 +558,12 @@ def ended(error: dict[str, Any]) -> str:
     return IMPORT_ERROR if kind == "Runtime.ImportModuleError" else f"{kind}: {text}"
 
 
-def stated_reasons(logs: str) -> dict[str, str]:
-    """Return the error that the function logged for each message id."""
-    reasons: dict[str, str] = {}
+def stated(logs: str, message: str, key: str) -> dict[str, str]:
+    """Return what the function logged under a key for each message id, in lines with a message."""
+    found: dict[str, str] = {}
     for line in logs.splitlines():
         with suppress(json.JSONDecodeError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and entry.get("message") == "Message failed":
-                reasons[entry["message_id"]] = entry["error"]
-    return reasons
+            if isinstance(entry, dict) and entry.get("message") == message:
+                found[entry["message_id"]] = entry.get(key, "")
+    return found

@@ -35,6 +35,20 @@ SETTINGS: dict[str, object] = {
     "paused": True,  # the event source is ours
     "allowed_account_ids": [],
 }
+FIFO_SETTINGS = {
+    name: value
+    for name, value in SETTINGS.items()
+    if name not in ("batch_size", "maximum_batching_window_in_seconds")
+}
+
+FIFO_TOPIC = {"FifoTopic": "true", "ContentBasedDeduplication": "false"}
+# As Terraform makes them; a queue that others move messages to has the rest of SQS's defaults.
+FIFO_DEAD_LETTERS = {"FifoQueue": "true"}
+FIFO_QUEUE = {
+    **FIFO_DEAD_LETTERS,
+    "DeduplicationScope": "messageGroup",
+    "FifoThroughputLimit": "perMessageGroupId",
+}
 
 # The state stays in the copy, and a request that the local AWS can't answer fails soon.
 OVERRIDE = """
@@ -122,18 +136,23 @@ def _quick_local_aws() -> Iterator[LocalAws]:
 
 
 @contextlib.contextmanager
-def deployed(service: Path, say: Say) -> Iterator[Chain]:
+def deployed(
+    service: Path, say: Say, *, fifo: bool = False, batch_size: int | None = None
+) -> Iterator[Chain]:
     """Deploy a rendered service to a local AWS, with its own Terraform.
 
+    :param batch_size: None is what stands in SETTINGS, and the service's default with groups.
     :raises DeploymentError: a command fails.
     """
     package = build(service)
     folder = service / "terraform"
     (folder / "soak_override.tf").write_text(OVERRIDE)
-    settings = {**SETTINGS, "package_file": str(package)}
+    settings = {**(FIFO_SETTINGS if fifo else SETTINGS), "package_file": str(package)}
+    if batch_size is not None:
+        settings["batch_size"] = batch_size
     (folder / "soak.tfvars.json").write_text(json.dumps(settings))
     with _quick_local_aws() as aws:
-        topic = aws.client("sns").create_topic(Name="events-dev")["TopicArn"]
+        topic = make_topic(aws, fifo)
         terraform(service, say, "init")
         terraform(service, say, "workspace", "new", "dev")
         terraform(
@@ -168,35 +187,58 @@ def deployed(service: Path, say: Say) -> Iterator[Chain]:
         )
 
 
+def make_topic(aws: LocalAws, fifo: bool) -> str:
+    """Make the topic that the service subscribes to; return its ARN."""
+    name, attributes = ("events-dev.fifo", FIFO_TOPIC) if fifo else ("events-dev", {})
+    made = aws.client("sns").create_topic(Name=name, Attributes=attributes)
+    return str(made["TopicArn"])
+
+
 @contextlib.contextmanager
-def queues_only(service: Path, package: Path, max_receive_count: int = 5) -> Iterator[Chain]:
+def queues_only(
+    service: Path,
+    package: Path,
+    max_receive_count: int = 5,
+    *,
+    fifo: bool = False,
+    batch_size: int = 10,
+    visibility_timeout: int = 10,
+) -> Iterator[Chain]:
     """Make a topic and the same queues and subscription without Terraform, which takes a minute.
 
     :param package: what runs, with the environment of the rendered service's `make invoke`.
+    :param visibility_timeout: seconds; by default longer than any batch can take.
     """
+    suffix, of_dead, of_main = ".fifo", FIFO_DEAD_LETTERS, FIFO_QUEUE
+    if not fifo:
+        suffix, of_dead, of_main = "", {}, {}
     with _quick_local_aws() as aws:
         sns, sqs = aws.client("sns"), aws.client("sqs")
-        topic = sns.create_topic(Name="events-dev")["TopicArn"]
+        topic = make_topic(aws, fifo)
         arn = f"arn:aws:sqs:{REGION}:{topic.split(':')[4]}"
         dead, undelivered = (
-            sqs.create_queue(QueueName=f"main-{kind}")["QueueUrl"]
+            sqs.create_queue(QueueName=f"main-{kind}{suffix}", Attributes=of_dead)["QueueUrl"]
             for kind in ("dlq", "undelivered")
         )
-        redrive = {"deadLetterTargetArn": f"{arn}:main-dlq", "maxReceiveCount": max_receive_count}
+        target = f"{arn}:main-dlq{suffix}"
+        redrive = {"deadLetterTargetArn": target, "maxReceiveCount": max_receive_count}
         settings = {
+            **of_main,
             "MaximumMessageSize": str(LIMIT),
             "RedrivePolicy": json.dumps(redrive),
-            "VisibilityTimeout": "10",  # longer than any batch can take
+            "VisibilityTimeout": str(visibility_timeout),
         }
-        queue = sqs.create_queue(QueueName="main", Attributes=settings)["QueueUrl"]
+        queue = sqs.create_queue(QueueName=f"main{suffix}", Attributes=settings)["QueueUrl"]
         wanted = {"event_type": ["order.created", {"prefix": "refund."}]}
         sns.subscribe(
             TopicArn=topic,
             Protocol="sqs",
-            Endpoint=f"{arn}:main",
+            Endpoint=f"{arn}:main{suffix}",
             Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps(wanted)},
         )
         variables = read_environment(service / "local.env")
+        if "MAX_RECEIVE_COUNT" in variables:
+            variables["MAX_RECEIVE_COUNT"] = str(max_receive_count)
         if "IDEMPOTENCY_TABLE" in variables:
             variables["IDEMPOTENCY_TABLE"] = "events"
             aws.client("dynamodb").create_table(
@@ -220,7 +262,7 @@ def queues_only(service: Path, package: Path, max_receive_count: int = 5) -> Ite
                 "MemorySize": 512,
             },
             mapping={
-                "BatchSize": 10,
+                "BatchSize": batch_size,
                 "MaximumBatchingWindowInSeconds": 0,
                 "ScalingConfig": {"MaximumConcurrency": 2},
             },

@@ -4,32 +4,37 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
+from moto.sqs.models import sqs_backends
 from tools.local.server import LocalAws
 from worker_process import SHORT, Process, until, worker
 
 from .chain import TOO_LARGE, depth, name_of
+from .deployment import REGION
 from .ledger import Ledger
 from .messages import (
     AGAIN,
     DEAD,
     ENVELOPE,
     FAULTS,
+    FIFO_FAULTS,
     RELEASE,
     THROTTLED,
     TOPIC,
     Message,
     envelope,
 )
+from .order import out_of_order
 
 # Nobody throttles a worker; without a handler that can be imported it receives nothing; and it
 # deletes what it has processed, unless the soak test were to cut its connection.
-WORKER_FAULTS = {
-    name: fault for name, fault in FAULTS.items() if name not in (AGAIN, RELEASE, THROTTLED)
-}
+LAMBDAS_OWN = (AGAIN, RELEASE, THROTTLED)
+WORKER_FAULTS = {name: fault for name, fault in FAULTS.items() if name not in LAMBDAS_OWN}
+WORKER_FIFO_FAULTS = {name: fault for name, fault in FIFO_FAULTS.items() if name not in LAMBDAS_OWN}
 BACKLOG = 150  # the local AWS looks at every message in a queue for each receive
 MAX_RECEIVE_COUNT = 8  # here nobody limits how many receives a message loses to its neighbours
 
@@ -67,10 +72,11 @@ class Queues:
         }
         try:
             if message.route == TOPIC:
-                topic = self.outputs["topic_arn"]
-                self.sns.publish(TopicArn=topic, Message=body, MessageAttributes=given)
+                topic = {"TopicArn": self.outputs["topic_arn"], **message.in_group}
+                self.sns.publish(Message=body, MessageAttributes=given, **topic)
             else:
-                self.sqs.send_message(QueueUrl=self.url, MessageBody=body, MessageAttributes=given)
+                queue = {"QueueUrl": self.url, **message.in_group}
+                self.sqs.send_message(MessageBody=body, MessageAttributes=given, **queue)
         except ClientError as error:
             if error.response["Error"]["Code"] not in TOO_LARGE:
                 raise
@@ -115,6 +121,8 @@ def carry(
     :param deadline: seconds.
     :returns: what is wrong, a sentence each.
     """
+    long = replace(LONG, group="long" if queues.url.endswith(".fifo") else "")
+    ended = note_deaths(queues.outputs["dead_letter_queue_url"], ledger)
     refused: set[str] = set()
     lines: list[dict[str, Any]] = []
     wrong = []
@@ -139,7 +147,7 @@ def carry(
         with worker(app, folder / f"worker-{number}.log", **environment) as process:
             if number == 0:
                 # Alone in its batch: nothing else can take it away from the handler.
-                queues.publish(LONG)
+                queues.publish(long)
                 until(lambda: in_flight(queues) == 1, "the long message is not received")
             send(process, share)
             if number == 0:
@@ -159,7 +167,43 @@ def carry(
     for (event_id, _), count in ledger.effects().items():
         effects[event_id] += count
     dead = queues.dead_letters()
-    return wrong + problems(messages, effects, dead, refused, lines)
+    wrong += problems(messages, effects, dead, refused, lines)
+    over = {name: ended[message_id] for name, message_id in dead.items()}
+    return wrong + order_problems(messages, ledger, over)
+
+
+def note_deaths(queue_url: str, ledger: Ledger) -> dict[str, int]:
+    """Have it noted, by id, how many effects there had been when a message became a dead letter.
+
+    The local AWS runs in this process: a queue is an object of moto's, to which it adds a message.
+    """
+    ended: dict[str, int] = {}
+    account, name = queue_url.split("/")[-2:]
+    queue = sqs_backends[account][REGION].queues[name]
+    add_message = queue.add_message
+
+    def noted(message: Any) -> None:
+        ended[message.id] = ledger.count()
+        add_message(message)
+
+    queue.add_message = noted
+    return ended
+
+
+def order_problems(
+    messages: Sequence[Message], ledger: Ledger, ended: Mapping[str, int]
+) -> list[str]:
+    """Return what is wrong with the order of messages that have groups, one in each batch.
+
+    :param ended: the dead letters, and how many effects there had been when they became that.
+    """
+    found = out_of_order(
+        [message for message in messages if message.group and message.meets.arrives],
+        ledger.in_order(),
+        over=lambda earlier, _later, number, _batch: ended.get(earlier.name, number + 1) <= number,
+        again=lambda *_: False,
+    )
+    return [f"{name} was {text}" for text, names in found.items() for name in names]
 
 
 def in_flight(queues: Queues) -> int:
@@ -179,12 +223,13 @@ def problems(
     """Compare what became of the messages with what must; return what is wrong."""
     wrong = []
     for message in messages:
-        fault = FAULTS[message.fault]
+        fault = message.meets
         had, is_dead = effects[message.event_id], message.name in dead
         is_right = {
             "processed": had > 0 and not is_dead,
             DEAD: had == 0 and is_dead,
             "filtered out": had == 0 and not is_dead,
+            "dropped": not is_dead,  # its event has the effect of the message that it repeats
             "refused": message.name in refused and had == 0 and not is_dead,
         }[fault.ends]
         if not is_right:

@@ -20,7 +20,9 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Create it; raises sqlite3.OperationalError if it exists."""
         self.path = path
-        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._connection = sqlite3.connect(
+            path, timeout=60, isolation_level=None, check_same_thread=False
+        )
         self._connection.executescript(SCHEMA)
 
     def announce(self, slot: int, batch: int, may_strike: bool) -> None:
@@ -31,8 +33,17 @@ class Ledger:
 
     def effects(self) -> Counter[tuple[str, int]]:
         """Return how often each event had its effect, by event id and batch."""
-        rows = self._connection.execute("SELECT event_id, batch FROM effects")
-        return Counter((event_id, batch) for event_id, batch in rows)
+        return Counter(self.in_order())
+
+    def in_order(self) -> list[tuple[str, int]]:
+        """Return the effects in the order in which they happened: event id and batch."""
+        rows = self._connection.execute("SELECT event_id, batch FROM effects ORDER BY rowid")
+        return [(event_id, batch) for event_id, batch in rows]
+
+    def count(self) -> int:
+        """Return how many effects there have been so far."""
+        (number,) = self._connection.execute("SELECT max(rowid) FROM effects").fetchone()
+        return number or 0
 
     def close(self) -> None:
         """Close the file."""

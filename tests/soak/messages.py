@@ -29,9 +29,10 @@ class Fault:
     """What goes wrong with a message, and what must become of it.
 
     share is in 10,000 messages, ends one of processed, dead-lettered, filtered out (by the
-    subscription) and refused (by SNS or SQS, for its size). reason is a regular expression for what
-    the function has to state of a dead letter. data is what the event asks service.py for.
-    strikes: it takes the whole batch with it, once. routes are those that it may take.
+    subscription), refused (by SNS or SQS, for its size) and dropped (for its deduplication ID).
+    reason is a regular expression for what the function has to state of a dead letter. data is what
+    the event asks service.py for. strikes: it takes the whole batch with it, once. routes are those
+    that it may take.
     """
 
     share: int
@@ -40,6 +41,11 @@ class Fault:
     data: dict[str, object] | None = None
     strikes: bool = False
     routes: tuple[str, ...] = (TOPIC, TOPIC, QUEUE, ENVELOPE)
+
+    @property
+    def arrives(self) -> bool:
+        """Tell whether the message gets into the queue."""
+        return self.ends in ("processed", DEAD)
 
 
 DEAD = "dead-lettered"
@@ -67,12 +73,18 @@ FAULTS = {
     "throttled": Fault(100, strikes=True),
     "import error in the package": Fault(100, strikes=True),
 }
+# Only where there are groups: a producer that got no answer publishes the same message again.
+REPEATED = "published again, with the same deduplication ID"
+FIFO_FAULTS = {**FAULTS, REPEATED: Fault(200, "dropped")}
 TWICE = "published twice"
 AGAIN = "delivered again though done"
 THROTTLED = "throttled"
 RELEASE = "import error in the package"
 # So many of its messages come one after another: a broken release stays deployed for a while.
 STRETCH = 25
+# So many messages later the repeat comes, at most: well within the five minutes in which SNS and
+# SQS drop it, and mostly after the first one has been deleted.
+REPEATED_WITHIN = 500
 
 NOTES = ["", "Größe 42", "\u202e\u0000", "🚀" * 20, '"}],\\', "${x}$(x)", "s3cr3t"]
 
@@ -82,7 +94,9 @@ class Message:
     """A message as its producer makes it.
 
     name is unique and travels as the attribute correlation_id; event_id is that of the body, the
-    same in a message that is published twice. event_type None: no such attribute.
+    same in a message that is published twice. event_type None: no such attribute. group is its
+    message group, "" for a standard topic; repeats is the name of the message that this one is
+    published as again.
     """
 
     name: str
@@ -91,6 +105,22 @@ class Message:
     event_type: str | None
     body: str
     route: str
+    group: str = ""
+    repeats: str = ""
+
+    @property
+    def meets(self) -> Fault:
+        """Return what goes wrong with it."""
+        return FIFO_FAULTS[self.fault]
+
+    @property
+    def in_group(self) -> dict[str, str]:
+        """Return the parameters that a FIFO topic or queue wants."""
+        if not self.group:
+            return {}
+        # A message that is published twice has two names: only the event's id tells that.
+        deduplication_id = self.repeats or self.name
+        return {"MessageGroupId": self.group, "MessageDeduplicationId": deduplication_id}
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -99,11 +129,12 @@ class Message:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def mix(seed: int, count: int, faults: dict[str, Fault] = FAULTS) -> list[Message]:
+def mix(seed: int, count: int, faults: dict[str, Fault] = FAULTS, groups: int = 0) -> list[Message]:
     """Return so many messages, in the order in which they are published; the same for one seed.
 
     Each fault has its share, at least two messages; "none" has the rest.
 
+    :param groups: 0 for a standard topic; otherwise in how many message groups they are.
     :raises ValueError: there are too few messages for all faults.
     """
     rng = random.Random(seed)
@@ -115,6 +146,7 @@ def mix(seed: int, count: int, faults: dict[str, Fault] = FAULTS) -> list[Messag
     releases = shares.pop(RELEASE, 0)
     copies = shares.get(TWICE, 0) // 2
     shares[TWICE] = shares.get(TWICE, 0) - copies
+    repeats = shares.pop(REPEATED, 0)
 
     names = [name for name, share in shares.items() for _ in range(share)]
     rng.shuffle(names)
@@ -126,9 +158,16 @@ def mix(seed: int, count: int, faults: dict[str, Fault] = FAULTS) -> list[Messag
         _message(rng, f"seed{seed}-{number:05d}", name, faults[name])
         for number, name in enumerate(names)
     ]
+    if groups:
+        messages = [replace(m, group=f"customer-{rng.randrange(groups)}") for m in messages]
     for message in rng.sample([m for m in messages if m.fault == TWICE], copies):
         position = rng.randint(messages.index(message) + 1, len(messages))
         messages.insert(position, replace(message, name=f"{message.name}-again"))
+    for message in rng.sample([m for m in messages if m.fault == "none"], repeats):
+        place = messages.index(message)
+        position = min(len(messages), place + rng.randint(1, REPEATED_WITHIN))
+        name = f"{message.name}-repeated"
+        messages.insert(position, replace(message, name=name, fault=REPEATED, repeats=message.name))
     return messages
 
 

@@ -20,14 +20,16 @@ slot = int(os.environ["SOAK_SLOT"])
 def process(event_type: str, event: SoakEvent) -> None:
     """Have an effect that can be counted, unless the event's data says that something goes wrong.
 
-    data: ``fails`` (tries that raise, at first), ``takes`` (seconds), ``hangs``, ``dies``
-    (``before`` or ``after`` the effect; like hanging once, and only where the soak test lets it).
+    data: ``fails`` (tries that raise, at first), ``takes`` (seconds), ``stalls`` (the same, in the
+    first try only), ``hangs``, ``dies`` (``before`` or ``after`` the effect; like hanging once, and
+    only where the soak test lets it).
     """
     data = event.data
     batch, may_strike = ledger.execute(
         "SELECT batch, may_strike FROM invocations WHERE slot = ?", (slot,)
     ).fetchone()
-    if data.keys() & {"fails", "hangs", "dies"}:
+    tries = 0
+    if data.keys() & {"fails", "stalls", "hangs", "dies"}:
         ledger.execute("INSERT INTO tries VALUES (?)", (event.id,))
         (tries,) = ledger.execute(
             "SELECT count(*) FROM tries WHERE event_id = ?", (event.id,)
@@ -39,7 +41,7 @@ def process(event_type: str, event: SoakEvent) -> None:
             time.sleep(3600)
         if strikes and data.get("dies") == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(data.get("takes", 0))
+    time.sleep(data.get("takes", 0) + (data.get("stalls", 0) if tries == 1 else 0))
     ledger.execute("INSERT INTO effects VALUES (?, ?)", (event.id, batch))
     if data.get("dies") == "after" and strikes:
         os.kill(os.getpid(), signal.SIGKILL)
