@@ -31,6 +31,7 @@ SERVICES: dict[str, dict[str, str]] = {
     "lambda": {"owner": QUESTIONS["owner"]},
     "fargate": {"compute": "fargate", "idempotency": "yes"},
     "in a monorepo": {"service_path": "services/order-events", "idempotency": "yes"},
+    "fifo": {"sns_topic_name": "events.fifo"},
 }
 
 # Files that a reader or a command creates.

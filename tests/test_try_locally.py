@@ -46,3 +46,15 @@ def test_the_rows_say_what_there_is(render: Render, compute: str) -> None:
         assert any(step["undo"] for step in rows["repair"]) == any(
             step["file"] or step["changed"] for step in rows["cause"]
         )
+
+
+def test_a_blocked_group_can_be_tried(render: Render) -> None:
+    """Only a FIFO service's runbook has groups; its rows are as those of an alarm."""
+    name = "A message group is blocked"
+    assert name not in sections(render())
+    service = render(sns_topic_name="events.fifo")
+    rows = {row: steps(cell) for row, cell in sections(service)[name].rows.items()}
+    assert [*rows] == ["cause", "see", "repair"]
+    edit, *_ = rows["cause"]
+    compile(edited((service / edit["file"]).read_text(encoding="utf-8"), edit), "service.py", "exec")
+    assert any(step["undo"] for step in rows["repair"])

@@ -37,7 +37,7 @@ LOOKS = ("status", "dlq-peek", "undelivered-peek")
 # Seconds between two looks. `make status` takes a second of CPU time.
 BETWEEN = 2.0
 
-SECTION = re.compile(r"^## ([a-z-]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+SECTION = re.compile(r"^## ([\w -]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 ROW = re.compile(r"^\| (cause|see|repair) \| (.*) \|$", re.MULTILINE)
 START = re.compile(r"^\| try it locally \| with `(make local RETRY=\d)`", re.MULTILINE)
 STEP = re.compile(
