@@ -116,8 +116,9 @@ SLUG = st.one_of(
 RIGHT: dict[str, st.SearchStrategy[str]] = {
     "project_name": fragments().map(lambda text: usable(text)[:80]).filter(str.strip),
     "description": fragments().map(lambda text: usable(text)[:200]),
-    "sns_topic_name": shaped(
-        "[A-Za-z0-9_-]{1,251}", "-", "--help", "yes", "null", "1e5", "_" * 251
+    "sns_topic_name": st.one_of(
+        shaped("[A-Za-z0-9_-]{1,251}", "-", "--help", "yes", "null", "1e5", "_" * 251),
+        shaped(r"[A-Za-z0-9_-]{1,246}\.fifo", "-.fifo", "_" * 246 + ".fifo"),
     ),
     "event_types": st.lists(event_type(), min_size=1, max_size=6).flatmap(
         lambda values: st.sampled_from([",", ", ", " ,  "]).map(lambda comma: comma.join(values))
@@ -162,7 +163,7 @@ def answers_and_doubtful(draw: st.DrawFn) -> tuple[Answers, set[str]]:
 def in_full(answers: Answers) -> dict[str, Any]:
     """Add to ``answers`` what cookiecutter hands to the templates beside them."""
     private = {key: CONFIG[key] for key in CONFIG if key.startswith("_")}
-    made = {name: PRIVATE[name].render(cookiecutter=answers) for name in ("__runner", "__setup")}
+    made = {name: PRIVATE[name].render(cookiecutter=answers) for name in WORKED_OUT}
     return {**private, **made, "__partition": partition(answers["aws_region"]), **answers}
 
 
@@ -175,9 +176,8 @@ def partition(region: str) -> str:
 
 ENVIRONMENT = create_env_with_context({"cookiecutter": CONFIG})
 # What cookiecutter works out from the answers.
-PRIVATE = {
-    name: ENVIRONMENT.from_string(CONFIG[name]) for name in ("__partition", "__runner", "__setup")
-}
+WORKED_OUT = ("__fifo", "__runner", "__setup", "__topic")
+PRIVATE = {name: ENVIRONMENT.from_string(CONFIG[name]) for name in ("__partition", *WORKED_OUT)}
 
 
 def template_files() -> Iterator[tuple[str, str]]:
@@ -275,8 +275,9 @@ def compare_with(answers: Answers) -> Comparison:
                 replacements[marker] = text.removesuffix(star)
         else:
             marker = "zz-central-77" if name == "aws_region" else f"qx{name.replace('_', '')}qx"
-            harmless[name] = marker
-            replacements[marker] = value
+            end = ".fifo" if name == "sns_topic_name" and value.endswith(".fifo") else ""
+            harmless[name] = marker + end
+            replacements[marker] = value.removesuffix(end)
     return Comparison(harmless, replacements)
 
 
