@@ -45,6 +45,7 @@ ONLY_WITH = {
     # A topic whose name ends in .fifo.
     ("__fifo", ".fifo"): (
         "terraform/tests/fifo.tftest.hcl",
+        "tests/e2e/test_order.py",
         "tests/unit/test_order.py",
         "tools/local/patches_queues_fifo.py",
     ),

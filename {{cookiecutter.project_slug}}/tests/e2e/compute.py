@@ -22,7 +22,11 @@ Json = dict[str, Any]
 NAME = "Lambda"
 
 # The tests themselves are the event source.
+{% if cookiecutter.__fifo %}
+SETTINGS: Json = {"paused": True, "hold_failed_groups": False}
+{% else %}
 SETTINGS: Json = {"paused": True}
+{% endif %}
 
 
 def deployed_and_built(aws: LocalAws, outputs: dict[str, str]) -> tuple[Json, Json]:
@@ -85,6 +89,9 @@ def running(
             batch_size=mapping["BatchSize"],
             report_batch_item_failures="ReportBatchItemFailures" in responses,
             retry_with=aws.client("sqs"),
+{% if cookiecutter.__fifo %}
+            retry_after=1,  # the other groups come first
+{% endif %}
         )
 
         def empty(batches: list[Batch]) -> bool:

@@ -20,7 +20,11 @@ Json = dict[str, Any]
 
 NAME = "Fargate"
 
+{% if cookiecutter.__fifo %}
+SETTINGS: Json = {"hold_failed_groups": False}
+{% else %}
 SETTINGS: Json = {}
+{% endif %}
 
 # What the worker's log lines begin with, when no message of a batch was processed.
 FAILURES = ("Can't start the handler", "The handler")
@@ -60,7 +64,11 @@ def running(
     """
     container = target.container_of(aws, outputs)
     local = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+{% if cookiecutter.__fifo %}
+    own = {"LOCAL_RUN": "1", "VISIBILITY_TIMEOUT": "5"}
+{% else %}
     own = {"LOCAL_RUN": "1", "VISIBILITY_TIMEOUT": "3"}
+{% endif %}
     keys = aws.grant(outputs["role_arn"])
     environment = {**local, **target.environment_of(aws, outputs), **own, **keys, **added}
     with Runtime(runnable(), environment=environment) as runtime:
