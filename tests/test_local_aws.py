@@ -506,11 +506,15 @@ def sqs_fifo_dead_letters(client: Client) -> bool:
     queue = Fifo(client)
     for group in "ab":
         queue.send(group, group, deduplication_id="x")
-    for _ in range(2):
-        queue.bodies(VisibilityTimeout=0)
+    queue.bodies(VisibilityTimeout=0)
+    time.sleep(0.002)
+    moved = int(unix_time_millis())
+    queue.bodies(VisibilityTimeout=0)
     dead = queue.receive(queue.dead)
     return {one["Body"] for one in dead} == {*"ab"} and all(
-        one["Attributes"]["MessageDeduplicationId"] == one["MessageId"] for one in dead
+        one["Attributes"]["MessageDeduplicationId"] == one["MessageId"]
+        and int(one["Attributes"]["SentTimestamp"]) >= moved
+        for one in dead
     )
 
 

@@ -21,6 +21,7 @@ from conftest import SERVICE, Render, working_in
 from tools.local.page import Page
 from tools.local.server import LocalAws, local_aws
 from tools.operate import service as operated
+from tools.operate.service import Service
 from werkzeug.test import Client, TestResponse
 
 REGION = "eu-central-1"
@@ -242,6 +243,7 @@ def test_the_state_counts_messages_and_says_why_they_are_dead(chain: Chain) -> N
     assert state["dead"]["waiting"] == state["undelivered"]["waiting"] == 1
     (letter,) = state["letters"]
     assert (letter["id"], letter["type"], letter["received"]) == (dead, HOSTILE, 0)
+    assert letter["group"] is None
     assert letter["why"].startswith("ERROR     Message failed")
     assert HOSTILE in letter["why"]
     latest, first = state["invocations"]
@@ -300,6 +302,10 @@ def test_each_button_runs_the_command_it_names(
             arguments = "|".join(["-m", "tools", *command, "--env=local"])
             assert chain.ended() == f"{arguments}|1\nbad\nExit code 3.\n"
             assert chain.state()["command"] == line
+        assert chain.press("make publish EVENT=events/order.created.json ENV=local\n$1 x").status
+        assert "|--env=local|--group=$1 x|1\n" in chain.ended()
+        line = "make publish EVENT=events/order.created.json 'GROUP=$$1 x' ENV=local"
+        assert chain.state()["command"] == line
     finally:
         sample.unlink()
 
@@ -310,7 +316,8 @@ def test_only_buttons_run_and_one_at_a_time(
     (tmp_path / "python").write_text("#!/bin/sh\necho begun\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    for line in ("", "make destroy ENV=local", "make pause ENV=prod", "make pause ENV=local; ls"):
+    wrong = ("", "\ngroup", "make destroy ENV=local", "make pause ENV=prod")
+    for line in (*wrong, "make pause ENV=local; ls"):
         assert chain.press(line).status_code == 409
     assert chain.press("make pause ENV=local").status_code == 202
     answer = chain.press("make resume ENV=local")
@@ -380,6 +387,16 @@ def test_a_browser_shows_texts_as_text_and_says_when_it_has_ended(chain: Chain) 
         page.until(lambda: "has ended" in page.text("#running"), "the command has ended")
         assert page.text("#running") == f"{line} has ended:"
         assert page.text("#output").startswith("No local AWS is running: start it with")
+
+        # With a FIFO topic there is a field for the message group.
+        assert page.run("return document.getElementById('grouped').hidden") is True
+        topic = {"topic_arn": f"{chain.outputs['topic_arn']}.fifo"}
+        chain.page.service = Service({**chain.outputs, **topic})
+        page.until(lambda: "Message group" in page.text("#chain"), "the field is shown")
+        page.run("document.getElementById('group').value = ' order-1 '")
+        page.press("Publish order.created")
+        grouped = line.replace("ENV=", "GROUP=order-1 ENV=")
+        page.until(lambda: page.text("#running") == f"{grouped} has ended:", "it has ended")
 
         for width in (400, 1200):
             size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}

@@ -102,7 +102,8 @@ class Page:
             except KeyError:  # a queue is gone
                 return Response(GONE, 410)
         if asked == "POST /run":
-            return self.run(request.get_data(as_text=True))
+            line, _, group = request.get_data(as_text=True).partition("\n")
+            return self.run(line, group)
         return Response("There is no such page.", 404)
 
     def state(self) -> Json:
@@ -113,6 +114,7 @@ class Page:
             return {
                 "name": self.service.service_name,
                 "topic": self.service.topic_arn.rpartition(":")[2],
+                "fifo": events.is_fifo(self.service.topic_arn),
                 "queue": self.counts(self.service.queue_url),
                 "dead": self.counts(self.service.dead_letter_queue_url),
                 "undelivered": self.counts(self.service.undelivered_queue_url),
@@ -163,15 +165,20 @@ class Page:
             {
                 "id": one.id,
                 "type": one.message_attributes.get("event_type", {}).get("StringValue", "none"),
+                "group": one.group_id,
                 "received": one.approximate_receive_count,
                 "why": self.reasons[key].replace(INDENT, "\n"),
             }
             for key, one in found.items()
         ]
 
-    def run(self, line: str) -> Response:
-        """Start what a button does, if no other command runs."""
+    def run(self, line: str, group: str) -> Response:
+        """Start what a button does, if no other command runs; group is that of an event."""
         found = [one["tools"] for one in buttons() if one["line"] == line]
+        if group:
+            found = [[*found[0], f"--group={group}"]] if found else []
+            quoted = shlex.quote(f"GROUP={group}").replace("$", "$$")
+            line = line.replace(" ENV=local", f" {quoted} ENV=local")
         with self.lock:
             if not found or self.running:
                 busy = f"{self.command} is still running." if found else "There is no such button."

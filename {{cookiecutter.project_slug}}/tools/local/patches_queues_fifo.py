@@ -84,14 +84,16 @@ def sqs_fifo_deduplication() -> None:
 
 
 def sqs_fifo_dead_letters() -> None:
-    """In the dead-letter queue a message's deduplication ID is its message ID: two messages with
-    one deduplication ID are kept there.
+    """In the dead-letter queue a message's deduplication ID is its message ID, so that none is
+    dropped as a duplicate, and its time begins anew.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/setting-up-dead-letter-queue-retention.html
     """
 
     @replaces(Queue, "add_message")
     def add_message(original: Any, queue: Any, message: Any) -> None:
         if queue.fifo_queue and message.approximate_receive_count:
-            message.deduplication_id = message.id
+            message.deduplication_id, message.sent_timestamp = message.id, int(unix_time_millis())
         original(queue, message)
 
 
