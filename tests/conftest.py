@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -241,6 +242,20 @@ def lend_environment(folder: Path, environment: Path = Path(sys.prefix)) -> None
     for name in ("bin", "lib", "pyvenv.cfg"):
         (folder / ".venv" / name).symlink_to(environment / name)
     (folder / ".venv" / "requirements-dev.txt").touch()
+
+
+def lend_bytecode(folder: Path) -> None:
+    """Give a folder's own virtual environment the bytecode that this one has by now.
+
+    Of the same files: Python compares their times and sizes. To compile what `make test` imports
+    takes six seconds of CPU time.
+    """
+    source = Path(sysconfig.get_path("purelib"))
+    target = folder / ".venv" / source.relative_to(sys.prefix)
+    for kept in source.rglob("__pycache__"):
+        place = target / kept.relative_to(source)
+        if place.parent.is_dir():
+            shutil.copytree(kept, place, dirs_exist_ok=True)
 
 
 @contextmanager

@@ -12,7 +12,15 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from conftest import Render, lend_environment, need, one_provider, run, too_old_a_provider
+from conftest import (
+    Render,
+    lend_bytecode,
+    lend_environment,
+    need,
+    one_provider,
+    run,
+    too_old_a_provider,
+)
 
 VERSION = "{}.{}".format(*sys.version_info)
 # Variables that would change which Python runs, what it sees, where packages go or what they are.
@@ -203,6 +211,8 @@ def test_every_target_without_an_account_in_a_hostile_environment(
         assert "Traceback" not in done.stdout, (target, done.stdout)
         # That there is no profile `corp` is for doctor to say.
         assert target == "doctor" or done.returncode == 0, (target, done.stdout)
+        if target == "install":
+            lend_bytecode(folder)
     home.chmod(0o755)
     assert {path: listing(path) for path in before} == before
     assert listing(temporary) == set()

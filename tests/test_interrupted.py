@@ -18,7 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import HOST, TEMPLATE, Render, lend_environment, need, need_provider
+from conftest import (
+    HOST,
+    TEMPLATE,
+    Render,
+    lend_bytecode,
+    lend_environment,
+    need,
+    need_provider,
+)
 from interrupting import (
     BUCKET,
     NEEDS_PROC,
@@ -91,7 +99,9 @@ def fresh(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture(scope="module")
 def checkout(fresh: Checkout) -> Checkout:
     """Return it installed and packaged."""
-    fresh.make("install", "package")
+    fresh.make("install")
+    lend_bytecode(fresh.folder)
+    fresh.make("package")
     return fresh
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import HOST, Render, need, need_provider, one_provider, run
+from conftest import HOST, Render, lend_environment, need, need_provider, one_provider, run
 from test_isolation import HOSTILE
 from test_pictures import in_demo
 
@@ -15,10 +15,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def service(render: Render) -> Path:
-    """Render the default service, but for this Python, into a folder of its own and install it."""
+    """Render the default service, but for this Python, into a folder of its own.
+
+    first_week.py's service is installed from its own lock.
+    """
     need("make")
     folder = render(python_version=HOST["python_version"])
-    run("make", "install", cwd=folder)
+    lend_environment(folder)
     return folder
 
 
