@@ -269,7 +269,7 @@ variable "memory_size" {
 }
 
 variable "timeout" {
-  description = "Seconds that one batch may take. The queue's visibility timeout is derived from it."
+  description = "Seconds that one batch may take. The queue's visibility timeout is derived from it{{ ': a message group waits six times as long when a message of it fails' if cookiecutter.__fifo }}."
   type        = number
   default     = 30
 
@@ -564,7 +564,7 @@ variable "timeout" {
 }
 
 variable "visibility_timeout_seconds" {
-  description = "Seconds until the message of a task that died becomes visible again. The worker extends it after a third of this time for as long as it processes the message, so it does not limit how long that takes."
+  description = "Seconds until the message of a task that died becomes visible again{{ ', and its message group goes on' if cookiecutter.__fifo }}. The worker extends it after a third of this time for as long as it processes the message, so it does not limit how long that takes."
   type        = number
   default     = 120
 
@@ -683,7 +683,7 @@ variable "batch_size" {
 }
 
 variable "high_throughput" {
-  description = "SQS's high throughput mode, for the same price: its limits hold for each message group (300 calls of an action per second) and the whole account. False: for the queue, 300 calls of an action per second."
+  description = "SQS's high throughput mode, for the same price: 300 calls of an action per second for each message group, up to the Region's quota. False: 300 for the whole queue."
   type        = bool
   default     = true
 }

@@ -50,6 +50,14 @@ run "failed_messages_let_their_groups_go_on" {
     condition     = length(aws_sqs_queue_redrive_policy.main) == 1 && local.environment_variables.MAX_RECEIVE_COUNT == "6"
     error_message = "The code must know how often SQS delivers a message: after the last time, its group goes on."
   }
+  assert {
+    condition     = alltrue([for metric in ["ApproximateNumberOfGroupsWithInflightMessages", "MessagesHeldBack"] : strcontains(aws_cloudwatch_dashboard.this.dashboard_body, metric)])
+    error_message = "The dashboard must show how many groups are in progress, and what waits behind a failed message."
+  }
+  assert {
+    condition     = strcontains(aws_cloudwatch_metric_alarm.this["message-too-old"].alarm_description, "its group waits")
+    error_message = "The alarm must name the first reason of an old message: its group is blocked."
+  }
 {% if cookiecutter.compute == "lambda" %}
   assert {
     condition     = aws_lambda_event_source_mapping.queue.batch_size == 1 && aws_lambda_event_source_mapping.queue.maximum_batching_window_in_seconds == null
