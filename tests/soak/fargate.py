@@ -37,6 +37,7 @@ WORKER_FAULTS = {name: fault for name, fault in FAULTS.items() if name not in LA
 WORKER_FIFO_FAULTS = {name: fault for name, fault in FIFO_FAULTS.items() if name not in LAMBDAS_OWN}
 BACKLOG = 150  # the local AWS looks at every message in a queue for each receive
 MAX_RECEIVE_COUNT = 8  # here nobody limits how many receives a message loses to its neighbours
+FIFO_MAX_RECEIVE_COUNT = 6  # alone in its batch, a message loses no more than two, to the signals
 
 # Heartbeats come every two seconds, with four to spare. The long message takes longer than that.
 VISIBILITY_TIMEOUT = 6
