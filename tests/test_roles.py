@@ -143,3 +143,4 @@ def operate(checkout: Checkout, *commands: str) -> None:
             text=True,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}"
+        assert "stay hidden" not in done.stdout, done.stdout

@@ -18,12 +18,13 @@ locals {
         Resource = [local.bucket]
       },
       {
-        # Peek, redrive and replay receive, delete and send. -* is -dlq and -undelivered, FIFO or not, in one.
+        # Peek, redrive and replay receive, give back, delete and send. -* is -dlq and -undelivered, FIFO or not, in one.
         Sid    = "Queues"
         Effect = "Allow"
         Action = [
-          "sqs:CancelMessageMoveTask", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ListMessageMoveTasks",
-          "sqs:ReceiveMessage", "sqs:SendMessage", "sqs:StartMessageMoveTask",
+          "sqs:CancelMessageMoveTask", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage",
+          "sqs:GetQueueAttributes", "sqs:ListMessageMoveTasks", "sqs:ReceiveMessage", "sqs:SendMessage",
+          "sqs:StartMessageMoveTask",
         ]
         Resource = flatten([for service in var.services : [for suffix in ["", ".fifo", "-*"] :
           "arn:${local.partition}:sqs:${local.here}:${service}-${environment}${suffix}"
