@@ -41,6 +41,8 @@ def made_for_delivery(aws: LocalAws, *environments: str) -> None:
     aws.client("s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration=versioned)
     for environment in environments:
         aws.client("sns").create_topic(Name=f"events-{environment}")
+        fifo = {"FifoTopic": "true"}
+        aws.client("sns").create_topic(Name=f"events-{environment}.fifo", Attributes=fifo)
     iam, made = aws.client("iam"), json.loads((PERMISSIONS / "roles.json").read_text())
     for name, document in made["policies"].items():
         if name.startswith("services-"):

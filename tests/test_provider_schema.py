@@ -69,9 +69,10 @@ def _is_block(value: Any) -> bool:
 HINT = "6.x does not have it, or deprecates it. For a resource type new here, run `make schema`."
 
 
-@pytest.mark.parametrize("compute", ["lambda", "fargate"])
-def test_the_service_is_right_for_version_6(render: Render, compute: str) -> None:
-    terraform = render(compute=compute, idempotency="yes") / "terraform"
+@pytest.mark.parametrize(("compute", "topic"), [("lambda", "events"), ("fargate", "events.fifo")])
+def test_the_service_is_right_for_version_6(render: Render, compute: str, topic: str) -> None:
+    service = render(compute=compute, sns_topic_name=topic, idempotency="yes")
+    terraform = service / "terraform"
     assert problems(*terraform.glob("*.tf"), *terraform.glob("tests/*.hcl")) == set(), HINT
 
 

@@ -19,6 +19,7 @@ from moto.logs.models import logs_backends
 from moto.sqs.models import sqs_backends
 from test_delivery_fargate import fargate
 from test_operate import ATTRIBUTES
+from tools import events
 
 pytestmark = pytest.mark.slow
 NAME = "order-events-dev"
@@ -102,31 +103,36 @@ def test_a_service_on_fargate_in_a_shared_cluster(render: Render, tmp_path: Path
         gone(checkout)
 
 
-def test_people_operate_a_service(render: Render, tmp_path: Path) -> None:
-    with checked_out(render, tmp_path, "dev", record="operate") as checkout:
+@pytest.mark.parametrize("kind", ["", ".fifo"])
+def test_people_operate_a_service(render: Render, tmp_path: Path, kind: str) -> None:
+    record, topic = "" if kind else "operate", f"events{kind}"
+    with checked_out(render, tmp_path, "dev", record=record, sns_topic_name=topic) as checkout:
         checkout.make("plan")
         checkout.make("apply")
-        sqs = checkout.aws.client("sqs")
         queues = sqs_backends[ACCOUNT][REGION].queues
-        for queue in (f"{NAME}-dlq", f"{NAME}-undelivered"):
-            url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-            sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes=ATTRIBUTES)
-        queues[f"{NAME}-dlq"].messages[0].source_arn = queues[NAME].queue_arn  # as a dead letter
+        dead, undelivered = f"{NAME}-dlq{kind}", f"{NAME}-undelivered{kind}"
+        for queue in (dead, undelivered):
+            send(checkout, queue)
+        queues[dead].messages[0].source_arn = queues[NAME + kind].queue_arn  # as a dead letter
         saved = checkout.folder / "saved.jsonl"
         shutil.rmtree(checkout.folder / "terraform" / ".terraform")  # as on a fresh clone
         operate(checkout, "output", "status", "versions", "logs --once", "publish")
         operate(checkout, "undelivered-redrive", "dlq-redrive")
-        sqs.send_message(
-            QueueUrl=sqs.get_queue_url(QueueName=f"{NAME}-dlq")["QueueUrl"],
-            MessageBody="{}",
-            MessageAttributes=ATTRIBUTES,
-        )
+        send(checkout, dead)
         operate(checkout, f"dlq-peek --save {saved}", f"replay --file {saved}")
         # The settings change, and every tag.
         checkout.set("dev", owner="other-team", memory_size=256, batch_size=5)
         checkout.set("dev", event_types=["order.created", "order.paid"])
         release(checkout)
         gone(checkout)
+
+
+def send(checkout: Checkout, queue: str) -> None:
+    """Send a message to a queue, as what failed there."""
+    sqs = checkout.aws.client("sqs")
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    group = events.in_group(url, "order-1")
+    sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes=ATTRIBUTES, **group)
 
 
 def operate(checkout: Checkout, *commands: str) -> None:

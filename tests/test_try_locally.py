@@ -56,5 +56,7 @@ def test_a_blocked_group_can_be_tried(render: Render) -> None:
     rows = {row: steps(cell) for row, cell in sections(service)[name].rows.items()}
     assert [*rows] == ["cause", "see", "repair"]
     edit, *_ = rows["cause"]
-    compile(edited((service / edit["file"]).read_text(encoding="utf-8"), edit), "service.py", "exec")
+    compile(
+        edited((service / edit["file"]).read_text(encoding="utf-8"), edit), "service.py", "exec"
+    )
     assert any(step["undo"] for step in rows["repair"])
