@@ -96,6 +96,7 @@ def test_a_release_is_rolled_back_and_comes_again(checkout: Checkout, tmp_path: 
     # An apply fails after it has changed the log group. A pause works all the same.
     settings.write_text(before)
     python.write_text(of_this)
+    installed.touch()
     git(folder, "commit", "--all", "--quiet", "--message=Fourth")
     make("plan", **RUN)
     assert "this takes back the rollback to version 1" in checkout.summary("dev")
