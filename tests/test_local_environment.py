@@ -473,11 +473,13 @@ def test_its_settings_are_devs_but_for_its_own() -> None:
     assert only == f"-var-file={Path('terraform/environments/prod.tfvars').absolute()}"
 
 
-def test_a_setting_that_is_taken_out_has_its_default_not_devs(tmp_path: Path) -> None:
+def test_a_setting_that_is_taken_out_has_its_default_not_devs(
+    render: Render, tmp_path: Path
+) -> None:
     environments = tmp_path / "terraform" / "environments"
     environments.mkdir(parents=True)
     (environments / "dev.tfvars").write_text('paused = true\nlive_version = "7"\n')
-    text = (SERVICE / "terraform" / "variables.tf").read_text()
+    text = (render() / "terraform" / "variables.tf").read_text()
     found = re.findall(r'(?ms)^variable "(?:paused|live_version)" \{.*?^\}$', text)
     (tmp_path / "terraform" / "variables.tf").write_text("\n".join({*found}))
     with working_in(tmp_path), mock.patch("tools.deploy.terraform.attempt"):
