@@ -473,6 +473,22 @@ def test_examples_of_default_answers_are_quoted_and_valid(pages: list[Page]) -> 
         assert hook.RULES[name].is_right(value), f"{name}: {value}"
 
 
+def test_the_settings_of_fifo_services_exist(render: Render) -> None:
+    """Each name in docs/ordering.md that has an underscore is an answer, or a variable there."""
+    named = set(
+        re.findall(
+            r"`([a-z]+(?:_[a-z]+)+)(?: = \w+)?`", (TEMPLATE / "docs/ordering.md").read_text()
+        )
+    )
+    known = set(QUESTIONS)
+    for compute in QUESTIONS["compute"]:
+        service = render(sns_topic_name="events.fifo", compute=compute)
+        code = (service / "terraform" / "variables.tf").read_text(encoding="utf-8")
+        known.update(re.findall(r'^variable "(\w+)"', code, re.MULTILINE))
+    assert len(named) > 6
+    assert named <= known
+
+
 def test_no_page_is_too_long_to_read() -> None:
     pages = (TEMPLATE / "docs").glob("*.md")
     complain(
