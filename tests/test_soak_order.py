@@ -234,6 +234,16 @@ def test_an_event_that_is_published_twice(effects: str, finding: str) -> None:
     assert (EARLY in problems, LATE in problems) == (finding == EARLY, finding == LATE)
 
 
+@pytest.mark.parametrize(("effects", "finding"), [("a1 b2", ""), ("b2 a3", f"{EARLY}: b")])
+def test_with_idempotency_the_first_of_two_messages_has_the_effect(
+    effects: str, finding: str
+) -> None:
+    messages = [of("a"), of("b"), of("c", event="a")]
+    traffic = seen("a:done", "b:done", "c:done", effects=effects)
+    assert finding in account(messages, traffic, 5, once=True).problems()
+    assert bool(account(messages, traffic, 5, once=True).findings) == bool(finding)
+
+
 def test_an_error_that_would_have_healed_may_die_behind_another_one() -> None:
     message = of("b", "error that heals")
     tries = [Delivery("b", n, n, "held", "a") for n in range(1, 5)]

@@ -188,7 +188,8 @@ def _order(
 
     with_effect = sent
     if once:  # of messages with one event the first
-        with_effect = list({message.event_id: message for message in reversed(sent)}.values())[::-1]
+        first = {message.event_id: message.name for message in reversed(sent)}
+        with_effect = [message for message in sent if first[message.event_id] == message.name]
     findings = out_of_order(with_effect, traffic.in_order, over, again)
     for text, found in _held_back(by_name, traffic, verdicts, max_receive_count).items():
         findings[text] = found
