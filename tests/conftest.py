@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from cookiecutter.environment import StrictEnvironment
@@ -176,6 +176,47 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         line = " ".join(str(part) for part in command)
         pytest.fail(f"`{line}` ended with {done.returncode}:\n{done.stdout}", pytrace=False)
     return done
+
+
+def run_here(
+    command: Callable[..., Any], name: str, *arguments: str | Path, cwd: Path, **environment: str
+) -> str:
+    """Run a command line of click or typer in this process, as `run` does in one of its own.
+
+    For cookiecutter and cruft: the template is compiled already. A third of the CPU time.
+    """
+    with (
+        tempfile.TemporaryFile("w+", buffering=1, encoding="utf-8") as printed,
+        _redirected(1, printed),
+        _redirected(2, printed),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.chdir(cwd)
+        for variable, value in environment.items():
+            patch.setenv(variable, value)
+        patch.setattr(sys, "stdout", printed)
+        patch.setattr(sys, "stderr", printed)
+        try:
+            code = command([str(part) for part in arguments], prog_name=name, standalone_mode=False)
+        except SystemExit as end:
+            code = end.code
+        printed.seek(0)
+        text = printed.read()
+    if code:
+        pytest.fail(f"{name} {arguments} ended with {code}:\n{text}", pytrace=False)
+    return text
+
+
+@contextmanager
+def _redirected(descriptor: int, file: IO[str]) -> Iterator[None]:
+    """Let a file descriptor of this process, and of its children, be another file's."""
+    before = os.dup(descriptor)
+    os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(before, descriptor)
+        os.close(before)
 
 
 @functools.cache

@@ -13,16 +13,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pytest
-from conftest import SERVICE, TEMPLATE, Render, lend_environment, need, one_provider, run
+from conftest import SERVICE, TEMPLATE, Render, lend_environment, need, one_provider, run, run_here
 from cruft._cli import app
 from tools.deploy.mirror import cli_config
 
@@ -152,38 +149,8 @@ Make = Callable[..., Updatable]
 
 
 def cruft(*arguments: str | Path, cwd: Path) -> str:
-    """Run a command of cruft's that must succeed; return what it and the hooks printed.
-
-    In this process, where cookiecutter has compiled the template already: a third of the CPU time.
-    """
-    with (
-        tempfile.TemporaryFile("w+", buffering=1) as printed,
-        redirected(1, printed),
-        redirected(2, printed),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.chdir(cwd)
-        for name, value in GIT.items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "stdout", printed)
-        patch.setattr(sys, "stderr", printed)
-        code = app(list(map(str, arguments)), prog_name="cruft", standalone_mode=False)
-        printed.seek(0)
-        text = printed.read()
-    assert not code, text
-    return text
-
-
-@contextmanager
-def redirected(descriptor: int, file: IO[str]) -> Iterator[None]:
-    """Let a file descriptor of this process, and of its children, be another file's."""
-    before = os.dup(descriptor)
-    os.dup2(file.fileno(), descriptor)
-    try:
-        yield
-    finally:
-        os.dup2(before, descriptor)
-        os.close(before)
+    """Run a command of cruft's that must succeed; return what it and the hooks printed."""
+    return run_here(app, "cruft", *arguments, cwd=cwd, **GIT)
 
 
 def refused(*arguments: str | Path, cwd: Path) -> str:
