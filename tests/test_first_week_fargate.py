@@ -1,4 +1,4 @@
-"""An owner's first week with a service on Fargate; apart, so that both run at a time."""
+"""An owner's first week with a FIFO service on Fargate; apart, so that both run at a time."""
 
 import pytest
 from first_week import live_through
@@ -8,4 +8,5 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_types")]
 
 
 def test_an_owners_first_week_on_fargate(made: Make) -> None:  # noqa: F811
-    live_through(made, compute="fargate", idempotency="yes")
+    answers = {"compute": "fargate", "sns_topic_name": "events.fifo", "idempotency": "yes"}
+    live_through(made, **answers)
