@@ -78,7 +78,7 @@ LONG = (
     *("test_first_week", "test_first_week_fargate", "test_delivery_fargate", "test_moving"),
     *("test_delivery", "test_delivery_rollback", "test_removing", "test_interrupted_terraform"),
     *("test_service", "test_hostile_environment", "test_soak", "test_soak_fargate"),
-    "test_soak_order",
+    *("test_soak_order", "test_worker_order"),
     *("test_scenarios", "test_worker_process", "test_hostile_answers", "test_bootstrap"),
     *("test_update", "test_e2e_failures", "test_image", "test_interrupted", "test_invoke"),
 )

@@ -28,6 +28,8 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.core.botocore_stubber import MockRawResponse
+from moto.sqs.models import sqs_backends
+from tools.events import in_group, is_fifo
 from worker import (
     HandlerError,
     HandlerProcess,
@@ -86,12 +88,14 @@ class Here(HandlerProcess):
 
 
 @pytest.fixture
-def poller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Poller]:
+def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Poller]:
     """Make a poller for a queue of moto's; its handler succeeds, and it waits for nothing."""
     monkeypatch.setattr(worker, "LONG_POLL", 0)
+    name = getattr(request, "param", "queue")
+    attributes = {"FifoQueue": "true"} if is_fifo(name) else {}
     with mock_aws():
         sqs = boto3.client("sqs", region_name="eu-central-1")
-        url = sqs.create_queue(QueueName="queue")["QueueUrl"]
+        url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         made = Worker(worker.read_settings({**ENVIRONMENT, "QUEUE_URL": url}))
         poller = made.pollers[0]
         poller.handler = Here(lambda _: None)
@@ -100,8 +104,11 @@ def poller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Poller]:
 
 
 def send(poller: Poller, *bodies: str) -> None:
+    """Send messages; to a FIFO queue in groups, which are their first letters."""
+    url = poller.settings.queue_url
     for body in bodies:
-        poller.worker.sqs.send_message(QueueUrl=poller.settings.queue_url, MessageBody=body)
+        group = in_group(url, body[0])
+        poller.worker.sqs.send_message(QueueUrl=url, MessageBody=body, **group)
 
 
 def depth(poller: Poller) -> tuple[int, int]:
@@ -427,6 +434,165 @@ def test_what_is_remembered_has_a_limit(poller: Poller, monkeypatch: pytest.Monk
     for number in range(3):
         poller.delete([{**MESSAGE, "MessageId": str(number)}], float("inf"))
     assert list(poller.worker.processed) == ["1", "2"]
+
+
+# A FIFO queue: nobody works on a group that somebody else may have received
+
+in_order = pytest.mark.parametrize("poller", ["queue.fifo"], indirect=True)
+
+
+def bodies(event: Any) -> list[str]:
+    return [record["body"] for record in event["Records"]]
+
+
+@pytest.mark.parametrize(("timeout", "work"), [(3, 2), (30, 20), (120, 110), (43_200, 43_190)])
+@in_order
+def test_a_handler_is_overdue_before_its_messages_are_visible(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, clock: list[float], timeout: int, work: int
+) -> None:
+    monkeypatch.setattr(poller, "settings", replace(poller.settings, visibility_timeout=timeout))
+    poller.extended_at = clock[0]
+    clock[0] += work - 0.1
+    assert not poller.overdue()
+    clock[0] += 0.1
+    assert poller.overdue()
+
+
+def test_in_a_standard_queue_no_handler_is_overdue(poller: Poller) -> None:
+    assert not poller.overdue()
+
+
+@in_order
+def test_an_extension_counts_if_sqs_confirms_it_and_from_before_it_was_asked(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, clock: list[float], logged: Log
+) -> None:
+    expired = {"Id": "1", "Code": "ReceiptHandleIsInvalid", "SenderFault": True}
+    answers: list[list[Any]] = [[expired], [expired], []]
+
+    def request(*_: Any, **__: Any) -> list[Any]:
+        clock[0] += 2
+        return answers.pop(0)
+
+    monkeypatch.setattr(poller, "request", request)
+    poller.received_at = poller.extended_at = clock[0]
+    seen = []
+    for _ in range(4):
+        clock[0] += 10 if len(answers) == 3 else 1
+        poller.heartbeat([MESSAGE, MESSAGE])
+        seen.append(poller.extended_at)
+    # One message that isn't extended is enough; it is tried again a second later.
+    assert seen == [1000, 1000, 1016, 1016]
+    assert [line["reason"] for line in logged()] == ["ReceiptHandleIsInvalid"]
+
+
+@pytest.mark.parametrize(
+    ("poller", "seconds", "confirmed", "extended", "handled"),
+    [
+        ("queue.fifo", 9, True, False, True),
+        ("queue.fifo", 11, True, True, True),
+        ("queue.fifo", 11, False, True, True),
+        ("queue.fifo", 100, True, True, True),
+        ("queue.fifo", 100, False, True, False),
+        ("queue", 100, False, False, True),
+    ],
+    indirect=["poller"],
+)
+def test_no_batch_begins_whose_visibility_timeout_may_be_over(
+    poller: Poller,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: list[float],
+    logged: Log,
+    seconds: int,
+    confirmed: bool,
+    extended: bool,
+    handled: bool,
+) -> None:
+    """The answer of ReceiveMessage has taken long."""
+    happened: list[str] = []
+    receive = poller.receive
+
+    def late() -> Any:
+        messages = receive()
+        clock[0] += seconds
+        return messages
+
+    def request(name: str, messages: Any, **_: Any) -> list[Any]:
+        happened.append(name)
+        failure = {"Code": "InternalError", "SenderFault": False}
+        return [] if confirmed else [{"Id": str(i), **failure} for i in range(len(messages))]
+
+    monkeypatch.setattr(poller, "receive", late)
+    monkeypatch.setattr(poller, "request", request)
+    monkeypatch.setattr(poller, "delete", lambda *_: happened.append("delete") or True)
+    poller.handler.invoke = lambda *_: happened.append("handler")  # type: ignore[method-assign]
+    send(poller, "a1")
+    poller.poll_once()
+    expected = [worker.CHANGE_VISIBILITY] * extended + ["handler"] * handled + ["delete"]
+    assert happened == expected
+    assert (worker.GIVEN_UP in [line["message"] for line in logged()]) is not handled
+
+
+@in_order
+def test_only_a_handler_that_has_a_batch_is_killed(poller: Poller, clock: list[float]) -> None:
+    killed: list[bool] = []
+    poller.handler.send_sigkill = lambda: killed.append(True)  # type: ignore[method-assign]
+    poller.extended_at = clock[0] - 30
+    poller.give_up_if_overdue()
+    assert not killed
+    poller.handler.busy = True
+    poller.give_up_if_overdue()
+    assert killed
+    assert poller.given_up
+
+
+@in_order
+def test_what_could_not_be_deleted_comes_back_before_the_next_of_its_group(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that has processed it only deletes it; another one processes it again."""
+    monkeypatch.setattr(poller, "settings", replace(poller.settings, batch_size=1))
+    other = Worker(poller.settings).pollers[0]
+    handled: list[str] = []
+    refused = [True]
+    refuse(poller, monkeypatch, refused)
+    for each in (poller, other):
+        each.handler = Here(lambda event: handled.extend(bodies(event)))
+    for group, second in (("a", poller), ("b", other)):
+        send(poller, f"{group}1", f"{group}2")
+        refused.append(True)
+        poller.poll_once()
+        assert depth(poller) == (1, 1)
+        assert not other.receive()  # the group waits
+        refused.clear()
+        come_back_now(poller)
+        second.poll_once()
+        assert depth(poller) == (1, 0)
+        other.poll_once()
+    assert handled == ["a1", "a2", "b1", "b1", "b2"]
+
+
+def come_back_now(poller: Poller) -> None:
+    """Let what is in flight be visible, as if its visibility timeout were over."""
+    for message in sqs_backends["123456789012"]["eu-central-1"].queues["queue.fifo"]._messages:
+        message.visible_at = 0
+
+
+@in_order
+def test_a_batch_of_several_groups_that_isn_t_finished_is_returned_in_order(
+    poller: Poller,
+) -> None:
+    send(poller, "a1", "b1", "a2", "b2", "a3")
+    poller.worker.grace_ends_at = time.monotonic()
+    poller.poll_once()
+    assert depth(poller) == (5, 0)
+    poller.worker.grace_ends_at = worker.FOREVER
+    handled: list[str] = []
+    poller.handler = Here(lambda event: handled.extend(bodies(event)))
+    poller.poll_once()
+    assert [[name for name in handled if name[0] == group] for group in "ab"] == [
+        ["a1", "a2", "a3"],
+        ["b1", "b2"],
+    ]
 
 
 # Errors that may last
