@@ -364,22 +364,27 @@ def test_status_names_the_groups_that_wait(fifo: Fifo) -> None:
     fifo.log(line(2, "succeeded", group="waits"), ago=40)
     fifo.log({**line(2, "succeeded"), **DONE}, ago=10)
     fifo.log(line(3, "dead-letter", group="waits"), ago=40)
-    fifo.log(line(3, "dead-letter", group="goes on"), ago=10)
+    fifo.log(line(3, "dead-letter", group="goes on"), ago=35)  # after another 30 s it is moved
     fifo.log({**FAILED, "message_id": "of-standard"}, '{"message": "Message failed"', "[]")
     assert none in fifo.done("status")
     for ago in (100, 70, 40):
         fifo.log(line(4, "order-4", group="waits"), ago=ago)
     fifo.log({**line(5, "order-4"), "message": "Message held back"}, ago=5)
+    fifo.log(line(8, "order-8", group="waits"), ago=30)
+    fifo.log(line(8, "order-8", group="goes on"), ago=10)
     fifo.log(line(6, "a  b\n\x1b[2J", group="waits"), ago=20)
     fifo.log({**line(7, "forged", group="waits"), "message_id": '" || x'}, ago=20)
     said = fifo.done("status")
-    rows = re.search(r"groups:       2 blocked, as far as the log shows\n(( {14}.*\n)+)", said)
+    rows = re.search(r"groups:       3 blocked, as far as the log shows\n(( {14}.*\n)+)", said)
     assert rows is not None
-    first, second = rows[1].splitlines()
+    first, second, third = rows[1].splitlines()
     assert re.fullmatch(
         r" {14}order-4 since [\d: -]+Z, by message 00000004-\S+, failed tries: 3", first
     )
-    assert re.fullmatch(r' {14}"a  b\\n\\u001b\[2J" since .*, failed tries: 1', second)
+    assert re.fullmatch(
+        r" {14}order-8 since .*, failed tries: 2, a dead letter by [\d: -]+Z", second
+    )
+    assert re.fullmatch(r' {14}"a  b\\n\\u001b\[2J" since .*, failed tries: 1', third)
     assert test_operate_faults.harmless(said)
 
 

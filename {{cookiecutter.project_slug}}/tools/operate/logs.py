@@ -26,9 +26,12 @@ ERRORS = (
     ' || ($.type = "platform.report" && $.record.status != "success") }'
 )
 
-# What the handler logs of a message's end; of a failure in a message group also whether it waits.
+# What the handler logs of a message's end, and of what its message group does if it has failed.
 PROCESSED, FAILED = "Message processed", "Message failed"
-WAITS = f'{{ ($.message = "{FAILED}") && ($.group = "waits") }}'
+WAITS, GOES_ON = "waits", "goes on"
+FAILED_IN_GROUP = (
+    f'{{ ($.message = "{FAILED}") && (($.group = "{WAITS}") || ($.group = "{GOES_ON}")) }}'
+)
 # What an id of SQS's may be; in a log, anything can stand in its place.
 ID = re.compile(r"[\w-]{1,100}")
 BLOCKED_CHECKED = 50  # groups, the latest to fail
@@ -98,26 +101,29 @@ def about_messages(service: Service, ids: list[str], since: float) -> dict[str, 
     return found
 
 
-def blocked_groups(service: Service, since: float, fresh: float) -> dict[str, list[Line]]:
-    """Find the message groups whose latest outcome is a failure that they wait for.
+def blocked_groups(service: Service, since: float, timeout: float) -> dict[str, list[Line]]:
+    """Find the message groups that wait for a message which has failed.
 
     :param since: seconds since 1970: how far back to look for tries.
-    :param fresh: the same: a message whose last try is older has left the queue.
+    :param timeout: the queue's visibility timeout, in seconds. It passes before the next try, and
+        before a message that had its last one leaves the queue.
     :returns: by group, the failed tries of that message, as about_messages does.
     """
+    now = time.time()
     latest: dict[str, tuple[float, str]] = {}
-    for event in events(service, since, WAITS):
-        line = parse(event["message"])
-        group, message_id = str(line.get("message_group_id")), str(line.get("message_id"))
-        if line.get("message") == FAILED and line.get("group") == "waits":
-            latest[group] = (event["timestamp"] / 1000, message_id)
+    for event in events(service, now - 2 * timeout, FAILED_IN_GROUP):
+        line, at = parse(event["message"]), event["timestamp"]
+        message_id = str(line.get("message_id"))
+        if line.get("message") == FAILED and line.get("group") and ID.fullmatch(message_id):
+            latest[str(line.get("message_group_id"))] = (at, message_id)
     newest = sorted(latest.items(), key=lambda item: item[1], reverse=True)[:BLOCKED_CHECKED]
-    ids = {group: one for group, (at, one) in newest if at >= fresh and ID.fullmatch(one)}
-    lines = about_messages(service, list(ids.values()), since)
+    lines = about_messages(service, [message_id for _, (_, message_id) in newest], since)
     blocked = {}
-    for group, message_id in ids.items():
+    for group, (_, message_id) in newest:
         outcomes = [one for one in lines[message_id] if one.get("message") in (PROCESSED, FAILED)]
-        if outcomes and outcomes[-1].get("group") == "waits":
+        last: Line = outcomes[-1] if outcomes else {}
+        waits = timeout if last.get("group") == GOES_ON else 2 * timeout
+        if last.get("message") == FAILED and last["at"] / 1000 > now - waits:
             blocked[group] = [one for one in outcomes if one["message"] == FAILED]
     return blocked
 

@@ -78,17 +78,18 @@ def _group_status(service: Service) -> list[str]:
     if not is_fifo(service.queue_url):
         return []
     seconds, tries = queues.tries(service)
-    # A message is tried again after a visibility timeout; a second one for a batch that waits.
-    since = time() - max(ERRORS_SINCE * 60, seconds * (tries + 1))
-    blocked = logs.blocked_groups(service, since, fresh=time() - 2 * seconds)
+    since = time() - max(ERRORS_SINCE * 60, seconds * (tries + 2))
+    blocked = logs.blocked_groups(service, since, seconds)
     rows = [f"{len(blocked) or 'none'} blocked, as far as the log shows"]
     longest = sorted(blocked.items(), key=lambda item: float(item[1][0]["at"]))
     for group, failed in longest[:GROUPS_SHOWN]:
-        first = failed[0]["at"]
+        first, last = failed[0]["at"], failed[-1]
         earlier = " or earlier" if first / 1000 < since + 2 * seconds else ""
+        end = logs.clock(last["at"] + seconds * 1000)
+        dead = f", a dead letter by {end}" if last.get("group") == logs.GOES_ON else ""
         rows.append(
             f"{quoted(group)} since {logs.clock(first)}{earlier}, by message "
-            f"{failed[0]['message_id']}, failed tries: {len(failed)}"
+            f"{last['message_id']}, failed tries: {len(failed)}{dead}"
         )
     return rows + ["…"] * (len(blocked) > GROUPS_SHOWN)
 
