@@ -529,7 +529,22 @@ def test_no_batch_begins_whose_visibility_timeout_may_be_over(
     poller.poll_once()
     expected = [worker.CHANGE_VISIBILITY] * extended + ["handler"] * handled + ["delete"]
     assert happened == expected
+    assert poller.received_at == (1000 if poller.settings.fifo else 1000 + seconds)
     assert (worker.GIVEN_UP in [line["message"] for line in logged()]) is not handled
+
+
+@pytest.mark.parametrize(
+    ("poller", "extended"), [("queue.fifo", True), ("queue", False)], indirect=["poller"]
+)
+def test_only_in_a_fifo_queue_the_heart_beats_before_the_handler_begins(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, extended: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(poller, "heartbeat", lambda _: asked.append("heartbeat"))
+    poller.handler.invoke = lambda *_: asked.append("handler")  # type: ignore[method-assign]
+    send(poller, "a1")
+    poller.poll_once()
+    assert asked == ["heartbeat"] * extended + ["handler"]
 
 
 @in_order
