@@ -477,7 +477,7 @@ def sqs_fifo_sequence_numbers(client: Client) -> bool:
     queue = Fifo(client)
     sent = [queue.send(str(number))["SequenceNumber"] for number in range(12)]
     found = [message["Attributes"]["SequenceNumber"] for message in queue.receive()]
-    return sent == sorted(sent) and found == sent[:10] and {len(one) for one in sent} == {20}
+    return sent == sorted({*sent}) and found == sent[:10] and {len(one) for one in sent} == {20}
 
 
 def sqs_fifo_deduplication(client: Client) -> bool:
