@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -120,8 +121,58 @@ FAILURES = {
 }
 
 
+# Imports what the scripts need of moto and boto3, once, and runs each script in a fork of it.
+FORKS = """
+import importlib
+import json
+import os
+import sys
+
+for name in ("boto3", "botocore.credentials", "flask_cors", "moto.server", "pytest"):
+    importlib.import_module(name)
+for name in ("dynamodb", "iam", "sns", "sqs", "sts"):
+    importlib.import_module(f"moto.{name}.responses")
+    importlib.import_module(f"moto.{name}.urls")
+for line in sys.stdin:
+    folder, script, *files = json.loads(line)
+    process = os.fork()
+    if not process:
+        for number, file in enumerate(files, 1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.chdir(folder)
+        sys.path[0] = folder
+        exec(compile(script, "<string>", "exec"), {"__name__": "__main__"})
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+"""
+Run = Callable[[Path, str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def run_script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Return what runs a script in a folder, in a process of its own."""
+    files = [tmp_path_factory.mktemp("printed") / name for name in ("stdout", "stderr")]
+    with subprocess.Popen(
+        [sys.executable, "-B", "-c", FORKS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as forks:
+
+        def run_script(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+            assert forks.stdin
+            assert forks.stdout
+            print(json.dumps([str(folder), script, *map(str, files)]), file=forks.stdin, flush=True)
+            code = int(forks.stdout.readline())
+            return subprocess.CompletedProcess([], code, *(file.read_text() for file in files))
+
+        yield run_script
+        forks.stdin.close()
+
+
 def run_chain(
-    service: Path, compute: str, handler: str, more: str = ""
+    run_script: Run, service: Path, compute: str, handler: str, more: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run the code in a package as the end-to-end tests do, for one message in the queue.
 
@@ -133,14 +184,14 @@ def run_chain(
             archive.write(service / "worker.py", "worker.py")
     path = f"\nPATH = {sysconfig.get_path('purelib')!r}\n"
     script = HEAD + {"lambda": LAMBDA, "fargate": FARGATE}[compute] + path + more + TAIL
-    return subprocess.run(
-        [sys.executable, "-B", "-c", script], cwd=service, capture_output=True, text=True
-    )
+    return run_script(service, script)
 
 
 @pytest.mark.parametrize("compute", FAILURES)
-def test_code_that_works_gets_the_surroundings_too(render: Render, compute: str) -> None:
-    done = run_chain(render(compute=compute), compute, GOOD)
+def test_code_that_works_gets_the_surroundings_too(
+    run_script: Run, render: Render, compute: str
+) -> None:
+    done = run_chain(run_script, render(compute=compute), compute, GOOD)
     assert "got orders here" in done.stdout, done.stderr
 
 
@@ -149,9 +200,9 @@ def test_code_that_works_gets_the_surroundings_too(render: Render, compute: str)
     [(compute, *failure) for compute, failures in FAILURES.items() for failure in failures],
 )
 def test_a_failure_is_said_with_the_log(
-    render: Render, compute: str, code: str, said: str, more: str
+    run_script: Run, render: Render, compute: str, code: str, said: str, more: str
 ) -> None:
-    done = run_chain(render(compute=compute), compute, code)
+    done = run_chain(run_script, render(compute=compute), compute, code)
     assert done.returncode != 0
     failed = done.stderr[done.stderr.index("Failed: ") :]
     summary, _, log = failed.partition("Its log:\n")
@@ -160,9 +211,9 @@ def test_a_failure_is_said_with_the_log(
     assert log.strip()
 
 
-def test_a_queue_that_is_not_emptied_is_said_with_the_log(render: Render) -> None:
+def test_a_queue_that_is_not_emptied_is_said_with_the_log(run_script: Run, render: Render) -> None:
     """The function fails each message by itself, and the time is over after one batch."""
-    done = run_chain(render(), "lambda", REFUSING, IMPATIENT)
+    done = run_chain(run_script, render(), "lambda", REFUSING, IMPATIENT)
     failed = done.stderr[done.stderr.index("Failed: ") :]
     said = "Failed: After 120 seconds, 1 messages are still in the queue. The log:\nrefused\n"
     assert failed.startswith(said)
@@ -185,9 +236,11 @@ PATIENT = {"lambda": 'function["Timeout"] = 60\n', "fargate": 'settings["TIMEOUT
 
 
 @pytest.mark.parametrize("compute", FAILURES)
-def test_a_forgotten_permission_is_said_with_its_action(render: Render, compute: str) -> None:
+def test_a_forgotten_permission_is_said_with_its_action(
+    run_script: Run, render: Render, compute: str
+) -> None:
     """Even if the code goes on without what it was refused."""
-    done = run_chain(render(compute=compute), compute, TABLE, PATIENT[compute])
+    done = run_chain(run_script, render(compute=compute), compute, TABLE, PATIENT[compute])
     assert done.returncode != 0
     failed = done.stderr[done.stderr.index("Failed: ") :]
     where = "arn:aws:dynamodb:us-east-1:123456789012:table/orders"
@@ -199,9 +252,11 @@ def test_a_forgotten_permission_is_said_with_its_action(render: Render, compute:
 
 
 @pytest.mark.parametrize("compute", FAILURES)
-def test_the_queue_is_read_with_the_codes_role(render: Render, compute: str) -> None:
+def test_the_queue_is_read_with_the_codes_role(
+    run_script: Run, render: Render, compute: str
+) -> None:
     less = '\nALLOW["Action"].remove("sqs:ReceiveMessage")\n'
-    done = run_chain(render(compute=compute), compute, GOOD, less)
+    done = run_chain(run_script, render(compute=compute), compute, GOOD, less)
     failed = done.stderr[done.stderr.index("Failed: ") :]
     assert "The role code is not authorized to perform: sqs:ReceiveMessage" in failed
     assert "got orders" not in done.stdout + done.stderr
@@ -237,7 +292,7 @@ with local_aws("us-east-1") as aws:
 """
 
 
-def test_a_sample_that_fails_is_said_with_its_error(render: Render) -> None:
+def test_a_sample_that_fails_is_said_with_its_error(run_script: Run, render: Render) -> None:
     """The messages meet the filter's other conditions, and the code may print what it likes."""
     line = {
         "level": "ERROR",
@@ -252,9 +307,7 @@ def test_a_sample_that_fails_is_said_with_its_error(render: Render) -> None:
         json.dumps(line | {"correlation_id": "good-1"}),
     ]
     script = f"LOG = {chr(10).join(log)!r}\n{CHAIN}"
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", script], cwd=render(), capture_output=True, text=True
-    )
+    done = run_script(render(), script)
     said = done.stderr[done.stderr.index("Failed: ") :]
     assert said.startswith("Failed: The sample of order.created failed:\nERROR     Message failed")
     assert '\n      File "service.py", line 7\n    KeyError: 1\n' in said
