@@ -267,7 +267,8 @@ def problems(answers: Mapping[str, Any]) -> list[Problem]:
         elif characters := unusable_characters(value):
             reason = f"it has characters that no answer may have: {', '.join(characters)}"
         elif not rule.is_right(value):
-            reason = ""
+            # Of a long one, only the beginning is shown.
+            reason = f"it has {len(value)} characters" if len(value) > 100 else ""
         elif name == "package_name" and (group := reserved_as(value, reserved)):
             reason = f"it is one of {group}"
         else:

@@ -463,7 +463,9 @@ def test_report_has_answer_value_rule_and_example() -> None:
 
 
 def test_report_cuts_long_values() -> None:
-    assert len(hook.report(hook.problems({**DEFAULTS, "sns_topic_name": "x" * 9999}))) < 500
+    text = hook.report(hook.problems({**DEFAULTS, "sns_topic_name": f"{'x' * 247}.fifo"}))
+    assert len(text) < 500
+    assert "it has 252 characters" in text
 
 
 def typed(command: str) -> tuple[list[str], dict[str, str]]:
