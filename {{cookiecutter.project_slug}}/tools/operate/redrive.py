@@ -37,16 +37,8 @@ def redrive(service: Service, max_rate: int | None) -> None:
     if before.get("Status") == "RUNNING":
         print(f"A redrive of {queues.name_of(queue)} is under way already: no other is started.")
         before = {}
-    elif not queues.depth(service, queue)["waiting"]:
-        raise ToolError(f"{queues.empty(service, queue)} (SQS's count may be a minute old.)")
     else:
-        rate = {"MaxNumberOfMessagesPerSecond": max_rate} if max_rate else {}
-        service.client("sqs").start_message_move_task(
-            SourceArn=service.dead_letter_queue_arn, **rate
-        )
-        speed = f"at most {max_rate} a second" if max_rate else "at a rate that SQS chooses"
-        print(f"Moving {queues.name_of(queue)}'s messages to {service.queue_name}, {speed}.")
-        queues.say_order(service)
+        _start(service, max_rate)
     try:
         move = _follow(service, before.get("StartedTimestamp"))
     except BaseException:  # Ctrl-C, or AWS can't be reached any more
@@ -63,6 +55,24 @@ def redrive(service: Service, max_rate: int | None) -> None:
     if left := _left(service, queue):
         raise ToolError(left)
     print(f"Done: about {moved} messages are back in {service.queue_name}.")
+
+
+def _start(service: Service, max_rate: int | None) -> None:
+    """Start a redrive of dead letters. Raises ToolError if there is nothing to move, or no way."""
+    queue = service.dead_letter_queue_url
+    if not queues.depth(service, queue)["waiting"]:
+        raise ToolError(f"{queues.empty(service, queue)} (SQS's count may be a minute old.)")
+    if is_fifo(queue) and not queues.tries(service)[1]:
+        raise ToolError(
+            f"SQS moves nothing to {service.queue_name} while hold_failed_groups is true: then it "
+            f"has no dead-letter queue. Save the messages with {service.make('dlq-peek SAVE=file')}"
+            f" and send them with {service.make('replay FILE=file')}, or redrive once it is false."
+        )
+    rate = {"MaxNumberOfMessagesPerSecond": max_rate} if max_rate else {}
+    service.client("sqs").start_message_move_task(SourceArn=service.dead_letter_queue_arn, **rate)
+    speed = f"at most {max_rate} a second" if max_rate else "at a rate that SQS chooses"
+    print(f"Moving {queues.name_of(queue)}'s messages to {service.queue_name}, {speed}.")
+    queues.say_order(service)
 
 
 def _left(service: Service, queue_url: str) -> str:
