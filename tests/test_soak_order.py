@@ -43,7 +43,10 @@ def accounted(
         service, package, fifo=True, batch_size=batch_size, visibility_timeout=2
     ) as chain:
         messages = mix(seed=7, count=count, faults=faults, groups=8)
-        traffic = carry(chain, messages, folder, deadline=DEADLINE, say=print, hand_back=0)
+        # A small backlog, so that much is repeated only after the first one was deleted.
+        traffic = carry(
+            chain, messages, folder, deadline=DEADLINE, say=print, hand_back=0, backlog=30
+        )
         result = account(messages, traffic, chain.max_receive_count)
     print(result.table())
     return result

@@ -76,11 +76,6 @@ class Chain:
     package: Path
     broken_package: Path
 
-    @property
-    def is_fifo(self) -> bool:
-        """Tell whether messages have groups."""
-        return self.queue_url.endswith(".fifo")
-
 
 @dataclass(frozen=True)
 class Delivery:
@@ -143,12 +138,14 @@ def carry(
     deadline: float,
     say: Say,
     hand_back: int = HAND_BACK,
+    backlog: int = BACKLOG,
 ) -> Traffic:
     """Publish the messages, and process the queue until it is empty.
 
     :param folder: an empty one, for the function's ledger.
     :param deadline: seconds.
     :param hand_back: seconds after which a message that failed comes back.
+    :param backlog: messages that are published and not finished with, at most.
     :raises DeadlineError: it takes longer.
     """
     ledger = Ledger(folder / "ledger.sqlite")
@@ -159,7 +156,7 @@ def carry(
             for number in range(chain.mapping["ScalingConfig"]["MaximumConcurrency"])
         ]
         executor = stack.enter_context(ThreadPoolExecutor(len(slots)))
-        run = _Run(chain, messages, ledger, slots, executor, say, hand_back)
+        run = _Run(chain, messages, ledger, slots, executor, say, hand_back, backlog)
         run.until_done(deadline)
         run.traffic.in_order = ledger.in_order()
     return run.traffic
@@ -216,6 +213,7 @@ class _Run:
         executor: ThreadPoolExecutor,
         say: Say,
         hand_back: int,
+        backlog: int,
     ) -> None:
         self.chain = chain
         self.ledger = ledger
@@ -223,6 +221,7 @@ class _Run:
         self.executor = executor
         self.say = say
         self.hand_back = hand_back
+        self.backlog = backlog
         self.sns, self.sqs = chain.aws.client("sns"), chain.aws.client("sqs")
         self.source = EventSource(
             self.sqs,
@@ -261,7 +260,7 @@ class _Run:
             self._receive()
             while self.free and (taken := self._batch()):
                 self._start(*taken)
-            patience = 0 if self.unpublished and self.open < BACKLOG else 0.02
+            patience = 0 if self.unpublished and self.open < self.backlog else 0.02
             for future in wait(self.working, patience, FIRST_COMPLETED).done:
                 slot, batch = self.working.pop(future)
                 self.free.append(slot)
@@ -298,7 +297,7 @@ class _Run:
 
     def _publish(self) -> None:
         """Publish ten messages by the same route, if few enough are open; large ones alone."""
-        if not self.unpublished or self.open >= BACKLOG:
+        if not self.unpublished or self.open >= self.backlog:
             return
         first = self.unpublished[0]
         group = [
@@ -371,8 +370,8 @@ class _Run:
         """Take a batch from what is waiting, if one is complete, and decide what befalls it.
 
         Which messages share a batch is chance. So that each fault strikes, those that take a batch
-        with them wait for the next one where a neighbour has had too many tries to lose another. In
-        a FIFO queue they would have to wait with all of their group: there they don't strike.
+        with them wait for the next one where a neighbour has had too many tries to lose another;
+        their groups wait with them. Where that neighbour is of their own group, they don't strike.
 
         :returns: the batch; throttled, the release that can't be imported, or "" for neither; and
             whether the function may die or hang of it.
@@ -380,9 +379,10 @@ class _Run:
         full = len(self.waiting) >= self.chain.mapping["BatchSize"]
         if not self.waiting or not (full or time.monotonic() >= self.window_ends):
             return None
-        may_strike = all(self._may_be_lost(message) for message in self.waiting)
-        waits = not may_strike and not self.chain.is_fifo
-        later = [m for m in self.waiting if waits and self._strikes(m)]
+        old = {self._unit(m) for m in self.waiting if not self._may_be_lost(m)}
+        wait = {self._unit(m) for m in self.waiting if old and self._strikes(m)} - old
+        may_strike = not old
+        later = [m for m in self.waiting if self._unit(m) in wait]
         batch = [message for message in self.waiting if message not in later]
         self.waiting = later
         self.numbers += 1
@@ -400,6 +400,10 @@ class _Run:
 
     def _meets(self, message: dict[str, Any]) -> Fault:
         return self.known[name_of(message)].meets
+
+    def _unit(self, message: dict[str, Any]) -> str:
+        """Return what must stay together: a message's group, or the message itself."""
+        return self.known[name_of(message)].group or str(message["MessageId"])
 
     def _strikes(self, message: dict[str, Any]) -> bool:
         """Tell whether a message will take its batch with it."""
