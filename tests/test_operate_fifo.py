@@ -374,7 +374,11 @@ def test_status_names_the_groups_that_wait(fifo: Fifo) -> None:
 
     none = "groups:       none blocked, as far as the log shows\n"
     assert none in fifo.done("status")
-    fifo.log(line(1, "long-ago", group="waits"), ago=90)  # SQS tries again after 30 s
+    fifo.log(line(1, "of an empty queue", group="waits"), ago=10)
+    assert none in fifo.done("status")
+    fifo.log({**line(1, "of an empty queue"), **DONE}, ago=5)
+    fifo.put("queue", "order-1", "b0")
+    fifo.log(line(9, "long-ago", group="waits"), ago=90)  # SQS tries again after 30 s
     fifo.log(line(2, "succeeded", group="waits"), ago=40)
     fifo.log({**line(2, "succeeded"), **DONE}, ago=10)
     fifo.log(line(3, "dead-letter", group="waits"), ago=40)
@@ -405,6 +409,7 @@ def test_status_names_the_groups_that_wait(fifo: Fifo) -> None:
 def test_status_of_groups_that_are_held_until_somebody_decides(fifo: Fifo) -> None:
     """Without a redrive policy, a message may have failed for longer than the log is read."""
     hold_groups(fifo)
+    fifo.put("queue", "order-1", "b0")
     for ago in (3590, 20):
         waits = {"message_id": "m-1", "message_group_id": "order-1", "group": "waits"}
         fifo.log({**FAILED, **waits}, ago=ago)
@@ -414,6 +419,7 @@ def test_status_of_groups_that_are_held_until_somebody_decides(fifo: Fifo) -> No
 
 
 def test_status_shows_a_few_of_many_groups(fifo: Fifo) -> None:
+    fifo.put("queue", "order-1", "b0")
     for number in range(12):
         waits = {"message_id": f"m-{number}", "message_group_id": f"order-{number}"}
         fifo.log({**FAILED, **waits, "group": "waits"}, ago=50 - number)

@@ -79,7 +79,8 @@ def _group_status(service: Service) -> list[str]:
         return []
     seconds, tries = queues.tries(service)
     since = time() - max(ERRORS_SINCE * 60, seconds * (tries + 2))
-    blocked = logs.blocked_groups(service, since, seconds)
+    waiting = queues.total(service, service.queue_url)
+    blocked = logs.blocked_groups(service, since, seconds) if waiting else {}
     rows = [f"{len(blocked) or 'none'} blocked, as far as the log shows"]
     longest = sorted(blocked.items(), key=lambda item: float(item[1][0]["at"]))
     for group, failed in longest[:GROUPS_SHOWN]:
