@@ -52,7 +52,7 @@ class Story:
         local.until("Message processed")
         status = local.make("status", "ENV=local")
         assert re.search(r"dead letters: +none", status)
-        assert "-dlq is empty" in local.refused("dlq-peek", "ENV=local")
+        assert re.search(r"-dlq(\.fifo)? is empty", local.refused("dlq-peek", "ENV=local"))
 
     def test_code_that_cannot_be_imported_is_shown_and_ends_nothing(self, local: Local) -> None:
         good = local.read(SERVICE)

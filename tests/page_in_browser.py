@@ -11,7 +11,7 @@ BREAKS = 'raise ValueError("<b>out of stock</b>")\n    match event:'
 
 
 def drive(local: Any) -> None:
-    """Publish, watch, break, see the dead letter, fix, redrive.
+    """Publish, watch, break, see the dead letter, fix, redrive: all in a message group.
 
     What the other buttons run is in test_page.py; pausing takes Terraform half a minute of CPU.
     """
@@ -20,7 +20,7 @@ def drive(local: Any) -> None:
     path = "order_events/service.py"
     code = local.read(path)
     assert code.count(WORKS) == 1
-    publish = ("Publish order.created", "publish EVENT=events/order.created.json")
+    publish = ("Publish order.created", "publish EVENT=events/order.created.json GROUP=order-1")
     with browser() as page:
 
         def count(queue: str) -> int:
@@ -43,6 +43,7 @@ def drive(local: Any) -> None:
         page.until(lambda: page.text("#paused") == "running", "the code runs")
         page.until(lambda: not count("queue") + count("dead"), "the queues are empty")
 
+        page.run("document.getElementById('group').value = 'order-1'")
         press(*publish)
         page.until(lambda: invocations()[0].endswith("processed"), "it was processed")
         local.mark()
@@ -51,7 +52,7 @@ def drive(local: Any) -> None:
         press(*publish)
         page.until(lambda: count("dead") == 1, "it is a dead letter")
         page.until(lambda: "<b>out of stock</b>" in page.text("#letters"), "the reason is shown")
-        assert "order.created, received" in page.text("#letters")
+        assert "order.created in group order-1, received" in page.text("#letters")
         assert any(": failed" in line for line in invocations())
         page.until(lambda: "dead-letter-queue-not-empty" in page.text("#alarms"), "it is an alarm")
 

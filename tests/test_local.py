@@ -1,4 +1,7 @@
-"""`make local` on Lambda, as a person uses it: in a terminal, with other commands beside it."""
+"""`make local` on Lambda, as a person uses it: in a terminal, with other commands beside it.
+
+Its topic is FIFO, that of test_local_fargate.py a standard one.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -19,8 +22,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def local(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     """Run one `make local` for all tests of this file."""
-    with rendered(render, tmp_path_factory.mktemp("local")) as local:
-        local.start("RETRY=1")
+    base = tmp_path_factory.mktemp("local")
+    with rendered(render, base, sns_topic_name="events.fifo") as local:
+        local.start("RETRY=2")
         local.until("Press Ctrl-C")
         yield local
 
@@ -30,7 +34,7 @@ class TestStory(Story):
 
 
 def test_the_picture_shows_what_it_prints(local: Local) -> None:
-    in_local(local.shown())
+    in_local(local.shown().replace(".fifo", ""))
 
 
 def test_an_earlier_version_runs_its_own_code_after_a_roll_back(local: Local) -> None:
@@ -76,6 +80,10 @@ def test_another_service_beside_it_without_a_network_and_not_in_a_terminal(
 @pytest.mark.parametrize("alarm", REHEARSED["lambda"])
 def test_the_runbook_s_try_it_locally(local: Local, alarm: str) -> None:
     play(local, alarm)
+
+
+def test_a_blocked_group(local: Local) -> None:
+    play(local, "A message group is blocked")
 
 
 class TestEnd(End):
