@@ -41,6 +41,7 @@ SAID = {
         "Fargate arn:aws:ecs:",
         "SIGTERM: the worker has shut down cleanly",
         "was delivered 6 times was processed once",
+        "each group kept its order",
     ],
 }
 SETTINGS = {
