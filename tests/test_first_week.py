@@ -1,4 +1,4 @@
-"""An owner's first week with a Lambda function."""
+"""An owner's first week with a Lambda function that takes messages from a FIFO queue."""
 
 import pytest
 from first_week import live_through
@@ -8,4 +8,4 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_types")]
 
 
 def test_an_owners_first_week(made: Make) -> None:  # noqa: F811
-    live_through(made)
+    live_through(made, sns_topic_name="events.fifo")
