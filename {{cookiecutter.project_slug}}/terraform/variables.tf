@@ -657,7 +657,7 @@ variable "paused" {
 
 variable "max_receive_count" {
 {% if cookiecutter.__fifo %}
-  description = "Times that a message is tried before it goes to the dead-letter queue and its group, which waits until then, goes on. With a batch_size above 1, change this, or hold_failed_groups, only while paused: code and queue must agree on which try is the last."
+  description = "Times that a message is tried before it goes to the dead-letter queue and its group, which waits until then, goes on. With a batch_size above 1, code and queue must agree on which try is the last: change this, or hold_failed_groups, only while paused, and don't roll back past the change."
 {% else %}
   description = "Times that a message is tried before it goes to the dead-letter queue."
 {% endif %}
