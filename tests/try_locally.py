@@ -34,8 +34,9 @@ ON_LAMBDA_ONLY = ("undelivered-queue-not-empty", "dead-letter-queue-not-empty", 
 LIMIT = 90.0
 # Commands that only look. They are repeated until they show what the row says.
 LOOKS = ("status", "dlq-peek", "undelivered-peek")
-# Seconds between two looks. `make status` takes a second of CPU time.
-BETWEEN = 2.0
+# Seconds between the first two looks; a quarter more each time, up to the longest: `make status`
+# takes half a second of CPU time.
+BETWEEN, LONGEST = 2.0, 5.0
 
 SECTION = re.compile(r"^## ([\w -]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 ROW = re.compile(r"^\| (cause|see|repair) \| (.*) \|$", re.MULTILINE)
@@ -163,7 +164,8 @@ def _run(local: Local, step: re.Match[str], alarm: str, begin: int) -> None:
 
 def until(look: Callable[[], str], step: re.Match[str]) -> None:
     """Wait until a look returns "", and not what was seen instead."""
-    deadline = time.monotonic() + LIMIT
+    deadline, pause = time.monotonic() + LIMIT, BETWEEN
     while instead := look():
         assert time.monotonic() < deadline, f"{step[0]}: after {LIMIT:.0f} s, still\n{instead}"
-        time.sleep(BETWEEN)
+        time.sleep(pause)
+        pause = min(pause * 1.25, LONGEST)
