@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from cookiecutter.environment import StrictEnvironment
 from pytest_cookies.plugin import Cookies, Result
 
@@ -81,6 +82,7 @@ LONG = (
     *("test_soak_order", "test_worker_order"),
     *("test_scenarios", "test_worker_process", "test_hostile_answers", "test_bootstrap"),
     *("test_update", "test_e2e_failures", "test_image", "test_interrupted", "test_invoke"),
+    *("test_checkov", "test_lock", "test_rendering", "test_shared_libraries", "test_workflow"),
 )
 
 
@@ -343,6 +345,15 @@ def _compiled_templates() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StrictEnvironment, "compile", compile_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _aws_is_read_once() -> Iterator[None]:
+    """Let botocore read each of its descriptions of AWS once, not once a session of boto3."""
+    read = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
         yield
 
 
