@@ -16,6 +16,7 @@ from typing import Any
 
 from conftest import SERVICE
 from moto.sqs.models import SQSBackend
+from tools.local import patches
 from tools.local.patches import replaces
 
 # Generous: only a failure takes that long.
@@ -62,6 +63,7 @@ def one_at_a_time() -> None:
     Several pollers at once are more than moto was made for: it gives a message to two of them, or
     loses one on its way to the dead-letter queue. SQS does neither.
     """
+    patches.apply()  # first, or their lock and this one would wait for each other
     lock = threading.RLock()
 
     def locked(original: Any, *arguments: Any, **keywords: Any) -> Any:
