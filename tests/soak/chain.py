@@ -183,9 +183,13 @@ class _Slot:
         if self.runtime:
             self.runtime.close()
 
+    def runs(self, package: Path) -> bool:
+        """Tell whether it runs this release."""
+        return self.runtime is not None and self.runtime.package == package
+
     def invoke(self, package: Path, records: list[dict[str, Any]]) -> Invocation:
         """Hand a batch to a release's function; a new release is a new process."""
-        if self.runtime is None or self.runtime.package != package:
+        if self.runtime is None or not self.runs(package):
             self.__exit__()
             function = self.chain.function
             self.runtime = Runtime(
@@ -423,9 +427,11 @@ class _Run:
         if befalls == THROTTLED:
             self._lose(batch, "throttled", self.hand_back)
             return
-        slot = self.free.popleft()
-        self.ledger.announce(slot.number, number, may_strike)
         package = self.chain.broken_package if befalls == RELEASE else self.chain.package
+        # Another release is another process, which takes time to start.
+        slot = next((slot for slot in self.free if slot.runs(package)), self.free[0])
+        self.free.remove(slot)
+        self.ledger.announce(slot.number, number, may_strike)
         records = [self.source.record(message) for message in messages]
         self.working[self.executor.submit(slot.invoke, package, records)] = slot, batch
 
