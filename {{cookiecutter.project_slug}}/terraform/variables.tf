@@ -87,7 +87,7 @@ variable "sns_topic_name" {
     error_message = "sns_topic_name must be the name of a FIFO topic (1 to 251 letters, digits, hyphens and underscores, and .fifo), as only those can feed this service's FIFO queue, not ${jsonencode(var.sns_topic_name)}."
 {% else %}
     condition     = can(regex("^[A-Za-z0-9_-]{1,256}$", coalesce(var.sns_topic_name, "unset")))
-    error_message = "sns_topic_name must be the name of a standard topic (1 to 256 letters, digits, hyphens and underscores; FIFO topics are not supported), not ${jsonencode(var.sns_topic_name)}."
+    error_message = "sns_topic_name must be the name of a standard topic (1 to 256 letters, digits, hyphens and underscores; a FIFO topic needs a service with FIFO queues), not ${jsonencode(var.sns_topic_name)}."
 {% endif %}
   }
 }
@@ -391,7 +391,7 @@ variable "maximum_batching_window_in_seconds" {
 {% endif %}
 variable "maximum_concurrency" {
 {% if cookiecutter.__fifo %}
-  description = "Most batches that are processed at the same time: what downstream systems can take. There are never more than message groups with messages."
+  description = "Most batches that are processed at the same time: what downstream systems can take. Never more than there are message groups with messages."
 {% else %}
   description = "Most batches that are processed at the same time: what downstream systems can take."
 {% endif %}
