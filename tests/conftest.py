@@ -3,6 +3,8 @@
 import fcntl
 import functools
 import itertools
+import json
+import marshal
 import os
 import platform
 import re
@@ -350,10 +352,18 @@ def _compiled_templates() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _aws_is_read_once() -> Iterator[None]:
-    """Let botocore read each of its descriptions of AWS once, not once a session of boto3."""
-    read = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    """Let botocore parse each of its descriptions of AWS once, not once a session of boto3.
+
+    Each session gets a copy of its own: a client for S3 changes the description that it has.
+    """
+    load, loader = JSONFileLoader.load_file, JSONFileLoader()
+
+    @functools.cache
+    def read(path: str) -> bytes:
+        return marshal.dumps(json.loads(json.dumps(load(loader, path))))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: marshal.loads(read(path)))
         yield
 
 
