@@ -74,6 +74,13 @@ COMMANDS = [
 ]
 
 
+def own_clock(
+    monkeypatch: pytest.MonkeyPatch, module: str, **functions: Callable[..., Any]
+) -> None:
+    """Replace functions of `time` in one module only: other tests' threads use them, too."""
+    monkeypatch.setattr(f"{module}.time", SimpleNamespace(**{**vars(time), **functions}))
+
+
 @dataclass
 class Deployed:
     """A service on moto, as Terraform would have made it, and a way to run commands on it."""
@@ -508,7 +515,7 @@ def test_logs_follow_until_ctrl_c_and_show_each_line_once(
         deployed.log("late", ago=30)
 
     deployed.log("first")
-    monkeypatch.setattr("tools.operate.logs.time.sleep", sleep)
+    own_clock(monkeypatch, "tools.operate.logs", sleep=sleep)
     texts = [line.partition("Z  ")[2] for line in deployed.done("logs").splitlines()[2:]]
     assert sorted(texts) == ["first", "late", "late", "later", "later"]
 
@@ -1137,7 +1144,7 @@ def worker(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Callable[[dic
                 assert isinstance(envelope["Message"], str)
                 deployed.log({"message_id": message["MessageId"], **line}, ago=0)
 
-        monkeypatch.setattr("tools.operate.send.time.sleep", sleep)
+        own_clock(monkeypatch, "tools.operate.send", sleep=sleep)
 
     return work
 
@@ -1167,7 +1174,7 @@ def test_smoke_fails_when_nothing_comes_through(
     deployed.log({"level": "INFO", "message": "Smoke test received", "message_id": "another"})
     now = time.time
     clock = iter(range(0, 1000, 80))
-    monkeypatch.setattr("tools.operate.send.time.time", lambda: now() + next(clock))
+    own_clock(monkeypatch, "tools.operate.send", time=lambda: now() + next(clock))
     said = deployed.refused("smoke")
     assert f"The log /aws/lambda/{NAME} does not show the smoke test" in said
     assert "1 messages waiting and 0 in flight" in said

@@ -28,6 +28,7 @@ from test_operate import (  # noqa: F401
     client,
     deploy,
     new_clients,
+    own_clock,
 )
 from tools.build.image import image_digest, kept
 from tools.deploy import terraform
@@ -356,7 +357,7 @@ def worker(deployed: OnFargate, monkeypatch: pytest.MonkeyPatch) -> None:
             line = {"level": "INFO", "message": "Smoke test received"}
             deployed.log({**line, "message_id": message["MessageId"]}, ago=0)
 
-    monkeypatch.setattr("tools.operate.send.time.sleep", sleep)
+    own_clock(monkeypatch, "tools.operate.send", sleep=sleep)
 
 
 @pytest.mark.usefixtures("worker")
@@ -397,7 +398,7 @@ def test_smoke_gives_up_when_the_tasks_do_not_start(
     deployed.deployment.update(desiredCount=2, runningCount=0, rolloutState="IN_PROGRESS")
     clock = iter(range(0, 10**6, 600))
     now = time.time
-    monkeypatch.setattr("tools.operate.compute_fargate.time.time", lambda: now() + next(clock))
+    own_clock(monkeypatch, "tools.operate.compute_fargate", time=lambda: now() + next(clock))
     said = deployed.refused("smoke")
     assert f"0 of 2 tasks of {NAME} run after 900 s: `make status` says why" in said
     assert deployed.bodies("queue") == []

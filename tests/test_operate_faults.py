@@ -16,7 +16,7 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.parsers import ResponseParserError
 from moto.core.botocore_stubber import MockRawResponse
 from moto.core.models import botocore_stubber
-from test_operate import COMMANDS, NAME, Deployed, client, update_code
+from test_operate import COMMANDS, NAME, Deployed, client, own_clock, update_code
 from tools.display import describe, parse
 from tools.errors import explain
 from tools.operate import queues, redrive, service
@@ -264,7 +264,7 @@ Wire = Callable[[Callable[[Any], Any]], None]
 @pytest.fixture
 def wire(new_clients: None, monkeypatch: pytest.MonkeyPatch) -> Wire:
     """Put something between boto3 and moto: it answers a request, raises, or lets it through."""
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    own_clock(monkeypatch, "botocore.endpoint", sleep=lambda _: None)
 
     def put(between: Callable[[Any], Any]) -> None:
         session = boto3.session.Session()

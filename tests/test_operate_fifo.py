@@ -12,7 +12,17 @@ import test_operate
 import test_operate_faults
 from moto import mock_aws
 from moto.sqs.models import sqs_backends
-from test_operate import ACCOUNT, ATTRIBUTES, NAME, ORDER, REGION, Deployed, client, deploy
+from test_operate import (
+    ACCOUNT,
+    ATTRIBUTES,
+    NAME,
+    ORDER,
+    REGION,
+    Deployed,
+    client,
+    deploy,
+    own_clock,
+)
 from tools.deploy import terraform
 from tools.operate import queues, redrive
 from tools.project import project
@@ -119,7 +129,7 @@ def test_smoke_tests_do_not_wait_for_each_other(
         for message in fifo.messages("queue"):
             fifo.log({"message_id": message["MessageId"], "message": "Smoke test received"}, ago=0)
 
-    monkeypatch.setattr("tools.operate.send.time.sleep", sleep)
+    own_clock(monkeypatch, "tools.operate.send", sleep=sleep)
     for _ in range(2):
         assert f"{NAME} works" in fifo.done("smoke")
     assert [group[:11] for group in fifo.by_group("queue")] == ["smoke-test-"] * 2
