@@ -382,7 +382,7 @@ def test_status_names_the_groups_that_wait(fifo: Fifo) -> None:
         message_id = f"{number:08}-0000-4000-8000-000000000000"
         return {**FAILED, "message_id": message_id, "message_group_id": of, **fields}
 
-    none = "groups:       none blocked, as far as the log shows\n"
+    none = "groups:       none blocked, as far as the log of the last 60 s shows\n"
     assert none in fifo.done("status")
     fifo.log(line(1, "of an empty queue", group="waits"), ago=10)
     assert none in fifo.done("status")
@@ -403,7 +403,7 @@ def test_status_names_the_groups_that_wait(fifo: Fifo) -> None:
     fifo.log(line(6, "a  b\n\x1b[2J", group="waits"), ago=20)
     fifo.log({**line(7, "forged", group="waits"), "message_id": '" || x'}, ago=20)
     said = fifo.done("status")
-    rows = re.search(r"groups:       3 blocked, as far as the log shows\n(( {14}.*\n)+)", said)
+    rows = re.search(r"groups:       3 blocked, as far as the log of the last 60 s shows\n(( {14}.*\n)+)", said)
     assert rows is not None
     first, second, third = rows[1].splitlines()
     assert re.fullmatch(

@@ -37,7 +37,7 @@ locals {
 
     messages-failed = {
 {% if cookiecutter.__fifo %}
-      description = "More than 5 attempts to process a message failed within 5 minutes. ${var.hold_failed_groups ? "A failed message is retried until it succeeds" : "A failed message is retried until it has been tried ${var.max_receive_count} times"}; its group waits. First look at the log: its ERROR lines name the message, its group and the error."
+      description = "${var.hold_failed_groups ? "An attempt" : "More than 5 attempts"} to process a message failed within 5 minutes. ${var.hold_failed_groups ? "A failed message is retried until it succeeds" : "A failed message is retried until it has been tried ${var.max_receive_count} times"}; its group waits. First look at the log: its ERROR lines name the message, its group and the error."
 {% else %}
       description = "More than 5 attempts to process a message failed within 5 minutes. A failed message is retried until it has been tried ${var.max_receive_count} times. First look at the log: its ERROR lines name the message and the error."
 {% endif %}
@@ -46,7 +46,11 @@ locals {
       dimensions  = local.own_metric_dimensions
       statistic   = "Sum"
       period      = 300
+{% if cookiecutter.__fifo %}
+      threshold   = var.hold_failed_groups ? 0 : 5 # one message may be tried only twice in this time
+{% else %}
       threshold   = 5
+{% endif %}
     }
 
 {% if cookiecutter.compute == "lambda" %}

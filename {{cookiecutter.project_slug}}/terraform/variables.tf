@@ -613,7 +613,7 @@ variable "min_capacity" {
 
 variable "max_capacity" {
 {% if cookiecutter.__fifo %}
-  description = "Most tasks: the limit of the cost and, together with pollers, of the load on downstream systems. More than there are message groups with messages have nothing to do, but may run: messages that wait behind others of their group count towards the backlog too."
+  description = "Most tasks: the limit of the cost and, together with pollers, of the load on downstream systems. Tasks beyond the number of message groups with messages have nothing to do, but may be started: messages that wait behind others of their group count towards the backlog too."
 {% else %}
   description = "Most tasks: the limit of the cost and, together with pollers, of the load on downstream systems."
 {% endif %}
@@ -689,7 +689,7 @@ variable "high_throughput" {
 }
 
 variable "hold_failed_groups" {
-  description = "Never dead-letter a message: one that fails is tried again and again, and its group waits, until it succeeds or this is set to false. Then a message that was tried max_receive_count times goes to the dead-letter queue when it is received the next time, and its group goes on. After 14 days in the queue, SQS deletes a message, and its group goes on without it."
+  description = "Never dead-letter a message: one that fails is tried again and again, and its group waits, until it succeeds or this is set to false. Then every message, of any group, that was tried max_receive_count times goes to the dead-letter queue when it is received the next time, and its group goes on. After 14 days in the queue, SQS deletes a message, and its group goes on without it."
   type        = bool
   default     = false
 }

@@ -78,6 +78,11 @@ run "groups_are_held" {
     condition     = length(aws_sqs_queue_redrive_policy.main) == 0 && !contains(keys(local.environment_variables), "MAX_RECEIVE_COUNT")
     error_message = "With hold_failed_groups, no message may be dead-lettered, and for the code no try may be the last."
   }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["messages-failed"].threshold == 0
+    error_message = "With hold_failed_groups, a single failed try must raise the alarm: a message may be tried only twice in five minutes, and is deleted after 14 days."
+  }
   assert {
     condition     = aws_sqs_queue.main.fifo_throughput_limit == "perQueue" && aws_sqs_queue.main.deduplication_scope == "messageGroup"
     error_message = "Without high_throughput, the limit must be the queue's, and deduplication still per group."

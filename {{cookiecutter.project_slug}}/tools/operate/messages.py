@@ -150,9 +150,10 @@ def reasons_of(service: Service, messages: list[Message]) -> dict[str, str]:
     try:
         since = min(map(queues.sent, messages))
         if is_fifo(service.queue_url):
-            # That is when they were moved to the dead-letter queue, after their tries.
+            # That is when they were moved to the dead-letter queue: after their tries, and perhaps
+            # after a pause.
             seconds, tries = queues.tries(service)
-            since -= seconds * (tries + 1)
+            since -= max(24 * 3600, seconds * (tries + 1))
         lines = logs.about_messages(service, ids, since)
     except Exception as error:
         problem = explain(error)

@@ -81,7 +81,8 @@ def _group_status(service: Service) -> list[str]:
     since = time() - max(ERRORS_SINCE * 60, seconds * (tries + 2))
     waiting = queues.total(service, service.queue_url)
     blocked = logs.blocked_groups(service, since, seconds) if waiting else {}
-    rows = [f"{len(blocked) or 'none'} blocked, as far as the log shows"]
+    looked = queues.duration(2 * seconds)
+    rows = [f"{len(blocked) or 'none'} blocked, as far as the log of the last {looked} shows"]
     longest = sorted(blocked.items(), key=lambda item: float(item[1][0]["at"]))
     for group, failed in longest[:GROUPS_SHOWN]:
         first, last = failed[0]["at"], failed[-1]
