@@ -18,7 +18,7 @@ locals {
         Resource = [local.bucket]
       },
       {
-        # Peek, redrive and replay receive, give back, delete and send. The * is for .fifo.
+        # Peek, redrive and replay receive, give back, delete and send. -* is -dlq and -undelivered, FIFO or not, in one.
         Sid    = "Queues"
         Effect = "Allow"
         Action = [
@@ -26,7 +26,7 @@ locals {
           "sqs:GetQueueAttributes", "sqs:ListMessageMoveTasks", "sqs:ReceiveMessage", "sqs:SendMessage",
           "sqs:StartMessageMoveTask",
         ]
-        Resource = flatten([for service in var.services : [for suffix in ["", ".fifo", "-dlq*", "-undelivered*"] :
+        Resource = flatten([for service in var.services : [for suffix in ["", ".fifo", "-*"] :
           "arn:${local.partition}:sqs:${local.here}:${service}-${environment}${suffix}"
         ]])
       },
