@@ -236,6 +236,8 @@ def uncommented(script: str) -> str:
 
 # A rule of a Makefile: the comment above it, its targets, its help, its recipe.
 RULE = re.compile(r"^((?:# .*\n)*)([a-z0-9 -]+):(.*)\n((?:\t.*\n?)*)", re.MULTILINE)
+# The targets whose recipe is a command of that name.
+COMMANDS = re.compile(r"^COMMANDS := ((?:.*\\\n)*.*)", re.MULTILINE)
 
 
 @cache
@@ -246,7 +248,7 @@ def makefile(root: Path) -> dict[str, set[str]]:
         used = re.findall(r"\$+[({]?([A-Z][A-Z0-9_]*)", recipe)
         mentioned = re.findall(r"\b([A-Z][A-Z0-9_]*)=", comment + rest.partition("##")[2])
         for target in targets.split():
-            found[target] = {"ENV", *used, *mentioned}
+            found[target] = {"ENV", *used, *mentioned, *found.get(target, ())}
     return found
 
 
@@ -337,7 +339,9 @@ print(*(name for name in sys.argv[1:] if tools.get_command(None, name) is None))
 def test_every_make_target_has_its_command_and_variables(render: Render, compute: str) -> None:
     service = render(**SERVICES[compute])
     text = (service / "Makefile").read_text(encoding="utf-8")
-    names = {
+    names = set(COMMANDS.findall(text)[0].replace("\\", "").split())
+    assert names <= makefile(service).keys()
+    names |= {
         command.replace("$@", target)
         for _, targets, _, recipe in RULE.findall(text)
         for target in targets.split()

@@ -90,8 +90,6 @@ def test_makes_variables_reach_a_command_as_they_are(fresh: Render, text: str) -
     (folder / "show.py").write_text(
         f"import os\nprint(*map(os.environ.get, {names}), sep=chr(10))\n"
     )
-    targets = re.findall(r"(?m)^([a-z-]+):.*\n\t@\$\(TOOLS\)", (folder / "Makefile").read_text())
-    assert {"invoke", "publish", "dlq-peek", "replay", "rollback", "logs"} <= {*targets}
     (folder / ".venv").mkdir()
     (folder / ".venv" / "requirements-dev.txt").touch()
     for target in ("invoke", "publish", "dlq-peek", "replay", "rollback", "logs"):
