@@ -25,9 +25,8 @@ help: ## Print this list
 demo: .venv/requirements-dev.txt ## Render a service, test it, package it, deploy it to a local AWS
 	@sh scripts/demo.sh
 
-# Six for two cores: much of the time Terraform waits for what it has made. In the
-# order of collection, which tests/conftest.py has changed, or the files with one long test each would
-# come last, and alone.
+# Six for two cores: much of the time Terraform waits for what it has made. tests/conftest.py puts the
+# long files first.
 test: terraform ## Run all tests (about ten minutes on two cores)
 	$(PYTHON) -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
@@ -70,7 +69,7 @@ bench-local: terraform ## Measure `make local`, from saving a file to its log li
 pictures: terraform ## Make docs/pictures anew, from real runs (about five minutes); ONLY=help for one
 	PATH="$(CURDIR)/.terraform-bin:$$PATH" $(PYTHON) scripts/pictures.py $(ONLY)
 
-lint: .venv/requirements-dev.txt ## Check the template's own style and types
+lint: .venv/requirements-dev.txt ## Check the template's own style
 	$(PYTHON) -m ruff check $(CODE)
 	$(PYTHON) -m ruff format --check $(CODE)
 
@@ -81,7 +80,7 @@ format: .venv/requirements-dev.txt ## Format the template's own code
 lock: .venv/requirements-dev.txt ## Refresh the template's lock file and those of the rendered service
 	$(PYTHON) scripts/lock.py
 
-schema: terraform ## Refresh what the tests know of the newest AWS provider (takes Terraform)
+schema: terraform ## Refresh what the tests know of the newest AWS provider
 	PATH="$(CURDIR)/.terraform-bin:$$PATH" $(PYTHON) scripts/provider_schema.py
 
 clean: ## Remove what make has made

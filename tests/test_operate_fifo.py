@@ -403,7 +403,9 @@ def test_status_names_the_groups_that_wait(fifo: Fifo) -> None:
     fifo.log(line(6, "a  b\n\x1b[2J", group="waits"), ago=20)
     fifo.log({**line(7, "forged", group="waits"), "message_id": '" || x'}, ago=20)
     said = fifo.done("status")
-    rows = re.search(r"groups:       3 blocked, as far as the log of the last 60 s shows\n(( {14}.*\n)+)", said)
+    rows = re.search(
+        r"groups:       3 blocked, as far as the log of the last 60 s shows\n(( {14}.*\n)+)", said
+    )
     assert rows is not None
     first, second, third = rows[1].splitlines()
     assert re.fullmatch(
