@@ -30,11 +30,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
 
 
-def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """Do as `timeout` and systemd do: SIGTERM to make and all below it."""
-    os.killpg(process.pid, signal.SIGTERM)
-
-
 def kill_9(process: subprocess.Popen[bytes]) -> None:
     """Do as the kernel and impatient people do: SIGKILL to make and all below it."""
     os.killpg(process.pid, signal.SIGKILL)

@@ -17,8 +17,6 @@ from conftest import HOST, Render, lend_environment, need, need_provider, one_pr
 from interrupting import LONG, Checkout, eventually
 
 COLUMNS = 80
-# What it prints when messages are taken.
-LISTENING = "Listening"
 # What make returns when Ctrl-C ended it and all below it: its own end by SIGINT, or 0.
 ENDED = {0, 130, -signal.SIGINT}
 

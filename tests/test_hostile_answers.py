@@ -8,7 +8,6 @@ place, is changed on its way, or ends up elsewhere is found, whatever the file's
 
 import ast
 import functools
-import importlib.util
 import itertools
 import json
 import keyword
@@ -16,7 +15,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 import unicodedata
 from collections import Counter
@@ -24,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -39,6 +36,7 @@ from hypothesis import strategies as st
 from jinja2 import Template
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from test_pre_gen_project import load
 
 Answers = dict[str, str]
 
@@ -46,19 +44,8 @@ CONFIG = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")
 NAMES = [name for name in CONFIG if not name.startswith("_")]
 
 
-def hook(name: str) -> ModuleType:
-    """Import a hook as it is in the template, not rendered."""
-    spec = importlib.util.spec_from_file_location(name, TEMPLATE / "hooks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-PRE_GEN = hook("pre_gen_project")
-POST_GEN = hook("post_gen_project")
+PRE_GEN: Any = load("pre_gen_project")
+POST_GEN: Any = load("post_gen_project")
 
 # --- Answers -----------------------------------------------------------------------------------
 

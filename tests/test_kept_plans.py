@@ -20,10 +20,6 @@ from tools.deploy import kept, plans
 from tools.errors import ToolError
 from tools.operate import compute
 
-CHANGES = (
-    '{"resource_changes": [{"address": "a.b", "type": "a", "change": {"actions": ["create"]}}]}'
-)
-NOTHING = '{"resource_changes": []}'
 FOLDER = "plans/order-events/prod/77/"
 
 
