@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.core.utils import unix_time_millis
 from moto.ecs.models import ecs_backends
+from moto.logs.utils import EventMessageFilter
 from moto.sns import sns_backends
 from moto.sqs import models as sqs_models
 from moto.sqs import sqs_backends
@@ -318,6 +319,17 @@ def logs_keep_the_newest_lines(client: Client) -> bool:
     )
 
 
+def logs_read_a_filter_pattern_once(client: Client) -> bool:
+    logs, read = client("logs"), EventMessageFilter.__init__
+    logs.create_log_group(logGroupName="group")
+    logs.create_log_stream(logGroupName="group", logStreamName="stream")
+    lines = [{"timestamp": int(time.time() * 1000), "message": f"once {n}"} for n in range(3)]
+    logs.put_log_events(logGroupName="group", logStreamName="stream", logEvents=lines)
+    with mock.patch.object(EventMessageFilter, "__init__", autospec=True, side_effect=read) as made:
+        found = logs.filter_log_events(logGroupName="group", filterPattern="once")["events"]
+    return (len(found), made.call_count) == (3, 1)
+
+
 def sqs_calls_at_once(client: Client) -> bool:
     sqs = client("sqs")
     url = sqs.create_queue(QueueName="main")["QueueUrl"]
@@ -580,6 +592,7 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         moto_keeps_no_list_of_all_it_made,
         sns_forgets_what_it_delivered,
         logs_keep_the_newest_lines,
+        logs_read_a_filter_pattern_once,
         sqs_calls_at_once,
         sqs_retention_is_looked_up,
         sqs_counts_at_one_moment,
@@ -642,8 +655,13 @@ def behaviour(request: pytest.FixtureRequest) -> tuple[bool, dict[str, bool]]:
 
 
 def test_each_patch_has_a_probe() -> None:
-    assert [patch.__name__ for patch in patches.all_patches()] == list(PROBES)
-    assert all(patch.__doc__ for patch in patches.all_patches())
+    patches.apply()
+    found = [replacement for _, _, replacement in patches.PATCHES]
+    assert all(replacement.__doc__ for replacement in found)
+    # What is patched in several places has a name for each, which begins with the probe's.
+    names = {replacement.__name__ for replacement in found}
+    assert PROBES.keys() <= names
+    assert not [name for name in names if not name.startswith((*PROBES,))]
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -22,7 +22,7 @@ from soak.messages import TOPIC, Message
 from tools.local.event_source import EventSource
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws, local_aws
-from worker_process import SHORT, one_at_a_time, until, worker
+from worker_process import SHORT, until, worker
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,6 @@ def moving(tmp_path: Path) -> Iterator[Moving]:
     with zipfile.ZipFile(package) as archive:
         archive.extractall(tmp_path / "app")
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    one_at_a_time()
     with local_aws(REGION) as aws, one_provider(tmp_path):
         aws.client("sns").create_topic(Name="events-dev")
         subnets = aws.client("ec2").describe_subnets()["Subnets"]

@@ -19,7 +19,7 @@ import worker as worker_module
 from botocore.exceptions import ReadTimeoutError
 from tools.events import in_group
 from tools.local.server import LocalAws, local_aws
-from worker_process import SETTINGS, one_at_a_time, put_together, until, worker
+from worker_process import SETTINGS, put_together, until, worker
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,6 @@ class Effects:
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    one_at_a_time()
     with local_aws("eu-central-1") as running:
         yield running
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tools.local.server import LocalAws, local_aws
-from worker_process import SHORT, one_at_a_time, put_together, until, worker
+from worker_process import SHORT, put_together, until, worker
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,6 @@ def handler(event, context):
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    one_at_a_time()
     with local_aws("eu-central-1") as running:
         yield running
 

@@ -1,13 +1,11 @@
 """A worker as ECS runs it: a process of its own, with the queue of a local AWS."""
 
-import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from conftest import SERVICE
-from moto.sqs.models import SQSBackend
-from tools.local import patches
-from tools.local.patches import replaces
 
 # Generous: only a failure takes that long.
 DEADLINE = 120
@@ -54,40 +49,6 @@ def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -
         time.sleep(pause)
         pause = min(1.3 * pause, 0.5)  # to ask takes CPU time, which others need
     return value
-
-
-@functools.cache
-def one_at_a_time() -> None:
-    """Let the local AWS's SQS do one thing after the other.
-
-    Several pollers at once are more than moto was made for: it gives a message to two of them, or
-    loses one on its way to the dead-letter queue. SQS does neither.
-    """
-    patches.apply()  # first, or their lock and this one would wait for each other
-    lock = threading.RLock()
-
-    def locked(original: Any, *arguments: Any, **keywords: Any) -> Any:
-        with lock:
-            return original(*arguments, **keywords)
-
-    for name in (
-        *("send_message", "send_message_batch", "delete_message", "delete_message_batch"),
-        *("change_message_visibility", "change_message_visibility_batch"),
-        *("get_queue_attributes", "purge_queue"),
-    ):
-        replaces(SQSBackend, name)(locked)
-
-    @replaces(SQSBackend, "receive_message")
-    def receive_message(
-        original: Any, backend: Any, queue: str, count: int, wait: int, *more: Any
-    ) -> Any:
-        ends = time.monotonic() + wait
-        while True:
-            with lock:
-                found = original(backend, queue, count, 0, *more)
-            if found or time.monotonic() >= ends:
-                return found
-            time.sleep(0.1)
 
 
 def children_of(pid: int) -> list[int]:

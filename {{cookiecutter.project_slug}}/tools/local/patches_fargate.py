@@ -23,63 +23,60 @@ STOPPING: set[str] = set()
 # Keys that have been used to receive messages, and when messages were received last (time.time()).
 RECEIVERS: set[str] = set()
 RECEIVED: dict[str, float] = {}
+ASKING = threading.local()  # its response is that of the request that a thread answers
 
 
-def ecs_service_settings() -> None:
+@replaces(EC2ContainerServiceResponse, "create_service")
+def ecs_service_settings(original: Any, response: Any) -> Any:
     """A service keeps its capacity providers, which exclude a launch type, and its setting for
     moving tasks between availability zones, ENABLED by default.
     """
-
-    @replaces(EC2ContainerServiceResponse, "create_service")
-    def create_service(original: Any, response: Any) -> Any:
-        result = original(response)
-        service = response.ecs_backend.describe_services(
-            response._get_param("cluster"), [response._get_param("serviceName")]
-        )[0][0]
-        service.capacity_provider_strategy = response._get_param("capacityProviderStrategy")
-        if service.capacity_provider_strategy:
-            service.launch_type = None
-        # Nothing waits for its tasks: `make local` starts one when all is deployed.
-        service.running_count, service.pending_count = service.desired_count, 0
-        service.deployments[0].update(runningCount=service.desired_count, pendingCount=0)
-        service.deployments[0]["rolloutState"] = "COMPLETED"
-        rebalancing = response._get_param("availabilityZoneRebalancing")
-        service.availability_zone_rebalancing = rebalancing or "ENABLED"
-        return result
+    result = original(response)
+    service = response.ecs_backend.describe_services(
+        response._get_param("cluster"), [response._get_param("serviceName")]
+    )[0][0]
+    service.capacity_provider_strategy = response._get_param("capacityProviderStrategy")
+    if service.capacity_provider_strategy:
+        service.launch_type = None
+    # Nothing waits for its tasks: `make local` starts one when all is deployed.
+    service.running_count, service.pending_count = service.desired_count, 0
+    service.deployments[0].update(runningCount=service.desired_count, pendingCount=0)
+    service.deployments[0]["rolloutState"] = "COMPLETED"
+    rebalancing = response._get_param("availabilityZoneRebalancing")
+    service.availability_zone_rebalancing = rebalancing or "ENABLED"
+    return result
 
 
-def ecs_task_definition_has_a_time() -> None:
+@replaces(TaskDefinition, "__init__")
+def ecs_task_definition_has_a_time(
+    original: Any, definition: Any, *given: Any, **named: Any
+) -> None:
     """DescribeTaskDefinition says when a revision was registered."""
-
-    @replaces(TaskDefinition, "__init__")
-    def register(original: Any, definition: Any, *given: Any, **named: Any) -> None:
-        original(definition, *given, **named)
-        definition.registered_at = utcnow()
+    original(definition, *given, **named)
+    definition.registered_at = utcnow()
 
 
-def ecs_update_is_a_deployment() -> None:
+@replaces(EC2ContainerServiceBackend, "update_service")
+def ecs_update_is_a_deployment(original: Any, backend: Any, properties: dict[str, Any]) -> Any:
     """UpdateService with another task definition, or forced, makes a deployment with status
     PRIMARY. The one before it is ACTIVE as long as tasks of it run.
 
     https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Deployment.html
     """
-
-    @replaces(EC2ContainerServiceBackend, "update_service")
-    def update_service(original: Any, backend: Any, properties: dict[str, Any]) -> Any:
-        forced = properties.pop("force_new_deployment", False)
-        service = original(backend, properties)
-        before = service.deployments[0]
-        service.task_definition = backend.describe_task_definition(service.task_definition).arn
-        if forced or service.task_definition != before["taskDefinition"]:
-            made = {
-                "id": f"ecs-svc/{mock_random.randint(0, 32**12)}",
-                "taskDefinition": service.task_definition,
-                "createdAt": utcnow(),
-                "updatedAt": utcnow(),
-            }
-            others = service.deployments if tasks_of(backend) else []
-            service.deployments = [before | made, *(one | {"status": "ACTIVE"} for one in others)]
-        return service
+    forced = properties.pop("force_new_deployment", False)
+    service = original(backend, properties)
+    before = service.deployments[0]
+    service.task_definition = backend.describe_task_definition(service.task_definition).arn
+    if forced or service.task_definition != before["taskDefinition"]:
+        made = {
+            "id": f"ecs-svc/{mock_random.randint(0, 32**12)}",
+            "taskDefinition": service.task_definition,
+            "createdAt": utcnow(),
+            "updatedAt": utcnow(),
+        }
+        others = service.deployments if tasks_of(backend) else []
+        service.deployments = [before | made, *(one | {"status": "ACTIVE"} for one in others)]
+    return service
 
 
 def tasks_of(backend: Any) -> list[dict[str, Any]]:
@@ -88,108 +85,106 @@ def tasks_of(backend: Any) -> list[dict[str, Any]]:
     return found
 
 
-def ecs_tasks() -> None:
+@replaces(EC2ContainerServiceResponse, "list_tasks")
+def ecs_tasks(_original: Any, response: Any) -> ActionResult:
     """ListTasks names the tasks of a service that are to be running, or with desiredStatus those
-    that are to be stopped; DescribeTasks says when they started and why they stopped.
+    that are to be stopped.
 
     https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html
     """
-
-    def list_tasks(response: Any) -> ActionResult:
-        status = response._get_param("desiredStatus") or "RUNNING"
-        tasks = [t for t in tasks_of(response.ecs_backend) if t["desiredStatus"] == status]
-        if service := response._get_param("serviceName"):
-            tasks = [t for t in tasks if t["group"] == f"service:{service.rpartition('/')[2]}"]
-        return ActionResult({"taskArns": [task["taskArn"] for task in tasks]})
-
-    def describe_tasks(response: Any) -> ActionResult:
-        ids = [arn.rpartition("/")[2] for arn in response._get_param("tasks")]
-        tasks = tasks_of(response.ecs_backend)
-        found = [task for task in tasks if task["taskArn"].rpartition("/")[2] in ids]
-        return ActionResult({"tasks": found, "failures": []})
-
-    for operation in (list_tasks, describe_tasks):
-        setattr(EC2ContainerServiceResponse, operation.__name__, operation)
+    status = response._get_param("desiredStatus") or "RUNNING"
+    tasks = [task for task in tasks_of(response.ecs_backend) if task["desiredStatus"] == status]
+    if service := response._get_param("serviceName"):
+        tasks = [one for one in tasks if one["group"] == f"service:{service.rpartition('/')[2]}"]
+    return ActionResult({"taskArns": [task["taskArn"] for task in tasks]})
 
 
-def ecs_service_deployments() -> None:
+@replaces(EC2ContainerServiceResponse, "describe_tasks")
+def ecs_tasks_are_described(_original: Any, response: Any) -> ActionResult:
+    """DescribeTasks says when they started and why they stopped."""
+    ids = [arn.rpartition("/")[2] for arn in response._get_param("tasks")]
+    tasks = tasks_of(response.ecs_backend)
+    found = [task for task in tasks if task["taskArn"].rpartition("/")[2] in ids]
+    return ActionResult({"tasks": found, "failures": []})
+
+
+@replaces(EC2ContainerServiceResponse, "list_service_deployments")
+def ecs_service_deployments(_original: Any, response: Any) -> str:
     """ECS says how deployments went: well, here. Version 6 of the provider waits for that."""
-
-    def list_service_deployments(response: Any) -> str:
-        (service,), _ = response.ecs_backend.describe_services(
-            response._get_param("cluster"), [response._get_param("service")]
-        )
-        arn = f"{service.arn}/{service.deployments[0]['id'].rpartition('/')[2]}"
-        found = {
-            "serviceDeploymentArn": arn.replace(":service/", ":service-deployment/"),
-            "targetServiceRevisionArn": arn.replace(":service/", ":service-revision/"),
-            "status": "SUCCESSFUL",
-        }
-        return json.dumps({"serviceDeployments": [found]})
-
-    def describe_service_deployments(response: Any) -> str:
-        arns = response._get_param("serviceDeploymentArns")
-        found = [{"serviceDeploymentArn": arn, "status": "SUCCESSFUL"} for arn in arns]
-        return json.dumps({"serviceDeployments": found})
-
-    for operation in (list_service_deployments, describe_service_deployments):
-        setattr(EC2ContainerServiceResponse, operation.__name__, operation)
+    (service,), _ = response.ecs_backend.describe_services(
+        response._get_param("cluster"), [response._get_param("service")]
+    )
+    arn = f"{service.arn}/{service.deployments[0]['id'].rpartition('/')[2]}"
+    found = {
+        "serviceDeploymentArn": arn.replace(":service/", ":service-deployment/"),
+        "targetServiceRevisionArn": arn.replace(":service/", ":service-revision/"),
+        "status": "SUCCESSFUL",
+    }
+    return json.dumps({"serviceDeployments": [found]})
 
 
-def application_autoscaling_tags() -> None:
+@replaces(EC2ContainerServiceResponse, "describe_service_deployments")
+def ecs_service_deployments_are_described(_original: Any, response: Any) -> str:
+    """Here, without what nobody asks for."""
+    arns = response._get_param("serviceDeploymentArns")
+    found = [{"serviceDeploymentArn": arn, "status": "SUCCESSFUL"} for arn in arns]
+    return json.dumps({"serviceDeployments": found})
+
+
+@replaces(ApplicationAutoScalingResponse, "register_scalable_target")
+def application_autoscaling_tags(original: Any, response: Any) -> str:
     """RegisterScalableTarget sets the tags that ListTagsForResource returns."""
-
-    @replaces(ApplicationAutoScalingResponse, "register_scalable_target")
-    def register_scalable_target(original: Any, response: Any) -> str:
-        result: str = original(response)
-        for target in response.applicationautoscaling_backend.describe_scalable_targets(
-            response._get_param("ServiceNamespace"), [response._get_param("ResourceId")], None
-        ):
-            target.tags = response._get_param("Tags") or getattr(target, "tags", {})
-        return result
-
-    def list_tags_for_resource(response: Any) -> str:
-        backend = response.applicationautoscaling_backend
-        targets = [target for by_id in backend.targets.values() for target in by_id.values()]
-        arn = response._get_param("ResourceARN")
-        return json.dumps({"Tags": next(t.tags for t in targets if t.arn == arn)})
-
-    ApplicationAutoScalingResponse.list_tags_for_resource = list_tags_for_resource  # type: ignore[attr-defined]
+    result: str = original(response)
+    for target in response.applicationautoscaling_backend.describe_scalable_targets(
+        response._get_param("ServiceNamespace"), [response._get_param("ResourceId")], None
+    ):
+        target.tags = response._get_param("Tags") or getattr(target, "tags", {})
+    return result
 
 
-def sqs_receivers_that_are_gone() -> None:
+@replaces(ApplicationAutoScalingResponse, "list_tags_for_resource")
+def application_autoscaling_tags_are_listed(_original: Any, response: Any) -> str:
+    """ListTagsForResource returns them."""
+    backend = response.applicationautoscaling_backend
+    targets = [target for by_id in backend.targets.values() for target in by_id.values()]
+    arn = response._get_param("ResourceARN")
+    return json.dumps({"Tags": next(target.tags for target in targets if target.arn == arn)})
+
+
+@replaces(SQSResponse, "receive_message")
+def sqs_receivers_that_are_gone(original: Any, response: Any) -> Any:
     """ReceiveMessage gives nothing to a client that has hung up: on AWS too, a message is received
     by a request that is answered. And nothing to a task that ECS stops: it ends a poll at once.
     """
-    asking = threading.local()
+    ASKING.response = response
+    try:
+        result = original(response)
+        if is_gone(response):
+            time.sleep(1)  # or it would ask again and again until it knows that it is to stop
+    finally:
+        del ASKING.response
+    return result
 
-    @replaces(SQSResponse, "receive_message")
-    def answer(original: Any, response: Any) -> Any:
-        asking.response = response
-        try:
-            result = original(response)
-            if is_gone(response):
-                time.sleep(1)  # or it would ask again and again until it knows that it is to stop
-        finally:
-            del asking.response
-        return result
 
-    @replaces(SQSBackend, "receive_message")
-    def receive(original: Any, backend: Any, name: str, most: int, wait: int, *more: Any) -> Any:
-        if not hasattr(asking, "response"):  # asked in this process
-            return original(backend, name, most, wait, *more)
-        deadline = time.monotonic() + wait
-        RECEIVERS.add(asking.response.access_key)
-        if len(RECEIVED) > 1000:
-            RECEIVED.clear()
-        while not is_gone(asking.response):
-            found = original(backend, name, most, 0, *more)
-            RECEIVED.update((message.id, time.time()) for message in found)
-            left = deadline - time.monotonic()
-            if found or left <= 0:
-                return found
-            backend.get_queue(name).wait_for_messages(min(left, 0.2))
-        return []
+@replaces(SQSBackend, "receive_message")
+def sqs_receivers_that_are_gone_get_nothing(
+    original: Any, backend: Any, name: str, most: int, wait: int, *more: Any
+) -> Any:
+    """While it waits, it is looked at again and again."""
+    if not hasattr(ASKING, "response"):  # asked in this process
+        return original(backend, name, most, wait, *more)
+    deadline = time.monotonic() + wait
+    RECEIVERS.add(ASKING.response.access_key)
+    if len(RECEIVED) > 1000:
+        RECEIVED.clear()
+    while not is_gone(ASKING.response):
+        found = original(backend, name, most, 0, *more)
+        RECEIVED.update((message.id, time.time()) for message in found)
+        left = deadline - time.monotonic()
+        if found or left <= 0:
+            return found
+        backend.get_queue(name).wait_for_messages(min(left, 0.2))
+    return []
 
 
 def is_gone(response: Any) -> bool:
@@ -200,14 +195,3 @@ def is_gone(response: Any) -> bool:
     if connection is None or not select.select([connection], [], [], 0)[0]:
         return False
     return not connection.recv(1, socket.MSG_PEEK)
-
-
-PATCHES = [
-    ecs_service_settings,
-    ecs_task_definition_has_a_time,
-    ecs_update_is_a_deployment,
-    ecs_tasks,
-    ecs_service_deployments,
-    application_autoscaling_tags,
-    sqs_receivers_that_are_gone,
-]

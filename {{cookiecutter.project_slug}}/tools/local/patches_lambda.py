@@ -7,60 +7,53 @@ from moto.awslambda.models import LambdaBackend, LambdaFunction
 from tools.local.patches import replaces
 
 
-def lambda_logging_config() -> None:
+@replaces(LambdaFunction, "get_configuration")
+def lambda_logging_config(original: Any, function: Any, *given: Any, **named: Any) -> Any:
     """A function has a LoggingConfig: log format, log group and, with JSON, log levels."""
-
-    @replaces(LambdaFunction, "__init__")
-    def init(
-        original: Any, function: Any, account_id: str, spec: Any, region: str, version: Any = 1
-    ) -> None:
-        function.logging_config = spec.get("LoggingConfig") or {}
-        original(function, account_id, spec, region, version)
-
-    @replaces(LambdaFunction, "update_configuration")
-    def update_configuration(original: Any, function: Any, updates: dict[str, Any]) -> Any:
-        function.logging_config = updates.get("LoggingConfig") or function.logging_config
-        return original(function, updates)
-
-    @replaces(LambdaFunction, "get_configuration")
-    def get_configuration(original: Any, function: Any, *arguments: Any, **more: Any) -> Any:
-        given = function.logging_config
-        levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
-        defaults = {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{function.function_name}"}
-        return {
-            **original(function, *arguments, **more),
-            "LoggingConfig": {
-                **defaults,
-                **(levels if given.get("LogFormat") == "JSON" else {}),
-                **given,
-            },
-        }
+    own = function.logging_config
+    levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
+    return {
+        **original(function, *given, **named),
+        "LoggingConfig": {
+            "LogFormat": "Text",
+            "LogGroup": f"/aws/lambda/{function.function_name}",
+            **(levels if own.get("LogFormat") == "JSON" else {}),
+            **own,
+        },
+    }
 
 
-def lambda_event_source_mapping_of_an_alias() -> None:
+@replaces(LambdaFunction, "__init__")
+def lambda_logging_config_at_first(
+    original: Any, function: Any, account_id: str, spec: Any, region: str, version: Any = 1
+) -> None:
+    """It is given with the function."""
+    function.logging_config = spec.get("LoggingConfig") or {}
+    original(function, account_id, spec, region, version)
+
+
+@replaces(LambdaFunction, "update_configuration")
+def lambda_logging_config_is_updated(original: Any, function: Any, updates: dict[str, Any]) -> Any:
+    """It stays as it is, unless another one is given."""
+    function.logging_config = updates.get("LoggingConfig") or function.logging_config
+    return original(function, updates)
+
+
+@replaces(LambdaBackend, "create_event_source_mapping")
+def lambda_event_source_mapping_of_an_alias(
+    original: Any, backend: Any, spec: dict[str, Any]
+) -> Any:
     """A mapping that is created for an alias has the alias's ARN, not that of its version."""
-
-    @replaces(LambdaBackend, "create_event_source_mapping")
-    def create_event_source_mapping(original: Any, backend: Any, spec: dict[str, Any]) -> Any:
-        mapping = original(backend, spec)
-        if spec["FunctionName"].startswith("arn:"):
-            mapping.function_arn = spec["FunctionName"]
-        return mapping
+    mapping = original(backend, spec)
+    if spec["FunctionName"].startswith("arn:"):
+        mapping.function_arn = spec["FunctionName"]
+    return mapping
 
 
-def lambda_event_source_mapping_without_settings() -> None:
+@replaces(LambdaBackend, "update_event_source_mapping")
+def lambda_event_source_mapping_without_settings(
+    original: Any, backend: Any, uuid: str, spec: dict[str, Any]
+) -> Any:
     """An empty ScalingConfig, ProvisionedPollerConfig or MetricsConfig removes what was set."""
-
-    @replaces(LambdaBackend, "update_event_source_mapping")
-    def update_event_source_mapping(
-        original: Any, backend: Any, uuid: str, spec: dict[str, Any]
-    ) -> Any:
-        kept = {key: None if value == {} else value for key, value in spec.items()}
-        return original(backend, uuid, kept)
-
-
-PATCHES = [
-    lambda_logging_config,
-    lambda_event_source_mapping_of_an_alias,
-    lambda_event_source_mapping_without_settings,
-]
+    kept = {key: None if value == {} else value for key, value in spec.items()}
+    return original(backend, uuid, kept)

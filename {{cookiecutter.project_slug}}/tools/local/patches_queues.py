@@ -1,10 +1,10 @@
-"""What moto's SQS lacks to be used by many at once, and message move tasks; see patches.py.
+"""What moto's SQS lacks: attributes, use by many at once, message move tasks; see patches.py.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/troubleshooting-dlq-redrive.html
 """
 
-import base64
+import itertools
 import json
 import threading
 import time
@@ -27,73 +27,94 @@ DELETED_KEPT = 1000  # receipt handles of deleted messages: deleting these again
 INVALID = "InvalidParameterValue"
 
 
-def sqs_calls_at_once() -> None:
+@replaces(Queue, "_set_attributes")
+def sqs_redrive_allow_policy(original: Any, queue: Any, attributes: Any, now: Any = None) -> None:
+    """A queue has the attribute RedriveAllowPolicy; setting it to "" removes it."""
+    original(queue, attributes, now)
+    queue.redrive_allow_policy = getattr(queue, "redrive_allow_policy", None) or None
+    queue.BASE_ATTRIBUTES = [*Queue.BASE_ATTRIBUTES, "RedriveAllowPolicy"]
+
+
+@replaces(Queue, "_set_attributes")
+def sqs_policy_is_kept(original: Any, queue: Any, attributes: Any, now: Any = None) -> None:
+    """SetQueueAttributes changes the attributes that it names and leaves the policy otherwise."""
+    if "Policy" not in attributes:
+        attributes = {**attributes, "Policy": queue.policy}
+    original(queue, attributes, now)
+
+
+@replaces(SQSBackend, "get_queue_attributes")
+def sqs_redrive_policy_is_compact(original: Any, backend: Any, *given: Any) -> dict[str, Any]:
+    """GetQueueAttributes returns RedrivePolicy as JSON without white space."""
+    attributes: dict[str, Any] = original(backend, *given)
+    if policy := attributes.get("RedrivePolicy"):
+        attributes["RedrivePolicy"] = json.dumps(json.loads(policy), separators=(",", ":"))
+    return attributes
+
+
+@replaces(Queue, "delete_message")
+def sqs_calls_at_once(_original: Any, queue: Any, receipt_handle: str) -> None:
     """Calls at the same time neither lose a message nor hand it out twice."""
-
-    @replaces(Queue, "delete_message")
-    def delete_message(_original: Any, queue: Any, receipt_handle: str) -> None:
-        if not isinstance(queue.deleted_messages, deque):
-            queue.deleted_messages = deque(maxlen=DELETED_KEPT)
-        with queue._messages_lock:
-            if receipt_handle in queue.deleted_messages:
+    if not isinstance(queue.deleted_messages, deque):
+        queue.deleted_messages = deque(maxlen=DELETED_KEPT)
+    with queue._messages_lock:
+        if receipt_handle in queue.deleted_messages:
+            return
+        for message in queue._messages:
+            if message.had_receipt_handle(receipt_handle):
+                queue.pending_messages.discard(message)
+                queue.deleted_messages.extend(message.all_receipt_handles)
+                queue._messages.remove(message)
                 return
-            for place, message in enumerate(queue._messages):
-                if receipt_handle == message.receipt_handle or message.had_receipt_handle(
-                    receipt_handle
-                ):
-                    queue.pending_messages.discard(message)
-                    queue.deleted_messages.extend(message.all_receipt_handles)
-                    del queue._messages[place]
-                    return
-        raise ReceiptHandleIsInvalid
-
-    def locked(original: Any, backend: Any, queue_name: str, *given: Any, **named: Any) -> Any:
-        # A receiver that waits gives the lock back meanwhile.
-        with backend.get_queue(queue_name)._messages_lock:
-            return original(backend, queue_name, *given, **named)
-
-    for method in ("receive_message", "change_message_visibility", "purge_queue"):
-        replaces(SQSBackend, method)(locked)
+    raise ReceiptHandleIsInvalid
 
 
-def sqs_retention_is_looked_up() -> None:
+@replaces(SQSBackend, "receive_message")
+@replaces(SQSBackend, "change_message_visibility")
+@replaces(SQSBackend, "purge_queue")
+def sqs_calls_at_once_wait(
+    original: Any, backend: Any, queue_name: str, *given: Any, **named: Any
+) -> Any:
+    """They wait for each other; a receiver that waits gives the lock back meanwhile."""
+    with backend.get_queue(queue_name)._messages_lock:
+        return original(backend, queue_name, *given, **named)
+
+
+@replaces(SQSBackend, "is_message_valid_based_on_retention_period")
+def sqs_retention_is_looked_up(_original: Any, backend: Any, queue_name: str, message: Any) -> bool:
     """A queue's retention period counts when it is set; moto counts all messages to find it."""
-
-    @replaces(SQSBackend, "is_message_valid_based_on_retention_period")
-    def is_valid(_original: Any, backend: Any, queue_name: str, message: Any) -> bool:
-        period = backend.get_queue(queue_name).message_retention_period
-        return bool(message.sent_timestamp / 1000 + period > unix_time())
+    period = backend.get_queue(queue_name).message_retention_period
+    return bool(message.sent_timestamp / 1000 + period > unix_time())
 
 
-def sqs_counts_at_one_moment() -> None:
+@replaces(Queue, "messages")
+def sqs_counts_at_one_moment(_original: Any, queue: Any) -> list[Any]:
     """The counts of a queue, and what is visible, are of one moment; moto asks the time for each
     message, so that each call takes a tenth of a second where ten thousand wait.
     """
-
-    def messages(queue: Any) -> list[Any]:
-        now = unix_time_millis()
-        return [one for one in queue._messages if one.visible_at < now and one.delayed_until <= now]
-
-    def not_visible(queue: Any) -> int:
-        now = unix_time_millis()
-        return sum(one.visible_at >= now for one in queue._messages)
-
-    def delayed(queue: Any) -> int:
-        now = unix_time_millis()
-        return sum(one.delayed_until > now for one in queue._messages)
-
-    counted = {"messages": messages, "approximate_number_of_messages_not_visible": not_visible}
-    for name, count in {**counted, "approximate_number_of_messages_delayed": delayed}.items():
-        setattr(Queue, name, property(count))
+    now = unix_time_millis()
+    return [one for one in queue._messages if one.visible_at < now and one.delayed_until <= now]
 
 
-def sqs_queue_feeds_no_function() -> None:
+@replaces(Queue, "approximate_number_of_messages_not_visible")
+def sqs_counts_at_one_moment_in_flight(_original: Any, queue: Any) -> int:
+    """So is what is in flight."""
+    now = unix_time_millis()
+    return sum(one.visible_at >= now for one in queue._messages)
+
+
+@replaces(Queue, "approximate_number_of_messages_delayed")
+def sqs_counts_at_one_moment_delayed(_original: Any, queue: Any) -> int:
+    """And what is delayed."""
+    now = unix_time_millis()
+    return sum(one.delayed_until > now for one in queue._messages)
+
+
+@replaces(Queue, "add_message")
+def sqs_queue_feeds_no_function(original: Any, queue: Any, message: Any) -> None:
     """A queue keeps a message until somebody receives it; moto would hand it to a function."""
-
-    @replaces(Queue, "add_message")
-    def add_message(original: Any, queue: Any, message: Any) -> None:
-        queue.lambda_event_source_mappings.clear()
-        original(queue, message)
+    queue.lambda_event_source_mappings.clear()
+    original(queue, message)
 
 
 @dataclass
@@ -108,14 +129,8 @@ class MoveTask:
     status: str = "RUNNING"
     reason: str | None = None
     started: int = field(default_factory=lambda: int(time.time() * 1000))
-    name: str = field(default_factory=lambda: str(uuid.uuid4()))
+    handle: str = field(default_factory=lambda: str(uuid.uuid4()))
     cancelled: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def handle(self) -> str:
-        """Return the handle, which names the source, too."""
-        text = json.dumps({"taskId": self.name, "sourceArn": self.source}, separators=(",", ":"))
-        return base64.b64encode(text.encode()).decode()
 
     def shown(self) -> dict[str, Any]:
         """Return what ListMessageMoveTasks says: a handle only of a task that is running."""
@@ -187,7 +202,17 @@ def tasks_of(backend: Any) -> dict[str, list[MoveTask]]:
     return tasks
 
 
-def start_message_move_task(response: Any) -> ActionResult:
+@replaces(Queue, "add_message")
+def sqs_message_move_tasks(original: Any, queue: Any, message: Any) -> None:
+    """SQS moves the messages of a dead-letter queue back to the queues that they came from."""
+    # The queue that it was in before, whose dead letter it is; None if it was sent here.
+    message.source_arn = getattr(message, "queue_arn", None)
+    message.queue_arn = queue.queue_arn
+    original(queue, message)
+
+
+@replaces(SQSResponse, "start_message_move_task")
+def sqs_message_move_tasks_are_started(_original: Any, response: Any) -> ActionResult:
     """Begin to move a dead-letter queue's messages: one task at a time, in a thread."""
     backend, source = response.sqs_backend, response._get_param("SourceArn")
     queue = queue_of(backend, source, "SourceArn")
@@ -210,7 +235,8 @@ def start_message_move_task(response: Any) -> ActionResult:
     return ActionResult({"TaskHandle": task.handle})
 
 
-def list_message_move_tasks(response: Any) -> ActionResult:
+@replaces(SQSResponse, "list_message_move_tasks")
+def sqs_message_move_tasks_are_listed(_original: Any, response: Any) -> ActionResult:
     """List the latest tasks of a source, one if no number is given."""
     backend, source = response.sqs_backend, response._get_param("SourceArn")
     queue_of(backend, source, "SourceArn")
@@ -219,44 +245,17 @@ def list_message_move_tasks(response: Any) -> ActionResult:
     return ActionResult({"Results": [task.shown() for task in tasks[:most]]})
 
 
-def cancel_message_move_task(response: Any) -> ActionResult:
+@replaces(SQSResponse, "cancel_message_move_task")
+def sqs_message_move_tasks_are_cancelled(_original: Any, response: Any) -> ActionResult:
     """Stop a task that is running; what it has moved stays moved."""
-    backend = response.sqs_backend
-    try:
-        given = json.loads(base64.b64decode(response._get_param("TaskHandle"), validate=True))
-        name, source = given["taskId"], given["sourceArn"]
-    except (ValueError, TypeError, KeyError):
-        raise SQSException(INVALID, "Value for parameter TaskHandle is invalid.") from None
-    queue_of(backend, source, "SourceArn")
-    for task in tasks_of(backend).get(source, []):
-        if task.name == name:
-            if task.status != "RUNNING":
-                text = "A message movement task can only be cancelled while it is RUNNING."
-                raise SQSException("UnsupportedOperation", text)
-            task.status = "CANCELLING"
-            task.cancelled.set()
-            return ActionResult({"ApproximateNumberOfMessagesMoved": task.moved})
-    raise SQSException("ResourceNotFoundException", "Task does not exist.")
-
-
-def sqs_message_move_tasks() -> None:
-    """SQS moves the messages of a dead-letter queue back to the queues that they came from."""
-
-    @replaces(Queue, "add_message")
-    def add_message(original: Any, queue: Any, message: Any) -> None:
-        # The queue that it was in before, whose dead letter it is; None if it was sent here.
-        message.source_arn = getattr(message, "queue_arn", None)
-        message.queue_arn = queue.queue_arn
-        original(queue, message)
-
-    for operation in (start_message_move_task, list_message_move_tasks, cancel_message_move_task):
-        setattr(SQSResponse, operation.__name__, operation)
-
-
-PATCHES = [
-    sqs_calls_at_once,
-    sqs_retention_is_looked_up,
-    sqs_counts_at_one_moment,
-    sqs_queue_feeds_no_function,
-    sqs_message_move_tasks,
-]
+    handle = response._get_param("TaskHandle")
+    every = itertools.chain.from_iterable(tasks_of(response.sqs_backend).values())
+    task = next((one for one in every if one.handle == handle), None)
+    if task is None:
+        raise SQSException("ResourceNotFoundException", "Task does not exist.")
+    if task.status != "RUNNING":
+        text = "A message movement task can only be cancelled while it is RUNNING."
+        raise SQSException("UnsupportedOperation", text)
+    task.status = "CANCELLING"
+    task.cancelled.set()
+    return ActionResult({"ApproximateNumberOfMessagesMoved": task.moved})

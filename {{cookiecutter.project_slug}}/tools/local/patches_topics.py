@@ -11,22 +11,20 @@ from tools.local.patches import replaces
 from tools.local.policy import Question, applies, listed
 
 
-def sns_asks_the_queues_policy() -> None:
+@replaces(Subscription, "publish")
+def sns_asks_the_queues_policy(original: Any, subscription: Any, *given: Any, **named: Any) -> None:
     """What a queue's policy refuses goes to the subscription's dead-letter queue, if that takes it.
 
     Only a queue without any policy takes all, as moto has it.
     https://docs.aws.amazon.com/sns/latest/dg/sns-dead-letter-queues.html
     """
-
-    @replaces(Subscription, "publish")
-    def publish(original: Any, subscription: Any, *given: Any, **named: Any) -> None:
-        redrive = json.loads(subscription.attributes.get("RedrivePolicy") or "{}")
-        for endpoint in (subscription.endpoint, redrive.get("deadLetterTargetArn")):
-            if endpoint and (subscription.protocol != "sqs" or _takes(endpoint, subscription)):
-                to_there = copy.copy(subscription)
-                to_there.endpoint = endpoint
-                original(to_there, *given, **named)
-                return
+    redrive = json.loads(subscription.attributes.get("RedrivePolicy") or "{}")
+    for endpoint in (subscription.endpoint, redrive.get("deadLetterTargetArn")):
+        if endpoint and (subscription.protocol != "sqs" or _takes(endpoint, subscription)):
+            to_there = copy.copy(subscription)
+            to_there.endpoint = endpoint
+            original(to_there, *given, **named)
+            return
 
 
 def _takes(queue_arn: str, subscription: Any) -> bool:
@@ -53,6 +51,3 @@ def _is_sns(principal: Any) -> bool:
     """Tell whether a statement's principal is SNS, or everybody."""
     named = principal if isinstance(principal, dict) else {"AWS": principal}
     return "*" in listed(named.get("AWS")) or "sns.amazonaws.com" in listed(named.get("Service"))
-
-
-PATCHES = [sns_asks_the_queues_policy]
