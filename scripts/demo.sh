@@ -66,7 +66,8 @@ if [ "$fetched" = 3 ]; then
 fi
 
 # Python 3.14 needs a newer AWS provider than some mirrors have.
-if ! refusal=$(cd "$service" && .venv/bin/python tools/deploy/mirror.py 2>&1 >/dev/null); then
+check='from tools.deploy.mirror import cli_config; cli_config()'
+if ! refusal=$(cd "$service" && .venv/bin/python -c "$check" 2>&1); then
 	say "5. Not deployed: there is no AWS provider that fits."
 	echo "$refusal"
 	exit 0

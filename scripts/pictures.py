@@ -33,6 +33,7 @@ TEMPLATE = Path(__file__).parents[1]
 # would be rendered, too.
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(TEMPLATE / "{{cookiecutter.project_slug}}"))
+from tools.deploy.mirror import cli_config  # noqa: E402
 from tools.deploy.summary import summarise  # noqa: E402
 
 PICTURES = TEMPLATE / "docs" / "pictures"
@@ -233,9 +234,8 @@ class Service:
     def terraform(self) -> dict[str, Any]:
         """The results of Terraform's test run: `test_state` and `test_plan`."""
         (self.folder / "terraform/tests/pictures.tftest.hcl").write_text(TERRAFORM)
-        mirror = "tools/deploy/mirror.py"
-        printed = subprocess.check_output([sys.executable, mirror], cwd=self.folder, text=True)
-        environment = {**os.environ, "TF_CLI_CONFIG_FILE": printed.strip()}
+        config = cli_config(self.folder / "terraform")
+        environment = {**os.environ, "TF_CLI_CONFIG_FILE": str(config or "")}
         environment.pop("TF_WORKSPACE", None)
 
         def run(*arguments: str, **more: str) -> str:

@@ -157,7 +157,7 @@ def test_an_empty_machine_gets_the_whole_list_at_once(machine: Machine) -> None:
     assert "Run `make install`." in said
     assert "Run `make install`, which fetches version 1.11.4." in said
     assert "There are no AWS credentials" in said
-    assert "Write its name into terraform/environments/dev.s3.tfbackend." in said
+    assert "write its name into terraform/environments/dev.s3.tfbackend." in said
     assert said.endswith("\nThis machine: not ready. To deploy to dev: not ready.\n")
 
 

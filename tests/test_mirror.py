@@ -3,13 +3,11 @@
 import json
 import os
 import platform
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, Render, need
+from conftest import Render, need
 from tools.deploy.mirror import PLACES, cli_config
 
 VERSIONS = """
@@ -223,21 +221,3 @@ def test_terraform_takes_the_provider_from_the_mirror(machine: Machine) -> None:
         text=True,
     )
     assert "Installed hashicorp/aws v5.100.0" in done.stdout, done.stdout + done.stderr
-
-
-def test_the_file_runs_by_itself_and_prints_the_path(machine: Machine, tmp_path: Path) -> None:
-    script = tmp_path / "tools" / "deploy" / "mirror.py"
-    script.parent.mkdir(parents=True)
-    shutil.copy(SERVICE / "tools" / "deploy" / "mirror.py", script)
-
-    def run(**environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-I", str(script)]
-        clean = {"HOME": str(machine.home), "PATH": os.environ["PATH"], **environment}
-        return subprocess.run(command, env=clean, capture_output=True, text=True)
-
-    mirror = machine.mirror(tmp_path / "named")
-    found = run(TERRAFORM_PROVIDER_MIRROR=str(mirror))
-    assert found.stdout == str(tmp_path / "terraform" / ".terraform" / "mirror.tfrc")
-    wrong = run(TERRAFORM_PROVIDER_MIRROR=str(tmp_path))
-    assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert wrong.stderr.startswith("TERRAFORM_PROVIDER_MIRROR is")

@@ -10,6 +10,7 @@ boto3, which comes with ``make install``. It changes nothing, here or in AWS.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -57,22 +58,11 @@ def output(*command: str, **environment: str) -> tuple[bool, str]:
     return done.returncode == 0, done.stdout.decode("utf-8", "replace").strip()
 
 
-def read(path: str) -> str:
-    """Return a file's text without comments, "" if there is no such file."""
-    text = Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
-    return re.sub(r"(?m)^\s*(#|//).*$", "", text).strip()
-
-
-def quoted(text: str, after: str) -> str:
-    """Return the first text in quotes right after a pattern, "" if there is none."""
-    found = re.search(rf'(?ms){after}\s*"(.*?)"', text)
-    return found[1] if found else ""
-
-
 def python() -> str:
     # uv, where it is installed, must not install a Python now.
     never = {"UV_PYTHON_DOWNLOADS": "never", "UV_OFFLINE": "1"}
-    found, text = output("sh", "tools/find_python.sh", read(".python-version"), **never)
+    version = Path(".python-version").read_text(encoding="utf-8").strip()
+    found, text = output("sh", "tools/find_python.sh", version, **never)
     if found:
         return text
     if shutil.which("uv"):
@@ -113,15 +103,17 @@ def local_aws() -> str:
 class Aws:
     """What an environment's files say, and what AWS says to that."""
 
-    def __init__(self, environment: str) -> None:
-        self.environment = environment
-        self.tfvars_path = f"terraform/environments/{environment}.tfvars"
-        self.backend_path = f"terraform/environments/{environment}.s3.tfbackend"
-        self.tfvars, self.backend = read(self.tfvars_path), read(self.backend_path)
-        variables = read("terraform/variables.tf")
-        default = quoted(variables, r'variable "aws_region" \{.*?^\s*default\s*=')
-        self.region = quoted(self.tfvars, r"^\s*aws_region\s*=") or default
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tfvars = f"terraform/environments/{name}.tfvars"
         self.arn = ""  # whose credentials these are, once they are known to be good
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        from tools import hcl
+        from tools.project import Environment
+
+        return hcl.settings(Environment(self.name))
 
     def client(self, name: str, region: str) -> Any:
         if not self.arn and name != "sts":
@@ -133,28 +125,31 @@ class Aws:
     def credentials(self) -> str:
         try:
             # Asked in the service's region: one that the account has not enabled refuses.
-            caller = self.client("sts", self.region).get_caller_identity()
+            region = self.settings["aws_region"]
+            caller = self.client("sts", region).get_caller_identity()
         except Exception as error:
             if not (text := explain(error)):
                 raise
-            hint = f"\nIf they work elsewhere, the account has not enabled {self.region}."
+            hint = f"\nIf they work elsewhere, the account has not enabled {region}."
             raise ToolError(text + (hint if hasattr(error, "response") else "")) from None
         account = str(caller["Account"])
-        allowed = re.search(r"(?ms)^\s*allowed_account_ids\s*=\s*\[(.*?)\]", self.tfvars)
-        accounts = re.findall(r'"(\d+)"', allowed[1]) if allowed else []
+        accounts = [str(allowed) for allowed in self.settings["allowed_account_ids"]]
         if accounts and account not in accounts:
             raise ToolError(
-                f"of account {account}, but {self.environment} is in {' or '.join(accounts)}\n"
-                f"Sign in there, or correct allowed_account_ids in {self.tfvars_path}."
+                f"of account {account}, but {self.name} is in {' or '.join(accounts)}\n"
+                f"Sign in there, or correct allowed_account_ids in {self.tfvars}."
             )
         self.arn = str(caller["Arn"])
         return f"account {account}, {self.arn}"
 
     def bucket(self) -> str:
-        bucket = quoted(self.backend, r"^\s*bucket\s*=")
-        if not bucket:
-            raise ToolError(f"not named yet\nWrite its name into {self.backend_path}.")
-        s3 = self.client("s3", quoted(self.backend, r"^\s*region\s*="))
+        from tools.deploy.terraform import backend_of
+        from tools.project import Environment
+
+        environment = Environment(self.name)
+        backend = backend_of(environment)
+        bucket = str(backend["bucket"])
+        s3 = self.client("s3", backend["region"])
         try:
             s3.head_bucket(Bucket=bucket)
         except s3.exceptions.ClientError as error:
@@ -164,24 +159,26 @@ class Aws:
             }
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             other = f"{bucket} is in another region\nCorrect region in"
-            raise ToolError(f"{why.get(status, other)} {self.backend_path}.") from None
+            raise ToolError(f"{why.get(status, other)} {environment.backend}.") from None
         return bucket
 
     def topic(self) -> str:
-        sns = self.client("sns", self.region)
-        arn = quoted(self.tfvars, r"^\s*sns_topic_arn\s*=")
+        region = self.settings["aws_region"]
+        sns = self.client("sns", region)
+        arn = self.settings["sns_topic_arn"]
         if not arn:
-            default = quoted(read("terraform/sns.tf"), r"var\.sns_topic_name,")
-            default = default.replace("${local.environment}", self.environment)
-            name = quoted(self.tfvars, r"^\s*sns_topic_name\s*=") or default
+            code = Path("terraform/sns.tf").read_text(encoding="utf-8")
+            (default,) = re.findall(r'var\.sns_topic_name, *"(.*)"', code)
+            default = default.replace("${local.environment}", self.name)
+            name = self.settings["sns_topic_name"] or default
             _, partition, _, _, account, _ = self.arn.split(":", 5)
-            arn = f"arn:{partition}:sns:{self.region}:{account}:{name}"
+            arn = f"arn:{partition}:sns:{region}:{account}:{name}"
         try:
             sns.get_topic_attributes(TopicArn=arn)
         except sns.exceptions.NotFoundException:
-            fix = f"Its owner creates it; for another one set sns_topic_name in {self.tfvars_path}."
+            fix = f"Its owner creates it; for another one set sns_topic_name in {self.tfvars}."
             raise ToolError(f"there is no {arn}\n{fix}") from None
-        return arn
+        return str(arn)
 
 
 def main() -> int:

@@ -110,11 +110,6 @@ class Environment:
         return Path(self.home or "terraform", ".terraform", self.name)
 
     @property
-    def lock_file(self) -> Path:
-        """Return Terraform's lock file of providers."""
-        return Path(self.code if self.is_local else "terraform", ".terraform.lock.hcl")
-
-    @property
     def plan(self) -> Path:
         """Return the saved plan that `make plan` writes and `make apply` applies."""
         return Path(f"dist/{self.name}.tfplan")

@@ -47,8 +47,8 @@ def registry_command(environment: Environment) -> None:
         return
     terraform.ensure_initialised(environment)
     target = "-target=aws_ecr_lifecycle_policy.this"
-    variables = f"-var-file=environments/{environment.name}.tfvars"
-    terraform.run(environment, "apply", "-input=false", "-auto-approve", variables, target)
+    given = ("-input=false", "-auto-approve", *environment.var_files(), target)
+    terraform.run(environment, "apply", *given)
 
 
 @click.command()

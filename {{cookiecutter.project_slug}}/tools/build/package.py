@@ -93,11 +93,8 @@ def platform_here() -> str:
 def _build(output: Path, architecture: str) -> None:
     """Build a package unless it is up to date; without an architecture, for this machine."""
     own = own_code([*compute.CODE, project().package])
-    tool = (
-        Path(__file__),
-        *(Path(__file__).with_name(f"{n}.py") for n in ("dependencies", "shared")),
-    )
-    hashes = [_sha256(path.read_bytes()) for path in (*tool, Path("pyproject.toml"), LOCK)]
+    tools = sorted(Path(__file__).parent.glob("*.py"))
+    hashes = [_sha256(path.read_bytes()) for path in (*tools, Path("pyproject.toml"), LOCK)]
     libraries = [shared.source(path) for path in shared.folders(LOCK.read_text(encoding="utf-8"))]
     machine = architecture or os.uname().machine
     layer_key = _hash(hashes, sys.version, zlib.ZLIB_RUNTIME_VERSION, machine, libraries)

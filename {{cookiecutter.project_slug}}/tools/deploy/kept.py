@@ -8,7 +8,6 @@ how far it has come: a job that runs again neither applies it twice nor skips th
 import json
 import os
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ import click
 from tools.deploy.plans import Note, again, check, note_of, parsed
 from tools.deploy.terraform import backend_of
 from tools.errors import ToolError
+from tools.github.runner import on_the_page, outputs
 from tools.project import Environment, environment_option, project
 
 
@@ -75,13 +75,9 @@ def save_plan(environment: Environment) -> None:
     if begun and not note.changes:
         said = f"{name} has what this run planned before; what is left is the smoke test."
     print(said)
-    for variable, text in {
-        "GITHUB_OUTPUT": f"changes={str(note.changes or begun).lower()}\nsha256={note.plan}\n",
-        "GITHUB_STEP_SUMMARY": f"\n{said}\n" if begun else "",
-    }.items():
-        if variable in os.environ:
-            with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
-                file.write(text)
+    if begun:
+        on_the_page(said)
+    outputs(changes=str(note.changes or begun).lower(), sha256=note.plan)
 
 
 @click.command()

@@ -19,7 +19,7 @@ from tools.deploy.commit import FROM_DEPLOYED, current, refuse_older
 from tools.deploy.summary import RECORD, changed_resources, counts, has_changes, record, summarise
 from tools.deploy.terraform import ensure_initialised, run
 from tools.errors import ToolError
-from tools.github.runner import run_url
+from tools.github.runner import on_the_page, run_url
 from tools.operate import compute
 from tools.project import Environment, environment_option, project
 
@@ -93,9 +93,7 @@ def make_plan(
         text = run(environment, "show", "-no-color", str(plan.absolute()), capture=True)
         summary = summarise(shown, text, project().name, environment.name, run_url())
         Path(f"dist/plan-{environment.name}.md").write_text(summary, encoding="utf-8")
-        if page := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(page).open("a", encoding="utf-8") as file:
-                file.write(f"{summary}\n")
+        on_the_page(summary)
     if others and (left := _others(shown, only)):
         raise ToolError(
             f"Nothing was changed: {only} depends on {', '.join(left)}, which would change, too. "

@@ -64,6 +64,11 @@ def workflows() -> list[Path]:
 def note(text: str) -> None:
     """Say something in the log, and in the summary on the run's page."""
     print(text)
+    on_the_page(text)
+
+
+def on_the_page(text: str) -> None:
+    """Say something in the summary on the run's page."""
     if variable("GITHUB_STEP_SUMMARY"):
         with Path(variable("GITHUB_STEP_SUMMARY")).open("a", encoding="utf-8") as file:
             file.write(f"{text}\n\n")

@@ -106,7 +106,7 @@ def write_files(environment: Environment, region: str, settings: dict[str, Any])
     terraform.link_code(environment)
     lock = terraform.LOCK_FILE
     if lock.is_file():
-        shutil.copy(lock, environment.lock_file)
+        shutil.copy(lock, environment.code)
 
 
 def initialise(environment: Environment, run: Runner) -> None:
