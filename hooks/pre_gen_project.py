@@ -419,7 +419,7 @@ def warnings(answers: Mapping[str, str]) -> list[str]:
     if len(set(values)) < len(values):
         found.append(f"event_types: {answers['event_types']!r} has the same value twice.")
     found += [
-        f"event_types: {value!r} is one event type, with what is in it; a comma separates types."
+        f"event_types: {value!r} is one event type: only a comma separates types."
         for value in values
         if re.search("[;| ]", value)
     ]
@@ -545,9 +545,11 @@ def refusal(
         parent = os.path.dirname(folder)
         left = f"Cookiecutter removes only {folder}: {parent} stays, even if it is new.\n"
     count = "1 answer" if len(all_found) == 1 else f"{len(all_found)} answers"
+    corrected = all(problem.correction for problem in all_found)
+    what_to_do = "run this command" if corrected else "correct this command's last lines and run it"
     return (
         f"\n{count} can't be used.\n\n{report(all_found)}\n"
-        "Nothing was rendered. To try again, correct the last lines of this command and run it:\n\n"
+        f"Nothing was rendered. To try again, {what_to_do}:\n\n"
         f"{commands}\n\n{left}"
         "(Cookiecutter's own messages below only say that it stopped.)\n"
     )

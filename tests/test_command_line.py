@@ -216,7 +216,7 @@ def test_the_printed_command_renders_the_same_answers(work: Path, home: Path) ->
     assert refused.returncode == 1
     assert named(refused) == ["service_path"]
 
-    _, _, rest = refused.stderr.partition("this command and run it:\n\n")
+    _, _, rest = refused.stderr.partition("run this command:\n\n")
     command, _, _ = rest.partition("\n\n")
     done = run_again(command, home)
     assert done.returncode == 0, done.stderr
