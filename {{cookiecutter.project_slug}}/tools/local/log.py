@@ -11,18 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moto.backends import get_backend
+
 from tools.display import describe, parse
 from tools.errors import problem_of
 
-if TYPE_CHECKING:  # moto takes a second
+if TYPE_CHECKING:  # it takes longer than all that `make invoke` needs of this module
     from tools.local.monitoring import Monitoring
-
-# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html: a
-# request takes 1 MiB, with 26 bytes for each event.
-REQUEST_LIMIT = 1_048_576
-EVENT_EXTRA = 26
-# Seconds between two requests: lines that come in between go together.
-SEND_EVERY = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,17 +39,14 @@ class Log:
     """Takes lines from any thread. A closed console ends nothing here: `closed` then says so."""
 
     def __init__(self, aws: Any, outputs: dict[str, str], monitoring: Monitoring) -> None:
-        """Begin with a log group that Terraform has made."""
+        """Begin with a log group that Terraform has made; it is in moto, in this process."""
         self.closed = False
-        self._logs = aws.client("logs")
+        account = outputs["service_arn"].split(":")[4]
+        self._logs = get_backend("logs")[account][aws.region]
         self._group = outputs["log_group_name"]
         self._monitoring = monitoring
-        self._waiting: list[tuple[str, dict[str, Any]]] = []
         self._tell = self.once()
         self._lock = threading.Lock()
-        self._end = threading.Event()
-        self._sender = threading.Thread(target=self._send_all, daemon=True)
-        self._sender.start()
 
     def write(self, stream: str, line: str) -> None:
         """Take a line that the code wrote; stream is the log stream of its process."""
@@ -90,53 +82,16 @@ class Log:
 
         return tell
 
-    def close(self) -> None:
-        """Send what is left."""
-        self._end.set()
-        self._sender.join(2)
-
     def _keep(self, stream: str, line: str) -> None:
-        event = {"timestamp": int(time.time() * 1000), "message": line}
-        with self._lock:
-            self._waiting.append((stream, event))
-
-    def _send_all(self) -> None:
-        while not self._end.wait(SEND_EVERY):
-            self._send()
-        self._send()
-
-    def _send(self) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        by_stream: dict[str, list[dict[str, Any]]] = {}
-        for stream, event in waiting:
-            by_stream.setdefault(stream, []).append(event)
         problem = ""
         try:
-            for stream, events in by_stream.items():
-                self._put(stream, events)
+            with self._lock:
+                event = {"timestamp": int(time.time() * 1000), "message": line}
+                self._logs.ensure_log_stream(self._group, stream)
+                self._logs.put_log_events(self._group, stream, [event])
         except Exception as error:  # the log group may be gone
             problem = f"The log group {self._group} does not take this log: {problem_of(error)}"
-        if not self._end.is_set():
-            self._tell(problem)
-
-    def _put(self, stream: str, events: list[dict[str, Any]]) -> None:
-        where = {"logGroupName": self._group, "logStreamName": stream}
-        while events:
-            size = count = 0
-            for event in events:
-                size += len(event["message"].encode()) + EVENT_EXTRA
-                if count and size > REQUEST_LIMIT:
-                    break
-                count += 1
-            try:
-                self._logs.put_log_events(**where, logEvents=events[:count])
-            except self._logs.exceptions.ResourceNotFoundException:  # the stream is new
-                self._logs.create_log_stream(**where)
-                self._logs.put_log_events(**where, logEvents=events[:count])
-            events = events[count:]
+        self._tell(problem)
 
 
 def readable(line: str) -> str:

@@ -27,7 +27,6 @@ import click
 from tools import events, hcl
 from tools.errors import problem_of
 from tools.local import running, working_tree
-from tools.local.log import Log
 from tools.project import Environment, between, project
 
 TICK = 0.05  # seconds between two looks at the files
@@ -69,6 +68,7 @@ def _serve(write: Callable[[running.Running], None], port: int, retry: int | Non
 
     from tools.local.deployment import deploy
     from tools.local.feed import Feed
+    from tools.local.log import Log
     from tools.local.monitoring import Monitoring
     from tools.local.page import Page
     from tools.local.permissions import Permissions
@@ -87,10 +87,8 @@ def _serve(write: Callable[[running.Running], None], port: int, retry: int | Non
         deployment = deploy(aws, say)
         outputs, added = deployment.outputs, deployment.surroundings
         monitoring = Monitoring(aws, outputs)
-        with (
-            closing(Log(aws, outputs, monitoring)) as log,
-            closing(Feed(aws, outputs, added, log, monitoring, retry)) as feed,
-        ):
+        log = Log(aws, outputs, monitoring)
+        with closing(Feed(aws, outputs, added, log, monitoring, retry)) as feed:
             say("starting the code")
             feed.start()
             loop = Loop(feed, log, [monitoring.tick, note_code(feed, known, write)])
@@ -162,7 +160,7 @@ def watch(state: Callable[[], working_tree.Stats]) -> Callable[[], list[str]]:
 class Loop:
     """What goes on while everything runs."""
 
-    def __init__(self, feed: Any, log: Log, each_second: list[Callable[[], None]]) -> None:
+    def __init__(self, feed: Any, log: Any, each_second: list[Callable[[], None]]) -> None:
         """Take what looks all the time, and what is called each second."""
         self._feed, self._log, self._each_second = feed, log, each_second
         self._code = watch(lambda: working_tree.code_stats() | working_tree.dependency_stats())
