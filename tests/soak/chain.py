@@ -181,7 +181,7 @@ class _Slot:
 
     def __exit__(self, *_: object) -> None:
         if self.runtime:
-            self.runtime.close()
+            self.runtime.__exit__()
 
     def runs(self, package: Path) -> bool:
         """Tell whether it runs this release."""

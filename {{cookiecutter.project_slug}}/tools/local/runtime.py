@@ -17,7 +17,6 @@ import json
 import math
 import signal
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -25,17 +24,12 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from moto.utilities.utils import get_partition
+
 from tools.build.package import make_read_only, remove, unpack, write_files
 from tools.errors import ToolError
 from tools.hcl import number
-from tools.local.runtime_process import (
-    End,
-    Process,
-    exit_reason,
-    link_runtime,
-    partition,
-    variables,
-)
+from tools.local.runtime_process import End, Process, exit_reason, link_runtime, variables
 
 # Seconds of the init phase; after that it is tried once more, as part of the first invocation:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
@@ -94,20 +88,20 @@ class Runtime:
     watch: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        """Begin without a process or files."""
-        self._one_at_a_time = threading.Lock()
+        """Begin without a process."""
         self._process: Process | None = None
-        self._folder: Path | None = None
         self._init_duration: float | None = None
         self.stream = ""
 
     def __enter__(self) -> Runtime:
         """Unpack the package. Raises ToolError if that fails."""
-        self._folder = Path(tempfile.mkdtemp(prefix="lambda-", dir=self.parent))
+        folder = Path(tempfile.mkdtemp(prefix="lambda-", dir=self.parent))
+        self.log = folder / "output.log"  # of all that writes here to stdout or stderr
         try:
-            (self._folder / "tmp").mkdir()
-            link_runtime(self._folder / "runtime")
-            task = self._folder / "task"
+            self.log.touch()
+            (folder / "tmp").mkdir()
+            link_runtime(folder / "runtime")
+            task = folder / "task"
             if self.package.is_dir():
                 task.mkdir()
                 for path in self.package.iterdir():
@@ -115,16 +109,16 @@ class Runtime:
                 write_files(self.own, task)
             else:
                 unpack(self.package, task)
-            self.log.touch()
             make_read_only(task)
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the process and remove all files."""
-        self.close()
+        self._end_process()
+        remove(self.log.parent)
 
     @classmethod
     def with_settings(
@@ -139,24 +133,6 @@ class Runtime:
             region=settings["aws_region"],
         )
 
-    @property
-    def log(self) -> Path:
-        """Return the file that everything here writes to, stdout and stderr."""
-        return self._inside / "output.log"
-
-    @property
-    def _inside(self) -> Path:
-        if self._folder is None:
-            raise ToolError("A Runtime works inside a `with` statement only.")
-        return self._folder
-
-    def close(self) -> None:
-        """End the process and remove all files; may be called twice."""
-        self._end_process()
-        if self._folder:
-            remove(self._folder)
-            self._folder = None
-
     def kill(self) -> None:
         """End the process from another thread, where it is invoked: that then fails."""
         if process := self._process:
@@ -167,16 +143,13 @@ class Runtime:
 
         The first event then tries once more, as on Lambda.
         """
-        with self._one_at_a_time:
-            began = time.monotonic()
-            process = self._start()
-            end = process.wait(began + INIT_LIMIT)
-            if end is End.DONE:
-                self._init_duration = (time.monotonic() - began) * 1000
-                process.freeze()
-                return None
-            self._end_process()
-            return self._outcome(end, process, "init", INIT_LIMIT)[1]
+        process, end, milliseconds = self._init(INIT_LIMIT)
+        if end is End.DONE:
+            self._init_duration = milliseconds
+            process.freeze()
+            return None
+        self._end_process()
+        return self._outcome(end, process, "init", INIT_LIMIT)[1]
 
     def invoke(self, event: object, request_id: str = "") -> Invocation:
         """Hand an event (a JSON value) to the function and wait for the result.
@@ -188,18 +161,24 @@ class Runtime:
         if (size := size_of(event)) > EVENT_LIMIT:
             limit = f"Lambda takes at most {EVENT_LIMIT} (6 MB)"
             raise ToolError(f"The event has {size} bytes, and {limit}.")
-        with self._one_at_a_time:
-            try:
-                return self._invoke(request_id or str(uuid.uuid4()), body)
-            except BaseException:  # Ctrl-C above all: nobody knows what the process is doing now
-                self._end_process()
-                raise
+        try:
+            return self._invoke(request_id or str(uuid.uuid4()), body)
+        except BaseException:  # Ctrl-C above all: nobody knows what the process is doing now
+            self._end_process()
+            raise
 
     def _invoke(self, request_id: str, body: bytes) -> Invocation:
-        end, init_duration, started = End.DONE, self._init_duration, time.monotonic()
-        process, self._init_duration = self._process, None
+        logged, started = self.log.stat().st_size, time.monotonic()
+        process, end, init_duration = self._process, End.DONE, self._init_duration
+        self._init_duration = None
         if process is None:
-            process, end, init_duration, started = self._init()
+            process, end, milliseconds = self._init(INIT_LIMIT)
+            if end is End.DONE:
+                init_duration, started = milliseconds, time.monotonic()
+            elif end is End.TIMED_OUT:
+                self._end_process()
+                started = time.monotonic()
+                process, end, _ = self._init(self.timeout)
         if end is End.DONE:
             process.give(self._head(request_id, started + self.timeout), body)
             end = process.wait(started + self.timeout)
@@ -214,7 +193,7 @@ class Runtime:
             request_id=request_id,
             response=response,
             error=error,
-            logs=process.new_logs(),
+            logs=self._logs_after(logged),
             init_duration=init_duration,
             duration=duration * 1000,
             memory_size=self.memory_size,
@@ -222,23 +201,28 @@ class Runtime:
             warning=warning,
         )
 
-    def _init(self) -> tuple[Process, End, float | None, float]:
-        """Start a process and let it import the handler.
-
-        :returns: it; how that ended; its milliseconds, unless they count as the invocation's; when
-            the invocation began, by time.monotonic.
-        """
+    def _init(self, limit: float) -> tuple[Process, End, float]:
+        """Start a process and let it import the handler; return its milliseconds, too."""
         began = time.monotonic()
-        process = self._start()
-        end = process.wait(began + INIT_LIMIT)
-        now = time.monotonic()
-        if end is End.DONE:
-            return process, end, (now - began) * 1000, now
-        if end is not End.TIMED_OUT:
-            return process, end, None, began
-        self._end_process()
-        process = self._start()
-        return process, process.wait(now + self.timeout), None, now
+        self.stream = f"{time.strftime('%Y/%m/%d')}/[{self.version}]{uuid.uuid4().hex}"
+        reserved = {
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
+            "AWS_LAMBDA_FUNCTION_NAME": self.function_name,
+            "AWS_LAMBDA_FUNCTION_VERSION": self.version,
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.function_name}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": self.stream,
+            "_HANDLER": self.handler,
+        }
+        given = variables(self.log.parent, self.region, {**self.environment, **reserved})
+        memory = self.memory_size * MIB
+        process = self._process = Process(self.log, self.handler, given, memory, self.watch)
+        end = process.wait(began + limit)
+        return process, end, (time.monotonic() - began) * 1000
+
+    def _logs_after(self, place: int) -> str:
+        with self.log.open("rb") as file:
+            file.seek(place)
+            return file.read().decode(errors="replace")
 
     def _outcome(
         self, end: End, process: Process, request_id: str, limit: float
@@ -255,21 +239,6 @@ class Runtime:
                 kind, text = "Runtime.ExitError", exit_reason(process.popen.wait())
         return None, {"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {text}"}
 
-    def _start(self) -> Process:
-        self.stream = f"{time.strftime('%Y/%m/%d')}/[{self.version}]{uuid.uuid4().hex}"
-        reserved = {
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
-            "AWS_LAMBDA_FUNCTION_NAME": self.function_name,
-            "AWS_LAMBDA_FUNCTION_VERSION": self.version,
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.function_name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": self.stream,
-            "_HANDLER": self.handler,
-        }
-        given = variables(self._inside, self.region, {**self.environment, **reserved})
-        memory = self.memory_size * MIB
-        self._process = Process(self.log, self.handler, given, memory, self.watch)
-        return self._process
-
     def _end_process(self) -> None:
         if self._process:
             self._process.end()
@@ -277,7 +246,7 @@ class Runtime:
 
     def _head(self, request_id: str, deadline: float) -> dict[str, Any]:
         """Return what comes with an event; deadline is of time.monotonic."""
-        place = f"{partition(self.region)}:lambda:{self.region}"
+        place = f"{get_partition(self.region)}:lambda:{self.region}"
         name = f"{self.function_name}:{self.alias}" if self.alias else self.function_name
         arn = f"arn:{place}:123456789012:function:{name}"
         root = f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"

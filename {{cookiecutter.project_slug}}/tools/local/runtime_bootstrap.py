@@ -9,7 +9,6 @@ take longer to import than all else here.
 
 import json
 import os
-import signal
 import site
 import sys
 import threading
@@ -44,19 +43,11 @@ def places(error: BaseException) -> list[str]:
     return traceback.format_list(frames)
 
 
-def next_event() -> bytes:
-    """Wait for an event; where runtime.py has ended, end all that is here."""
-    if size := receive(4):
-        return receive(int.from_bytes(size, "big"))
-    os.killpg(0, signal.SIGKILL)
-    raise AssertionError
-
-
 def receive(size: int) -> bytes:
-    """Return so many bytes, fewer at the end."""
+    """Wait for so many bytes; end where runtime.py has ended."""
     data = b""
-    while len(data) < size and (more := os.read(channel, size - len(data))):
-        data += more
+    while len(data) < size:
+        data += os.read(channel, size - len(data)) or sys.exit()
     return data
 
 
@@ -82,7 +73,8 @@ def main() -> None:
     class Client(LambdaRuntimeClient):  # type: ignore[misc]
         def wait_next_invocation(self) -> object:
             send("next", json.dumps(working_threads()))
-            head, _, body = next_event().partition(b"\n")
+            size = int.from_bytes(receive(4), "big")
+            head, _, body = receive(size).partition(b"\n")
             return InvocationRequest(event_body=body, **json.loads(head))
 
         def post_invocation_result(self, _: str, result: str, *__: object) -> None:

@@ -74,8 +74,6 @@ class Process:
         # -S, -s: nothing of this virtual environment or user. -P: nothing of the script's folder.
         command = [sys.executable, "-S", "-s", "-P", "-X", "utf8", str(BOOTSTRAP)]
         paths = [str(folder / "task"), str(folder / "runtime")]
-        self.logs = log.open("rb")
-        self.logs.seek(0, os.SEEK_END)
         with log.open("ab") as output, theirs:
             self.popen = subprocess.Popen(
                 [*command, str(theirs.fileno()), *paths, handler],
@@ -137,10 +135,6 @@ class Process:
                     return End.DONE if self.outcome else End.EXITED
                 case _ if left <= 0:
                     return End.TIMED_OUT
-
-    def new_logs(self) -> str:
-        """Return what it has written since the last call."""
-        return self.logs.read().decode(errors="replace")
 
     def freeze(self) -> str:
         """Stop it with its children until the next event, as Lambda does; say what was at work."""
@@ -209,13 +203,6 @@ def variables(folder: Path, region: str, given: dict[str, str]) -> dict[str, str
         "LAMBDA_TASK_ROOT": str(folder / "task"),
     }
     return {**defaults, **given, **reserved}
-
-
-def partition(region: str) -> str:
-    """Return the AWS partition of a region, from botocore's data: importing botocore takes long."""
-    file = distribution("botocore").locate_file("botocore/data/partitions.json")
-    found = json.loads(Path(str(file)).read_text(encoding="utf-8"))["partitions"]
-    return next((str(p["id"]) for p in found if re.match(p["regionRegex"], region)), "aws")
 
 
 def resident_memory(pid: int) -> int:
