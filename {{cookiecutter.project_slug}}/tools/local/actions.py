@@ -71,14 +71,8 @@ NO_RESOURCE = {
     "xray:PutTelemetryRecords",
     "xray:PutTraceSegments",
 }
-PARTIQL = {
-    **{"EXISTS": "Select", "SELECT": "Select"},
-    **{"INSERT": "Insert", "UPDATE": "Update", "DELETE": "Delete"},
-}
-TRANSACTION = {
-    "ConditionCheck": "ConditionCheckItem",
-    **{"Delete": "DeleteItem", "Get": "GetItem", "Put": "PutItem", "Update": "UpdateItem"},
-}
+# Actions of S3 that have a twin for a version of an object: s3:GetObjectVersion, for example.
+VERSIONED = {"GetObject", "DeleteObject", "GetObjectAcl", "PutObjectAcl"}
 
 Pair = tuple[str, str | None]  # an action, and its resource
 
@@ -191,9 +185,6 @@ def s3(call: Call, action: str) -> Iterator[Pair]:
         yield action, arn if bucket else None
 
 
-VERSIONED = {"GetObject", "DeleteObject", "GetObjectAcl", "PutObjectAcl"}
-
-
 def dynamodb(call: Call, action: str) -> Iterator[Pair]:
     """Return DynamoDB's questions: a request may be about several tables, or an index."""
     given = call.parameters
@@ -206,15 +197,15 @@ def dynamodb(call: Call, action: str) -> Iterator[Pair]:
     statements += [given] if "Statement" in given else []
     if statements:
         for statement in (str(one["Statement"]) for one in statements):
-            verb = re.match(r"\s*(\w+)", statement)
+            change = re.match(r"(?i)\s*(INSERT|UPDATE|DELETE)\b", statement)
+            kind = change[1].capitalize() if change else "Select"
             named = re.search(
                 r"(?i)\b(?:FROM|INTO|UPDATE)\s+\"?([\w.:/-]+)\"?(?:\.\"([\w.-]+)\")?", statement
             )
-            kind = PARTIQL.get(verb[1].upper() if verb else "", "Select")
             yield f"dynamodb:PartiQL{kind}", table(*named.groups()) if named else None
     elif items := given.get("TransactItems"):
         for kind, item in (pair for one in items for pair in one.items()):
-            yield f"dynamodb:{TRANSACTION[kind]}", table(item["TableName"])
+            yield f"dynamodb:{kind}Item", table(item["TableName"])
     elif "RequestItems" in given:
         for name in given["RequestItems"]:
             yield action, table(name)

@@ -67,19 +67,16 @@ class Poller(threading.Thread):
         self._feed, self._settings, self._code = feed, settings, code
         self._environments: dict[str, ExecutionEnvironment] = {}
         self._stack = contextlib.ExitStack()
-        self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._closing = self._working = False
+        self._importing, self._closing = True, False
         self._said = {""}
         self._tell = feed.log.once()
 
     def stop(self) -> None:
-        """Begin no other batch; end at once, unless there is one at work."""
-        with self._lock:
-            self._stopped.set()
-            if self._working:
-                return
-        self._kill()
+        """Begin no other batch; end once the one at work is done."""
+        self._stopped.set()
+        if self._importing:
+            self._kill()
 
     def close(self) -> None:
         """End, whatever is at work."""
@@ -105,6 +102,7 @@ class Poller(threading.Thread):
         settings, began, error = self._settings, time.monotonic(), None
         if settings and settings.newest in settings.shares and self._code.own:
             error = self._environment(settings, settings.newest).start()
+        self._importing = False
         if self._stopped.is_set():
             return
         whys, self.whys = self.whys, []
@@ -162,17 +160,12 @@ class Poller(threading.Thread):
 
     def _poll(self, source: EventSource, settings: Settings) -> None:
         messages = source.take(wait=1)
-        with self._lock:
-            self._working = bool(messages) and not self._ends()
-        if not self._working:
+        if not messages or self._ends():
             source.waiting = messages + source.waiting
             return
-        try:
-            environment = self._environment(settings, settings.choose())
-            source.function = environment
-            self._report(source.work(messages), environment)
-        finally:
-            self._working = False
+        environment = self._environment(settings, settings.choose())
+        source.function = environment
+        self._report(source.work(messages), environment)
 
     def _environment(self, settings: Settings, version: str) -> ExecutionEnvironment:
         """Return the one that runs a version."""
