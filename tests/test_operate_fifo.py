@@ -356,7 +356,7 @@ def test_what_cannot_be_deleted_is_not_doubled_and_nothing_overtakes_it(
     failing("delete_message", lambda *_: next(fails, False))
     said = fifo.refused("undelivered-redrive")
     assert f"{ids[0]} was sent but could not be deleted, so it is in both queues" in said
-    assert "Run this again within five minutes, and SQS drops the second." in said
+    assert "Run this again within five minutes, and SQS drops the second message." in said
     assert f"{ids[1]} was not sent: it comes after {ids[0]}" in said
     fifo.done("undelivered-redrive")
     assert fifo.by_group("queue") == {"order-1": ["b0", "b1", "b2"]}

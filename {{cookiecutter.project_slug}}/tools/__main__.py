@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from tools.display import shown
-from tools.errors import ToolError, explain
+from tools.errors import explain
 
 # Each command's module and function. Only what is asked for is imported: boto3 alone takes longer
 # than most commands.
@@ -81,8 +81,6 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
         return int(tools.main(arguments, prog_name="tools", standalone_mode=False) or 0)
-    except ToolError as error:
-        message = str(error)
     except click.Abort:
         return 130
     except click.ClickException as error:
@@ -92,13 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        explained = explain(error)  # first: a timeout of boto3 is an OSError, too
-        if explained is None and isinstance(error, OSError):
+        message = explain(error) or ""  # first: a timeout of boto3 is an OSError, too
+        if not message and isinstance(error, OSError):
             place = error.filename2 or error.filename or "a file"
-            explained = f"Cannot read or write {place}: {error.strerror}."
-        if explained is None:
+            message = f"Cannot read or write {place}: {error.strerror}."
+        if not message:
             raise
-        message = explained
     print("\n".join(map(shown, message.split("\n"))), file=sys.stderr)
     return 1
 

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-# Error codes: AWS services have different ones for the same thing.
-EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
-NOT_ACCEPTED = {
-    "AuthFailure",
-    "IncompleteSignature",
-    "InvalidClientTokenId",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-DENIED = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "AuthorizationError",
-    "AuthorizationErrorException",
-    "KMS.AccessDeniedException",
-}
-GONE = {
-    "AWS.SimpleQueueService.NonExistentQueue",
-    "NotFound",
-    "NotFoundException",
-    "QueueDoesNotExist",
-    "ResourceNotFound",
-    "ResourceNotFoundException",
-}
+import re
 
+# What AWS's error codes mean, by a pattern: its services have different ones for the same thing.
+MEANINGS = {
+    "ExpiredToken|RequestExpired|TokenRefresh": "Your AWS sign-in has expired: sign in again.",
+    "AuthFailure|InvalidClientTokenId|Signature|UnrecognizedClient": (
+        "AWS does not accept these credentials: sign in again. ({reason})"
+    ),
+    "AccessDenied|AuthorizationError": "You are not allowed to call {operation}: {reason}",
+    "NonExistentQueue|QueueDoesNotExist|^NotFound|^ResourceNotFound": (
+        "{operation}: AWS has no such resource, though Terraform's outputs name it. It was removed "
+        "by hand: `make plan` shows what is missing. ({reason})"
+    ),
+}
 NOT_AWS = (
     "Something other than AWS answered, such as a proxy or a network's sign-in page: check the "
     "network, VPN and proxy."
@@ -39,13 +28,13 @@ class ToolError(Exception):
 
 def problem_of(error: BaseException) -> str:
     """Say in one line what an error means that must not end anything."""
-    if isinstance(error, ToolError):
-        return str(error)
     return explain(error) or f"{type(error).__name__}: {getattr(error, 'message', error)}"
 
 
 def explain(error: BaseException) -> str | None:
-    """Say in one sentence what an error of boto3 means, and what to do; None for other errors."""
+    """Say in one sentence what an error means, and what to do; None if that is not known."""
+    if isinstance(error, ToolError):
+        return str(error)
     try:
         from botocore import exceptions as of
         from botocore.parsers import ResponseParserError
@@ -71,15 +60,7 @@ def explain(error: BaseException) -> str | None:
     reason = " ".join(error.response.get("Error", {}).get("Message", "").split()) or code
     if reason.startswith("<"):
         return NOT_AWS
-    if code in EXPIRED:
-        return "Your AWS sign-in has expired: sign in again."
-    if code in NOT_ACCEPTED:
-        return f"AWS does not accept these credentials: sign in again. ({reason})"
-    if code in DENIED:
-        return f"You are not allowed to call {error.operation_name}: {reason}"
-    if code in GONE:
-        return (
-            f"{error.operation_name}: AWS has no such resource, though Terraform's outputs name "
-            f"it. It was removed by hand: `make plan` shows what is missing. ({reason})"
-        )
+    for codes, meaning in MEANINGS.items():
+        if re.search(codes, code):
+            return meaning.format(operation=error.operation_name, reason=reason)
     return f"{error.operation_name} failed: {reason} ({code})"

@@ -156,8 +156,7 @@ def reasons_of(service: Service, messages: list[Message]) -> dict[str, str]:
             since -= max(24 * 3600, seconds * (tries + 1))
         lines = logs.about_messages(service, ids, since)
     except Exception as error:
-        problem = explain(error)
-        if problem is None:
+        if not (problem := explain(error)):
             raise
         return dict.fromkeys(ids, problem)
     return {message_id: _reason(lines[message_id]) for message_id in ids}

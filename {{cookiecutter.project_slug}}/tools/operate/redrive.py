@@ -20,10 +20,9 @@ COUNT_SECONDS = 60.0
 
 def _latest_move(service: Service) -> dict[str, Any]:
     """Return what SQS says of the latest redrive of dead letters; empty if there was none."""
-    answer = service.client("sqs").list_message_move_tasks(
-        SourceArn=service.dead_letter_queue_arn, MaxResults=1
-    )
-    return next(iter(answer.get("Results", [])), {})
+    arn = service.dead_letter_queue_arn
+    listed = service.client("sqs").list_message_move_tasks(SourceArn=arn, MaxResults=1)
+    return next(iter(listed.get("Results", [])), {})
 
 
 def redrive(service: Service, max_rate: int | None) -> None:
@@ -52,8 +51,7 @@ def redrive(service: Service, max_rate: int | None) -> None:
             f"The redrive ended as {move['Status']} after about {moved} messages: {reason}. About "
             f"{queues.total(service, queue)} are still in the dead-letter queue."
         )
-    if left := _left(service, queue):
-        raise ToolError(left)
+    _wait_until_empty(service, queue)
     print(f"Done: about {moved} messages are back in {service.queue_name}.")
 
 
@@ -75,8 +73,8 @@ def _start(service: Service, max_rate: int | None) -> None:
     queues.say_order(service)
 
 
-def _left(service: Service, queue_url: str) -> str:
-    """Say what is left in a queue that should be empty, and why; "" if nothing is."""
+def _wait_until_empty(service: Service, queue_url: str) -> None:
+    """See that a queue is empty. Raises ToolError that says what is left, and why."""
     deadline = time.monotonic() + COUNT_SECONDS
     while sum((count := queues.depth(service, queue_url)).values()):
         if time.monotonic() > deadline:
@@ -88,9 +86,9 @@ def _left(service: Service, queue_url: str) -> str:
                     "them, or an answer of SQS was lost. Run this again in "
                     f"{queues.HOLD_SECONDS} s"
                 )
-            return f"{queues.name_of(queue_url)} still has about {total} messages, {why}."
+            name = queues.name_of(queue_url)
+            raise ToolError(f"{name} still has about {total} messages, {why}.")
         time.sleep(POLL_SECONDS)
-    return ""
 
 
 def _follow(service: Service, before: int | None) -> dict[str, Any]:
@@ -133,39 +131,11 @@ def redrive_undelivered(service: Service) -> None:
     SQS's own redrive refuses queues that SNS feeds. A message is deleted only once SQS has
     confirmed that the queue has it; whatever goes wrong, it is in one of the queues, or in both.
 
-    :raises ToolError: the queue is empty, messages are left, or some could not be sent or deleted:
-        it stops there.
-    """
-    source = service.undelivered_queue_url
-    sent: set[str] = set()
-    deleted: set[str] = set()
-    left: list[Message] = []
-    problems: list[str] = []
-    try:
-        while not problems and (left := queues.receive(service, source)):
-            problems = _forward(service, left, sent, deleted)
-    finally:
-        held = [message for message in left if message["MessageId"] not in deleted]
-        queues.show_again(service, source, held)
-        print(f"Sent {len(sent)} messages of {queues.name_of(source)} to {service.queue_name}.")
-    if problems:
-        raise ToolError("\n".join(problems))
-    if not sent:
-        raise queues.empty(service, source)
-    queues.say_order(service)
-    if still := _left(service, source):
-        raise ToolError(still)
-
-
-def _forward(
-    service: Service, messages: list[Message], sent: set[str], deleted: set[str]
-) -> list[str]:
-    """Send messages to the service's queue and delete them here; return what went wrong.
-
-    :param sent: gets the ids of those that were sent, as does `deleted`.
+    :raises ToolError: the queue is empty, or a message could not be sent or deleted; the others
+        stay.
     """
     source, sqs = service.undelivered_queue_url, service.client("sqs")
-    fifo = is_fifo(source)
+    fifo, sent, deleted = is_fifo(source), set[str](), set[str]()
 
     def forward(message: Message) -> None:
         queues.send(service, message, deduplication_id=message["MessageId"])
@@ -174,13 +144,28 @@ def _forward(
         sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
         deleted.add(message["MessageId"])
 
-    again = " Run this again within five minutes, and SQS drops the second." if fifo else ""
-    return [
-        f"{name} was sent but could not be deleted, so it is in both queues: {why}{again}"
-        if name in sent
-        else f"{name} was not sent: {why}"
-        for name, why in queues.each(messages, forward, in_order=fifo).items()
-    ]
+    some: list[Message] = []
+    problems: dict[str, str] = {}
+    try:
+        while not problems and (some := queues.receive(service, source)):
+            problems = queues.each(some, forward, in_order=fifo)
+    finally:
+        held = [message for message in some if message["MessageId"] not in deleted]
+        queues.show_again(service, source, held)
+        print(f"Sent {len(sent)} messages of {queues.name_of(source)} to {service.queue_name}.")
+    if problems:
+        doubled = "sent but could not be deleted, so it is in both queues"
+        rows = [
+            f"{name} was {doubled if name in sent else 'not sent'}: {why}"
+            for name, why in problems.items()
+        ]
+        if fifo and sent & problems.keys():
+            rows.append("Run this again within five minutes, and SQS drops the second message.")
+        raise ToolError("\n".join(rows))
+    if not sent:
+        raise queues.empty(service, source)
+    queues.say_order(service)
+    _wait_until_empty(service, source)
 
 
 @click.command

@@ -7,7 +7,7 @@ from time import time
 import click
 
 from tools.display import quoted, shown
-from tools.errors import ToolError, explain
+from tools.errors import explain
 from tools.events import is_fifo
 from tools.operate import compute, logs, queues
 from tools.operate.service import Service, deployed
@@ -41,8 +41,7 @@ def rows_of(service: Service, section: Section) -> tuple[list[str], bool]:
     try:
         return section(service), True
     except Exception as error:
-        reason = str(error) if isinstance(error, ToolError) else explain(error)
-        if reason is None:
+        if not (reason := explain(error)):
             raise
         return [f"unknown: {reason}"], False
 
