@@ -179,17 +179,6 @@ def test_these_are_variables_that_git_sets_for_one_repository() -> None:
     assert HOOK.keys() - {*known} == set()
 
 
-def test_what_the_tools_ask_git_is_of_the_services_repository(monorepo: Path) -> None:
-    """Not of the one that a hook's variables name."""
-    code = (
-        "from tools.github import __main__, runner\n"
-        "__main__.COMMANDS['folder'] = lambda: print(runner.folder())\n"
-        "__main__.main(['folder'])"
-    )
-    done = run(sys.executable, "-Bc", code, cwd=monorepo / MONOREPO, **HOOK)
-    assert done.stdout == f"{MONOREPO}/\n"
-
-
 def test_make_hands_no_command_a_hooks_variables(fresh: Render) -> None:
     """Terraform and uv get modules and dependencies with Git, too."""
     service = fresh()

@@ -672,20 +672,6 @@ def test_a_run_says_how_it_is_approved(repository: Repository) -> None:
     assert f"    gh workflow run order-events.yml -f run=77-{PLAN}\n" in repository.summary()
 
 
-# The check
-
-
-def test_skipped_jobs_pass_and_others_do_not(repository: Repository) -> None:
-    jobs = {"changes": {"result": "success"}, "plan": {"result": "skipped"}}
-    assert repository("passed", JOBS=json.dumps(jobs)) == (
-        *(0, "- changes: success\n- plan: skipped\n"),
-    )
-    assert "- plan: skipped" in repository.summary()
-    for result in ("failure", "cancelled"):
-        code, text = repository("passed", JOBS=json.dumps({**jobs, "check": {"result": result}}))
-        assert (code, "::error::Not passed: check." in text) == (1, True)
-
-
 # The comment
 
 

@@ -8,7 +8,6 @@ later), Git, GitHub's variables (GITHUB_…) and its command-line program gh, si
     operate         in which role does ACTION run? Sets the outputs variable, role and setting
     role VARIABLE   is the role set (in ROLE)? If not, name the variable and its place
     ask             say how the plan for prod that this run has kept, PLAN_SHA256, is approved
-    passed          list the results of JOBS; fail unless each succeeded or was skipped
     comment         write the plans, dist/plan-*.md, into one comment of the pull request
     record FILE     open a pull request with the changed FILE
     upgrade         open a pull request with all files that differ from the commit, or update it
@@ -30,7 +29,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "operate": decide.operate,
     "role": approval.role,
     "ask": approval.ask,
-    "passed": report.passed,
     "comment": report.comment,
     "record": report.record,
     "upgrade": report.upgrade,
@@ -38,20 +36,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check-workflow": copy.check_workflow,
 }
 
-# Git sets these for its hooks, and would answer for the repository that they name.
-HOOK_VARIABLES = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"),
-    "GIT_OBJECT_DIRECTORY",
-)
-
 
 def main(arguments: list[str]) -> int:
     """Run one command; return its exit code."""
     if not arguments or arguments[0] not in COMMANDS:
         print(__doc__, file=sys.stderr)
         return 1
-    for name in HOOK_VARIABLES:
-        os.environ.pop(name, None)
     # A commit that a clone lacks is unknown: Git would fetch it, without credentials.
     os.environ["GIT_NO_LAZY_FETCH"] = "1"
     try:

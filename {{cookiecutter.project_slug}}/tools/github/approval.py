@@ -14,7 +14,6 @@ from tools.github.runner import (
     note,
     readme,
     run_url,
-    status,
     variable,
     workflow_file,
 )
@@ -26,6 +25,8 @@ ROLES = (
 )
 # These too where GitHub has no environments, which otherwise hold the deploy roles.
 DEPLOY_ROLES = ("AWS_DEPLOY_ROLE_DEV", "AWS_DEPLOY_ROLE_PROD")
+
+REPOSITORY = "the repository's variables"
 
 APPROVALS = {
     "reviewers": "the environment prod has required reviewers, who are asked in each run",
@@ -41,14 +42,12 @@ def role(name: str) -> None:
     """
     if variable("ROLE"):
         return
-    environment, where = variable("ENV"), "the repository's variables"
+    environment, where = variable("ENV"), REPOSITORY
+    own = f"{name}_{environment.upper()}"
     if name == "AWS_OPERATE_ROLE":
-        name = f"{name}_{environment.upper()}"
+        name = own
     if name == "AWS_DEPLOY_ROLE":
-        where = (
-            f"the variables of the environment {environment}, nor {name}_{environment.upper()} in "
-            + where
-        )
+        where = f"the variables of the environment {environment}, nor {own} in {REPOSITORY}"
     raise GitHubError(_not_set(name, where))
 
 
@@ -80,7 +79,7 @@ def configured() -> bool:
         )
         return False
     needed = (*ROLES, *(DEPLOY_ROLES if given & set(DEPLOY_ROLES) else ()))
-    _refuse(_not_set(name, "the repository's variables") for name in needed if name not in given)
+    _refuse(_not_set(name, REPOSITORY) for name in needed if name not in given)
     return True
 
 
@@ -122,31 +121,40 @@ def check_prod(approval: str) -> None:
 
     :raises GitHubError: nobody would be asked, or an environment is missing.
     """
-    without = bool(_variables().get("AWS_DEPLOY_ROLE_PROD"))
-    found = {} if without else _environments()
+    if _variables().get("AWS_DEPLOY_ROLE_PROD"):
+        rules = set[str]()
+        why, do = "AWS_DEPLOY_ROLE_PROD is set, so there is no environment to ask in", "Set"
+    else:
+        rules = _rules_of_prod(approval)
+        why, do = "the environment prod has no required reviewers", "Add them, or set"
+    if approval == "reviewers" and "required_reviewers" not in rules:
+        raise GitHubError(
+            f"::error::Nothing was deployed: {why}, so nobody would approve prod. {do} the "
+            f"repository's variable PROD_APPROVAL to {_choices('reviewers')}. See {readme()}"
+        )
+
+
+def _rules_of_prod(approval: str) -> set[str]:
+    """Return the kinds of rules that protect the environment prod.
+
+    :raises GitHubError: an environment is missing, or any branch may deploy to prod.
+    """
+    found = _environments()
     _refuse(
         f"::error::The environment {name} does not exist. Create it before anything is deployed, "
         "or, if your GitHub plan has no environments, set the variables "
         f"{' and '.join(DEPLOY_ROLES)}: {readme()}"
         for name in ("dev", "prod")
-        if not without and name not in found
+        if name not in found
     )
     for name in ("dev", "prod"):
-        if found and not found[name].get("deployment_branch_policy"):
+        if not found[name].get("deployment_branch_policy"):
             open_to = f"Any branch may deploy to {name}: allow only {default_branch()}, see "
             # No reviewer of the environment would stop it.
             if name == "prod" and approval != "reviewers":
                 raise GitHubError(f"::error::Nothing was deployed. {open_to}{readme()}")
             print(f"::warning::{open_to}{readme()}")
-    rules = {rule["type"] for rule in found.get("prod", {}).get("protection_rules", [])}
-    if approval == "reviewers" and "required_reviewers" not in rules:
-        why, do = "the environment prod has no required reviewers", "Add them, or set"
-        if without:
-            why, do = "AWS_DEPLOY_ROLE_PROD is set, so there is no environment to ask in", "Set"
-        raise GitHubError(
-            f"::error::Nothing was deployed: {why}, so nobody would approve prod. {do} the "
-            f"repository's variable PROD_APPROVAL to {_choices('reviewers')}. See {readme()}"
-        )
+    return {rule["type"] for rule in found["prod"].get("protection_rules", [])}
 
 
 def _environments() -> dict[str, Any]:
@@ -154,10 +162,10 @@ def _environments() -> dict[str, Any]:
     try:
         found = api("environments?per_page=100")
     except GitHubError as error:
-        # Other answers say nothing about the environments.
-        if status(error) == 404:
+        if "HTTP 404" in error.reason:  # other answers say nothing about the environments
             return {}
-        hint = {403: " The job needs the permission `actions: read`."}.get(status(error), "")
+        denied = "HTTP 403" in error.reason
+        hint = " The job needs the permission `actions: read`." if denied else ""
         raise GitHubError(
             f"::error::GitHub did not say how prod is protected ({error.reason}), so nothing was "
             f"deployed.{hint}"

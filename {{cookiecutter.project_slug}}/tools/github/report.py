@@ -1,6 +1,5 @@
 """What the workflows leave on GitHub: a comment with the plans, pull requests, a summary."""
 
-import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +21,6 @@ from tools.github.runner import (
 )
 
 
-def passed() -> None:
-    """List the results of the jobs in JOBS.
-
-    :raises GitHubError: one has neither succeeded nor been skipped.
-    """
-    results = {name: job["result"] for name, job in json.loads(variable("JOBS")).items()}
-    note("\n".join(f"- {name}: {result}" for name, result in results.items()))
-    if bad := [name for name, it in results.items() if it not in {"success", "skipped"}]:
-        raise GitHubError(f"::error::Not passed: {', '.join(bad)}.")
-
-
 def comment() -> None:
     """Write the plans into one comment of the pull request: a new one, or the one of before."""
     name, request = service(), event()["pull_request"]
@@ -47,18 +35,14 @@ def comment() -> None:
                 f"### {name}: no plan for {environment}\n\nIt failed: [see the run]({run_url()}).\n"
             )
     comments = f"issues/{request['number']}/comments"
-    own = [
-        found["id"]
-        for page in pages(f"{comments}?per_page=100")
-        for found in page
-        if found["user"]["type"] == "Bot" and found["body"].startswith(marker)
-    ]
     body = {"body": "\n".join(parts)}
-    if own:
-        api(f"issues/comments/{own[0]}", body, "PATCH")
-    else:
-        api(comments, body)
-    print("Updated the comment." if own else "Wrote a comment.")
+    for found in pages(f"{comments}?per_page=100"):
+        if found["user"]["type"] == "Bot" and found["body"].startswith(marker):
+            api(f"issues/comments/{found['id']}", body, "PATCH")
+            print("Updated the comment.")
+            return
+    api(comments, body)
+    print("Wrote a comment.")
 
 
 def record(file: str) -> None:
@@ -147,11 +131,9 @@ def _propose(files: Sequence[str], branch: str, title: str, body: str) -> None:
 
 def _commit(files: Sequence[str], message: str) -> str:
     """Return a new commit on GitHub: HEAD with files as they are here, on no branch yet."""
+    blob = {"mode": "100644", "type": "blob"}
     entries = [
-        {
-            **{"path": folder() + file, "mode": "100644", "type": "blob"},
-            "content": Path(file).read_bytes().decode(),
-        }
+        {**blob, "path": folder() + file, "content": Path(file).read_bytes().decode()}
         for file in files
     ]
     head, base_tree = output("git", "rev-parse", "HEAD", "HEAD^{tree}").split()

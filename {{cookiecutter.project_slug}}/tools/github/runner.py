@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -98,7 +97,7 @@ def output(*command: str, stdin: str | None = None) -> str:
     return done.stdout.strip()
 
 
-def api(path: str, body: Any = None, method: str = "POST", *options: str) -> Any:
+def api(path: str, body: Any = None, method: str = "POST") -> Any:
     """Ask GitHub's API about this repository, or tell it something; return its answer.
 
     :param path: what follows ``repos/<owner>/<name>/``.
@@ -106,24 +105,18 @@ def api(path: str, body: Any = None, method: str = "POST", *options: str) -> Any
     :returns: None if the answer is empty.
     :raises GitHubError: GitHub refuses or does not answer.
     """
-    command = ["gh", "api", f"repos/{variable('GITHUB_REPOSITORY')}/{path}", *options]
-    if body is None:
-        text = output(*command)
-    else:
-        text = output(*command, "--method", method, "--input", "-", stdin=json.dumps(body))
+    command = ["gh", "api", f"repos/{variable('GITHUB_REPOSITORY')}/{path}"]
+    if body is not None:
+        command += ["--method", method, "--input", "-"]
+    text = output(*command, stdin=json.dumps(body))  # gh reads it only with --input
     return json.loads(text) if text else None
 
 
 def pages(path: str) -> list[Any]:
-    """Return all pages of an answer of GitHub's API."""
-    found: list[Any] = api(path, None, "", "--paginate", "--slurp")
-    return found
-
-
-def status(error: GitHubError) -> int:
-    """Return the HTTP status of GitHub's answer, 0 if there was none."""
-    found = re.search(r"HTTP (\d{3})", error.reason)
-    return int(found[1]) if found else 0
+    """Return what a list of GitHub's API has on all its pages."""
+    path = f"repos/{variable('GITHUB_REPOSITORY')}/{path}"
+    found = json.loads(output("gh", "api", path, "--paginate", "--slurp"))
+    return [one for page in found for one in page]
 
 
 def folder() -> str:
