@@ -215,11 +215,8 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
         patch.setitem(sys.modules, "tools.local.runtime", runtime_fargate)
         patch.setattr(working_tree, "compute", compute_fargate)
         patch.setattr(working_tree, "Dependencies", InstalledHere)
-        from tools.local import feed_fargate
         from tools.local.feed_fargate import Feed
 
-        # One test is enough: each process takes half a second of CPU time.
-        patch.setattr(feed_fargate, "PREPARE_AFTER", float("inf"))
         local = Local(aws, service)
         local.feed = Feed(aws, local.outputs, {"ADDED": "1"}, local.said, local.said, None)
         try:
@@ -245,18 +242,12 @@ def test_a_message_is_processed_by_the_code_as_it_is_saved(local: Local) -> None
     assert local.feed.code["AWS_ACCESS_KEY_ID"] in local.aws.permissions.roles
 
 
-def test_a_save_makes_a_new_task_and_the_old_one_gets_no_message(
-    local: Local, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_save_makes_a_new_task_and_the_old_one_gets_no_message(local: Local) -> None:
     (before,) = local.tasks("RUNNING")
-    monkeypatch.setattr("tools.local.feed_fargate.PREPARE_AFTER", 0)
-    prepared = local.until(lambda: local.feed._next, "no process is prepared")
-    monkeypatch.undo()
     local.save("2")
     local.feed.reload()
     done = local.processed(local.send())
     assert (done["version"], done["tries"]) == ("2", 1)
-    assert local.feed._task is prepared
     assert (
         local.until(lambda: local.said.said, "no word").pop().startswith("Reloaded: handler.py (")
     )

@@ -33,7 +33,6 @@ from tools.local.task import GUARD, Task, family
 
 LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that ends by itself
 WELL_AFTER = 60.0  # seconds: a worker that ends later did start well
-PREPARE_AFTER = 3.0  # seconds, so that the next process doesn't slow down the one that begins
 MEMORY_EVERY = 5.0  # seconds
 CPU_EVERY = 60.0  # ECS's: the number of reports is that of the running tasks
 RECENT = 50  # outcomes, and lines of one
@@ -75,9 +74,7 @@ class Feed:
         self._stats: working_tree.Stats = {}
         self._lines: deque[str] = deque(maxlen=RECENT)  # since the last outcome
         self._lock = threading.Lock()  # for these two
-        self._free_keys: list[dict[str, str]] = []
         self._task: Task | None = None
-        self._next: Task | None = None  # a process that waits for its code
         self._stopping: list[Task] = []
         self._deployment = ""  # ECS's, which the task belongs to
         self._wanted = 0
@@ -117,7 +114,6 @@ class Feed:
         (packages / "guard_of_make_local.py").write_text(GUARD, encoding="utf-8")
         lines = f"{self._dependencies.folder}\nimport guard_of_make_local\n"
         (packages / "make_local.pth").write_text(lines, encoding="utf-8")
-        self._drop_next()
 
     def look(self) -> None:
         """Take over what has changed: settings in the local AWS, and processes that have ended."""
@@ -146,8 +142,6 @@ class Feed:
         if self._why and task.receives:
             self.log.say(f"{self._why} ({now - task.began:.2f} s).")
             self._why = ""
-        if not self._next and now > task.began + PREPARE_AFTER:
-            self._next = self._prepare()
         if now >= self._memory_at:
             self._memory_at = now + MEMORY_EVERY
             given = task.process.pid, self.ecs.definition(), now
@@ -166,35 +160,27 @@ class Feed:
         elif self._wanted:
             self._begin("Reloaded: " + ", ".join(names or ["the dependencies"]))
 
-    def _prepare(self) -> Task:
-        """Start the process of a task, with keys and a temporary folder of its own."""
-        temporary = Path(tempfile.mkdtemp(dir=self.folder))  # the health check's file is there
-        variables = container(temporary, self.aws.region)
-        # An ended task's keys serve again, so that moto need not keep more and more of them.
-        keys = self._free_keys.pop() if self._free_keys else self.aws.grant(self.role)
-        variables |= self._environment(keys)
-        return Task(self.folder / "venv" / "bin" / "python", variables, self._line)
-
     def _begin(self, why: str) -> None:
         """Start a task with its version's code, and stop the one before it."""
         self._start_at = float("inf")  # if there is no such code: until something changes
         self._stats = working_tree.code_stats()
-        deployment, code = self.ecs.deployment()["id"], Path(tempfile.mkdtemp(dir=self.folder))
-        if deployment != self._deployment:  # its environment may be another
-            self._drop_next()
-        self._deployment = deployment
+        self._deployment = self.ecs.deployment()["id"]
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             package = kept(self.ecs.container()["image"])
             newest = self.ecs.is_newest()
             own = working_tree.own() if newest else working_tree.own_in(package.read_bytes())
-            write_files(own, code)
+            write_files(own, folder / "app")
         except (ToolError, OSError) as error:
             self.log.say(f"Not reloaded: {error}")
             return
-        new = self._next or self._prepare()
         self._stop()
-        new.begin(code, self.ecs.new_task())
-        self._task, self._next, self._why = new, None, why
+        temporary = folder / "tmp"  # the health check's file is there
+        temporary.mkdir()
+        variables = container(temporary, self.aws.region)
+        variables |= self._environment(self.aws.grant(self.role))
+        python, task = self.folder / "venv" / "bin" / "python", self.ecs.new_task()
+        self._task, self._why = Task(python, folder, variables, task, self._line), why
         self._pause = 1.0 if why else self._pause
 
     def _stop(self) -> None:
@@ -210,8 +196,6 @@ class Feed:
             if task.process.poll() is not None or time.monotonic() > task.kill_at:
                 self._stopping.remove(task)
                 self._end(task)
-        if self._next and self._next.process.poll() is not None:
-            self._drop_next()
         if self._task and self._task.process.poll() is not None:
             task, self._task = self._task, None
             if time.monotonic() > task.began + WELL_AFTER:
@@ -224,24 +208,15 @@ class Feed:
     def _end(self, task: Task) -> int:
         """Clean up after a task; return how its process ended, as Python says it."""
         code = task.end()
-        self._free_keys.append({name: task.environment[name] for name in self.keys})
-        if task.described:
-            # A container's exit code after a signal: 128 and its number.
-            self.ecs.task_has_stopped(task.described, code if code >= 0 else 128 - code)
+        # A container's exit code after a signal: 128 and its number.
+        self.ecs.task_has_stopped(task.described, code if code >= 0 else 128 - code)
         return code
-
-    def _drop_next(self) -> None:
-        if self._next:
-            self._end(self._next)
-        self._next = None
 
     def _line(self, task: Task, text: str) -> None:
         """Take a line that a task wrote; its files are named as they are in the service."""
-        for folder in (task.code, self._dependencies.folder):
+        for folder in (task.folder / "app", self._dependencies.folder):
             text = text.replace(f"{folder}/", "")
-        # A library may write when it is imported, before the process is a task.
-        arn = task.described.get("taskArn", "")
-        self.log.write(f"task/worker/{arn.rpartition('/')[2]}", text)
+        self.log.write(f"task/worker/{task.described['taskArn'].rpartition('/')[2]}", text)
         with self._lock:
             self._lines.append(text)
             if outcome := outcome_of(text, list(self._lines)):
@@ -265,7 +240,7 @@ class Feed:
 
     def close(self) -> None:
         """End all that was started."""
-        for task in [self._next, self._task, *self._stopping]:
+        for task in [self._task, *self._stopping]:
             if task:
                 task.end()
         if self.folder.exists():

@@ -1,7 +1,4 @@
-"""A Fargate task on this machine: a process that runs worker.py.
-
-It is started before it is needed, and has imported the libraries when its code comes.
-"""
+"""A Fargate task on this machine: a process that runs worker.py."""
 
 import contextlib
 import os
@@ -15,21 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tools.local.patches_fargate import RECEIVERS, STOPPING
-
-# What the process does before its code comes: a line on stdin names the folder. Then it is
-# worker.py's, without a difference that code could see.
-PREPARED = """
-import boto3, os, runpy, sys
-import aws_lambda_powertools.metrics
-boto3.client("sqs")
-folder = sys.stdin.readline().rstrip("\\n")
-if not folder:
-    sys.exit()
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-os.chdir(folder)
-sys.argv, sys.path[0] = ["worker.py"], folder
-runpy.run_path("worker.py", run_name="__main__")
-"""
 
 # Kills a process, and what it has started, once its parent has ended, in whatever way. Python runs
 # it at its start: so no worker outlives `make local`, and no handler its worker.
@@ -49,24 +31,30 @@ Json = dict[str, Any]
 
 
 class Task:
-    """A process that becomes a worker; environment has the keys of its role.
+    """A worker, in a folder with app/ and tmp/; environment has the keys of its role.
 
-    line gets each line that it writes. Times are of time.monotonic.
+    described is what ECS says of it. line gets each line that it writes. Times are of
+    time.monotonic.
     """
 
     def __init__(
-        self, python: Path, environment: dict[str, str], line: Callable[["Task", str], None]
+        self,
+        python: Path,
+        folder: Path,
+        environment: dict[str, str],
+        described: Json,
+        line: Callable[["Task", str], None],
     ) -> None:
         """Start it."""
-        self.environment = environment
-        self.described: Json = {}  # what ECS says of it
-        self.code = Path()
-        self.began = 0.0
+        self.folder, self.key = folder, environment["AWS_ACCESS_KEY_ID"]
+        self.described = described
+        self.began = time.monotonic()
         self.kill_at = 0.0  # once it has been told to stop
         self.process = subprocess.Popen(
-            [python, "-c", PREPARED],
+            [python, "worker.py"],
+            cwd=folder / "app",
             env=environment,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,22 +70,9 @@ class Task:
             line(self, text.rstrip("\n"))
 
     @property
-    def key(self) -> str:
-        """Return its access key ID."""
-        return self.environment["AWS_ACCESS_KEY_ID"]
-
-    @property
     def receives(self) -> bool:
         """Tell whether it asks for messages: then it has imported the handler."""
         return self.key in RECEIVERS
-
-    def begin(self, code: Path, described: Json) -> None:
-        """Let it run the worker.py in a folder."""
-        self.code, self.described, self.began = code, described, time.monotonic()
-        if self.process.stdin:
-            with contextlib.suppress(OSError):  # it has ended: that is seen later
-                self.process.stdin.write(f"{code}\n")
-                self.process.stdin.close()
 
     def stop(self, stop_timeout: float, reason: str) -> None:
         """Tell it to stop, as ECS does: it gets no more messages, and finishes what it has."""
@@ -117,8 +92,7 @@ class Task:
         self.reader.join(0.2)  # what holds its output open longer is not the worker's
         STOPPING.discard(self.key)
         RECEIVERS.discard(self.key)
-        for folder in {self.code, Path(self.environment["TMPDIR"])} - {Path()}:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         return code
 
 
