@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from aws_permissions import exact
 from conftest import HOST, TEMPLATE, Render, lend_environment, need, need_provider, one_provider
-from tools.local.permissions import Permissions
 from tools.local.server import LocalAws, local_aws
 
 REGION = "eu-central-1"
@@ -144,7 +144,7 @@ def checked_out(
     need_provider(source)
     folder = Path(shutil.copytree(source, base / source.name))
     lend_environment(folder)
-    with local_aws(REGION, permissions=Permissions(mapping=exact)) as aws:
+    with mock.patch("tools.local.permissions.questions_of", exact), local_aws(REGION) as aws:
         made_for_delivery(aws, *environments)
         checkout = Checkout(folder, aws, aws.grant(ROLE.format("operate-dev")))
         checkout.bound(*environments)

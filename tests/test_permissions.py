@@ -11,7 +11,6 @@ import pytest
 from botocore.exceptions import ClientError
 from tools.local import actions
 from tools.local.actions import Call
-from tools.local.permissions import Permissions
 from tools.local.policy import EvaluationError, Question, refusal
 from tools.local.server import LocalAws, local_aws
 
@@ -639,32 +638,32 @@ def test_what_cannot_be_evaluated_is_refused_loudly(roles: Roles, url: str) -> N
     assert permissions.advice() == ""
 
 
-def test_a_test_can_know_better_and_look_on() -> None:
-    def exact(call: Call) -> list[Question] | None:
+def test_all_questions_are_asked_and_can_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exact(call: Call) -> list[Question]:
         if call.operation != "CreateQueue":
-            return None
+            return actions.questions_of(call)
         queue = call.arn(call.parameters["QueueName"])
         tags = {f"aws:RequestTag/{key}": [value] for key, value in call.parameters["tags"].items()}
         return [Question("sqs:CreateQueue", queue, tags), Question("sqs:TagQueue", queue, tags)]
 
-    permissions = Permissions(mapping=exact, record=[])
-    with local_aws("eu-west-1", for_terraform=False, permissions=permissions) as aws:
-        roles = Roles(aws)
+    monkeypatch.setattr("tools.local.permissions.questions_of", exact)
+    with local_aws("eu-west-1", for_terraform=False) as aws:
+        roles, record = Roles(aws), aws.permissions.record
         tag = {"StringEquals": {"aws:RequestTag/team": "orders"}}
         roles.make("code", allow(["sqs:CreateQueue", "sqs:GetQueueUrl"], "*", Condition=tag))
         create = ("sqs.create_queue", {"QueueName": "q", "tags": {"team": "orders"}})
         assert roles.call("code", *create) is not None
-        assert [(one.question.action, one.refusal == "") for one in permissions.record] == [
+        assert [(one.question.action, one.refusal == "") for one in record] == [
             ("sqs:CreateQueue", True),
             ("sqs:TagQueue", False),
         ]
-        assert permissions.record[0].question.resource == "arn:aws:sqs:eu-west-1:123456789012:q"
+        assert record[0].question.resource == "arn:aws:sqs:eu-west-1:123456789012:q"
         # A question can be asked again, of other policies.
-        assert refusal(permissions.record[1].question, policy(allow("sqs:*", "*"))) == ""
+        assert refusal(record[1].question, policy(allow("sqs:*", "*"))) == ""
         roles.put("code", allow("sqs:*", "*"))
         assert roles.call("code", *create) is None
         assert roles.call("code", "sqs.get_queue_url", {"QueueName": "q"}) is None
-        assert [one.question.action for one in permissions.record] == ["sqs:GetQueueUrl"]
+        assert [one.question.action for one in record] == ["sqs:GetQueueUrl"]
 
 
 def test_all_other_keys_may_do_everything(roles: Roles) -> None:

@@ -50,22 +50,11 @@ class Metrics:
     """What an alarm looks at: one metric, or several and a calculation."""
 
     def __init__(self, alarm: Any, metric_data: list[Any]) -> None:
-        """Choose the data of the alarm's metrics."""
-        self.alarm = alarm
+        """Look at these data."""
+        self.alarm, self.data = alarm, metric_data
         self.queries = {query.id: query for query in alarm.metric_data_queries}
         stats = [query.metric_stat for query in self.queries.values() if query.metric_stat]
         self.period = int(alarm.period or max(int(stat.period) for stat in stats))
-        sources = [alarm, *(stat.metric for stat in stats)]
-        self.data = {
-            id(source): [
-                datum
-                for datum in metric_data
-                if datum.name == source.metric_name
-                and datum.namespace == source.namespace
-                and pairs(datum.dimensions) == pairs(source.dimensions)
-            ]
-            for source in sources
-        }
 
     def value(self, end: datetime) -> float | None:
         """Return the alarm's value for the period that ends then; None if there is none."""
@@ -106,7 +95,14 @@ class Metrics:
     def statistic(self, source: Any, stat: str, end: datetime) -> float:
         """Return a statistic of a metric over the period that ends then."""
         start = end - timedelta(seconds=self.period)
-        data = [datum for datum in self.data[id(source)] if start < datum.timestamp <= end]
+        data = [
+            datum
+            for datum in self.data
+            if start < datum.timestamp <= end
+            and datum.name == source.metric_name
+            and datum.namespace == source.namespace
+            and pairs(datum.dimensions) == pairs(source.dimensions)
+        ]
         if source.namespace == ONCE_A_MINUTE:
             data = list({(end - one.timestamp) // MINUTE: one for one in data}.values())
         if not data:

@@ -36,7 +36,6 @@ class Deployment:
     """
 
     aws: LocalAws
-    topic_name: str
     outputs: dict[str, str]
     environment: dict[str, str]
     surroundings: dict[str, str]
@@ -79,7 +78,7 @@ def deploy(
     outputs = terraform.outputs(environment)
     variables = target.environment_of(aws, outputs)
     compare(variables, added, target.NOT_FOR_THE_HANDLER, say)
-    return Deployment(aws, topic_name, outputs, variables, added)
+    return Deployment(aws, outputs, variables, added)
 
 
 def packaged(say: Say) -> Path:

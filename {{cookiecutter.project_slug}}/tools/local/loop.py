@@ -71,16 +71,16 @@ def _serve(write: Callable[[running.Running], None], port: int, retry: int | Non
     from tools.local.log import Log
     from tools.local.monitoring import Monitoring
     from tools.local.page import Page
-    from tools.local.permissions import Permissions
     from tools.local.server import local_aws
 
-    key, permissions = f"local{secrets.token_hex(16)}", Permissions(record=deque(maxlen=1000))
+    key = f"local{secrets.token_hex(16)}"
     pages: list[Any] = [Response("The service is not deployed yet.\n", 403)]  # the last answers
 
     def page(*request: Any) -> Any:
         return pages[-1](*request)
 
-    with local_aws(region, key=key, port=port, page=page, permissions=permissions) as aws:
+    with local_aws(region, key=key, port=port, page=page) as aws:
+        aws.permissions.record = deque(maxlen=1000)
         say(f"local AWS for {region} at {aws.url}")
         known = running.Running(aws.url, region, key, os.getpid())
         write(known)

@@ -7,12 +7,7 @@ Requests with a role's keys may do what the role's policies in moto allow at tha
 permissions boundary. All other keys may do everything. Not evaluated: policies of resources (of a
 queue, a bucket, a key), trust policies, and what AWS asks for besides the request's own action.
 
-A test can know more, or look on:
-
-    Permissions(mapping=exact, record=[])
-
-mapping returns the questions that a call (see actions.py) asks, or None for the usual ones. record
-gets each Decision. What no request tells, such as the tags of a resource, is in context:
+record gets each Decision. What no request tells, such as the tags of a resource, is in context:
 
     aws.permissions.context["aws:ResourceTag/team"] = ["orders"]
 """
@@ -39,7 +34,6 @@ from tools.local.actions import Call, questions_of
 from tools.local.policy import Context, Document, EvaluationError, Question, refusal
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
-Mapping = Callable[[Call], list[Question] | None]
 NAMES = {"awslambda": "lambda"}  # where moto's package has another name than botocore's service
 # The key and the region, in a header or in a presigned URL.
 CREDENTIAL = re.compile(r"(?:Credential|AWSAccessKeyId)=([^/,&]+)(?:/\d+/([^/]+)/)?")
@@ -67,7 +61,6 @@ class Decision:
 class Permissions:
     """Which keys belong to which role's ARN, and what was asked and refused; see the module."""
 
-    mapping: Mapping = lambda _: None
     record: MutableSequence[Decision] = field(default_factory=list)
     context: Context = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
@@ -102,8 +95,7 @@ class Permissions:
         parameters = PROTOCOL_PARSERS[protocol](operation).parse(given)
         account, partition = role.split(":")[4], role.split(":")[1]
         call = Call(service, operation.name, parameters, region, account, partition)
-        asked = self.mapping(call)
-        for question in questions_of(call) if asked is None else asked:
+        for question in questions_of(call):
             decision = self.decide(role, question, call)
             self.record.append(decision)
             if decision.refusal:

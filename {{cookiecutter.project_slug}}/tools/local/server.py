@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import boto3
+from moto.backends import get_backend
 from moto.moto_api._internal.models import moto_api_backend
 
 from tools.errors import ToolError
@@ -65,14 +66,9 @@ class LocalAws:
 
     def depth(self, queue_url: str) -> int:
         """Return how many messages a queue holds, including those in flight."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        sqs = self.client("sqs")
-        # Three times: what becomes visible between two counts is in neither.
-        counted = [
-            sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
-            for _ in range(3)
-        ]
-        return max(sum(int(count[name]) for name in names) for count in counted)
+        account, name = queue_url.split("/")[-2:]
+        # SQS's counts are two: what becomes visible between them is in neither.
+        return len(get_backend("sqs")[account][self.region].queues[name]._messages)
 
 
 @contextlib.contextmanager
@@ -80,7 +76,6 @@ def local_aws(
     region: str,
     *,
     for_terraform: bool = True,
-    permissions: Permissions | None = None,
     key: str | None = None,
     port: int = 0,
     page: Wsgi | None = None,
@@ -88,7 +83,6 @@ def local_aws(
     """Run a local AWS, empty at first; afterwards all that was in it is gone.
 
     for_terraform: with what only Terraform needs, which takes longer to start.
-    permissions: what the keys of `LocalAws.grant` may do; their roles' policies, if not given.
     key: the access key ID, secret as a password: no other is answered, but for keys that this AWS
     gave out itself. Not given: every request is answered.
     port: 0 for a free one.
@@ -98,15 +92,14 @@ def local_aws(
     if for_terraform:
         patches.apply()
     moto_api_backend.reset()
-    permissions = permissions or Permissions()
     with listen(port) as listening:  # the server has a copy
         host = f"{ADDRESS}:{listening.getsockname()[1]}"
-        server = serve(listening, application(permissions, host, key, page))
+        aws = LocalAws(f"http://{host}", region)
+        server = serve(listening, application(aws.permissions, host, key, page))
     try:
-        url = f"http://{host}"
-        variables = isolated() | pointed_at(url, region, key or "local")
+        variables = isolated() | pointed_at(aws.url, region, key or "local")
         with mock.patch.dict(os.environ, variables, clear=True):
-            yield LocalAws(url, region, permissions)
+            yield aws
     finally:
         server.shutdown()
         moto_api_backend.reset()
