@@ -1198,10 +1198,15 @@ def test_an_interrupted_build_leaves_a_whole_package(service: Service, sent: int
             leftover = list((service.folder / "dist" / ".cache").glob("build-*"))
             assert bool(leftover) == (sent == signal.SIGKILL)
     assert kept
-    service.write("own/part.py", "VALUE = 3\n")
-    service.build()
-    assert service.files()["own/part.py"] == b"VALUE = 3\n"
-    assert not list((service.folder / "dist" / ".cache").glob("build-*"))
+    for number in range(3, 30):
+        service.write("own/part.py", f"VALUE = {number}\n")
+        service.build()
+        assert service.files()["own/part.py"] == f"VALUE = {number}\n".encode()
+        # A killed build's uv may write a little longer: then it is the next build that tidies up.
+        if not list((service.folder / "dist" / ".cache").glob("build-*")):
+            break
+    else:
+        pytest.fail("what a killed build leaves stays")
 
 
 # ---- the default service, from the package index --------------------------------------------

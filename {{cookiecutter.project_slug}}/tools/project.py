@@ -119,8 +119,7 @@ def _environment(_: click.Context, __: click.Parameter, name: Any) -> Environmen
     if name == LOCAL:
         running.connect()
     elif name not in ENVIRONMENTS:
-        *others, last = *ENVIRONMENTS, LOCAL
-        raise click.UsageError(f"ENV is {name!r}: it must be {', '.join(others)} or {last}.")
+        raise click.UsageError(f"ENV is {name!r}: it must be dev, prod or local.")
     else:
         running.refuse(name)
     return Environment(name)

@@ -18,7 +18,9 @@ from typing import Any
 import click
 
 from tools.build.package import CACHE, build
+from tools.deploy import terraform
 from tools.errors import ToolError
+from tools.operate.service import client
 from tools.project import Environment, environment_option, project
 
 IMAGE = Path("dist/image.tar")
@@ -40,8 +42,6 @@ def image_command() -> None:
 @environment_option
 def registry_command(environment: Environment) -> None:
     """Make the ECR repository, once per environment, before the first plan."""
-    from tools.deploy import terraform
-
     if environment.is_local:
         print(NO_IMAGES)
         return
@@ -55,8 +55,6 @@ def registry_command(environment: Environment) -> None:
 @environment_option
 def push_command(environment: Environment) -> None:
     """Copy the image to ENV's ECR repository; apply does it too."""
-    from tools.deploy import terraform
-
     if environment.is_local:
         print(NO_IMAGES)
         return
@@ -160,8 +158,6 @@ def push(archive: Path, repository: str) -> None:
     :param repository: the repository's URI, from Terraform.
     :raises ToolError: it cannot be copied, or is not there afterwards.
     """
-    from tools.operate.service import client
-
     parts = REPOSITORY.fullmatch(repository)
     if parts is None:
         raise ToolError(
