@@ -34,7 +34,7 @@ failing = test_operate.failing
 wire = test_operate_faults.wire
 
 LATER = "They come after the messages of their groups that went on in the meantime.\n"
-HIDDEN = "SQS shows at most the first ten messages of a group; the others once these are gone.\n"
+HIDDEN = "SQS shows the first ten messages of a group; the others once these are gone.\n"
 FAILED = {"level": "ERROR", "message": "Message failed", "error": "KeyError"}
 DONE = {"level": "INFO", "message": "Message processed"}
 

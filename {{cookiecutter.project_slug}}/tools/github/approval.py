@@ -1,6 +1,5 @@
 """May this run deploy: is AWS set up, and who approves prod?"""
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from tools.github.runner import (
     readme,
     run_url,
     variable,
+    variables,
     workflow_file,
 )
 
@@ -70,7 +70,7 @@ def configured() -> bool:
         if dependabot or source != variable("GITHUB_REPOSITORY"):
             note("Not planned: a fork's pull request and Dependabot's get no credentials.")
             return False
-    given = {name for name in (*ROLES, *DEPLOY_ROLES) if _variables().get(name)}
+    given = {name for name in (*ROLES, *DEPLOY_ROLES) if variables().get(name)}
     if not given and variable("GITHUB_EVENT_NAME") != "workflow_dispatch":
         print(f"::notice::There is no AWS role yet, so nothing is planned or deployed: {readme()}")
         note(
@@ -83,12 +83,6 @@ def configured() -> bool:
     return True
 
 
-def _variables() -> dict[str, str]:
-    """Return the variables of the repository and of its organisation."""
-    found: dict[str, str] = json.loads(variable("VARIABLES") or "{}")
-    return found
-
-
 def _refuse(problems: Iterable[str]) -> None:
     if text := "\n".join(problems):
         raise GitHubError(text)
@@ -99,7 +93,7 @@ def chosen() -> str:
 
     :raises GitHubError: the variable has another value.
     """
-    approval = _variables().get("PROD_APPROVAL") or "reviewers"
+    approval = variables().get("PROD_APPROVAL") or "reviewers"
     if approval not in APPROVALS:
         raise GitHubError(
             f"::error::PROD_APPROVAL in the repository's variables is {approval!r}: it must be "
@@ -121,7 +115,7 @@ def check_prod(approval: str) -> None:
 
     :raises GitHubError: nobody would be asked, or an environment is missing.
     """
-    if _variables().get("AWS_DEPLOY_ROLE_PROD"):
+    if variables().get("AWS_DEPLOY_ROLE_PROD"):
         rules = set[str]()
         why, do = "AWS_DEPLOY_ROLE_PROD is set, so there is no environment to ask in", "Set"
     else:
@@ -171,27 +165,6 @@ def _environments() -> dict[str, Any]:
             f"deployed.{hint}"
         ) from None
     return {environment["name"]: environment for environment in found["environments"]}
-
-
-def operator(action: str, environment: str, everything: bool) -> tuple[str, str]:
-    """Return which variable has the role that an operator's action needs, and the role.
-
-    :param everything: apply also what else would change.
-    :raises GitHubError: that needs an approval which nobody would be asked for.
-    """
-    suffix = environment.upper()
-    if action != "init" and not everything:
-        return "AWS_OPERATE_ROLE", _variables().get(f"AWS_OPERATE_ROLE_{suffix}", "")
-    if environment == "prod":
-        check_prod(asked := chosen())
-        if everything and asked == "dispatch":
-            raise GitHubError(
-                f"::error::Nothing was done: `all` would apply to prod what nobody has approved "
-                f"(PROD_APPROVAL is dispatch). Run {action} without it, and bring the rest by a "
-                "deployment."
-            )
-    deploy = _variables().get("AWS_DEPLOY_ROLE") or _variables().get(f"AWS_DEPLOY_ROLE_{suffix}")
-    return "AWS_DEPLOY_ROLE", deploy or ""
 
 
 def approved(asked: str, approval: str) -> tuple[str, str, str]:

@@ -18,6 +18,7 @@ from tools.github.runner import (
     outputs,
     pyproject,
     variable,
+    variables,
     workflow_file,
     workflows,
 )
@@ -54,15 +55,27 @@ def changes() -> None:
 
 
 def operate() -> None:
-    """Decide in which role an operator's action runs: set the outputs variable and role.
+    """Decide in which role an operator's action runs: set its outputs.
 
-    The output setting is true if it changes one that Git keeps.
+    variable, role: GitHub's variable that has the role, and the role. setting: does the action
+    change one that Git keeps?
 
     :raises GitHubError: it may not run here, or not without an approval.
     """
     branch()
-    action = variable("ACTION")
-    name, role = approval.operator(action, variable("ENV"), bool(variable("ALL")))
+    action, environment, everything = variable("ACTION"), variable("ENV"), variable("ALL")
+    deploys = everything or action == "init"
+    if deploys and environment == "prod":
+        approval.check_prod(asked := approval.chosen())
+        if everything and asked == "dispatch":
+            raise GitHubError(
+                f"::error::Nothing was done: `all` would apply to prod what nobody has approved "
+                f"(PROD_APPROVAL is dispatch). Run {action} without it, and bring the rest by a "
+                "deployment."
+            )
+    name, given = "AWS_DEPLOY_ROLE" if deploys else "AWS_OPERATE_ROLE", variables()
+    of_environment = given.get(name) if deploys else ""
+    role = of_environment or given.get(f"{name}_{environment.upper()}", "")
     outputs(variable=name, role=role, setting=str(action in SETTINGS).lower())
 
 

@@ -26,6 +26,12 @@ def variable(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def variables() -> dict[str, str]:
+    """Return the variables of the repository and of its organisation, which are in VARIABLES."""
+    found: dict[str, str] = json.loads(variable("VARIABLES") or "{}")
+    return found
+
+
 def event() -> Any:
     """Return what happened, as GitHub's webhook describes it."""
     return json.loads(Path(variable("GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))

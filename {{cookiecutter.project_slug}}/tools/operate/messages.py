@@ -16,11 +16,6 @@ from tools.operate.queues import Message
 from tools.operate.service import Service, deployed
 from tools.project import Environment, between, environment_option
 
-# SQS locks a group while messages of it are in flight.
-FIRST_OF_GROUP = (
-    "SQS shows at most the first ten messages of a group; the others once these are gone."
-)
-
 
 def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why: bool) -> None:
     """Show the messages of a queue and leave them there.
@@ -45,8 +40,8 @@ def peek(service: Service, queue_url: str, most: int, save: Path | None, *, why:
         if why:
             print(f"   why:         {reasons[message['MessageId']]}")
     print("\nThey stay in the queue. Peeking counts as a receive.")
-    if hidden:
-        print(FIRST_OF_GROUP)
+    if hidden:  # SQS locks a group while messages of it are in flight
+        print("SQS shows the first ten messages of a group; the others once these are gone.")
     if save is not None:
         saved.write(save, found)
         print("The file holds whole messages: keep it out of Git, and delete it after use.")

@@ -125,7 +125,22 @@ def cancel_redrive(service: Service) -> None:
     print(f"Cancelled after about {moved} messages. The others stay in the dead-letter queue.")
 
 
-def redrive_undelivered(service: Service) -> None:
+@click.command
+@environment_option
+@click.option("--max-rate", envvar="MAX_RATE", callback=between(1, 500), help="messages a second")
+@click.option("--cancel", envvar="CANCEL", is_flag=True, help="stop the one under way")
+def dlq_redrive(environment: Environment, max_rate: int | None, cancel: bool) -> None:
+    """Send the dead-letter queue's messages back to the service's queue."""
+    service = deployed(environment)
+    if cancel:
+        cancel_redrive(service)
+    else:
+        redrive(service, max_rate)
+
+
+@click.command
+@environment_option
+def undelivered_redrive(environment: Environment) -> None:
     """Send on what SNS could not deliver: receive, send to the service's queue, then delete.
 
     SQS's own redrive refuses queues that SNS feeds. A message is deleted only once SQS has
@@ -134,6 +149,7 @@ def redrive_undelivered(service: Service) -> None:
     :raises ToolError: the queue is empty, or a message could not be sent or deleted; the others
         stay.
     """
+    service = deployed(environment)
     source, sqs = service.undelivered_queue_url, service.client("sqs")
     fifo, sent, deleted = is_fifo(source), set[str](), set[str]()
 
@@ -166,23 +182,3 @@ def redrive_undelivered(service: Service) -> None:
         raise queues.empty(service, source)
     queues.say_order(service)
     _wait_until_empty(service, source)
-
-
-@click.command
-@environment_option
-@click.option("--max-rate", envvar="MAX_RATE", callback=between(1, 500), help="messages a second")
-@click.option("--cancel", envvar="CANCEL", is_flag=True, help="stop the one under way")
-def dlq_redrive(environment: Environment, max_rate: int | None, cancel: bool) -> None:
-    """Send the dead-letter queue's messages back to the service's queue."""
-    service = deployed(environment)
-    if cancel:
-        cancel_redrive(service)
-    else:
-        redrive(service, max_rate)
-
-
-@click.command
-@environment_option
-def undelivered_redrive(environment: Environment) -> None:
-    """Send on what SNS could not deliver."""
-    redrive_undelivered(deployed(environment))

@@ -21,21 +21,6 @@ GROUPS_SHOWN = 5
 Section = Callable[[Service], list[str]]
 
 
-def status(service: Service) -> bool:
-    """Print the service's health; what cannot be found out is said in its place.
-
-    :returns: whether all could be found out.
-    """
-    print(f"{service.service_name} in {service.region}, account {service.account}, times in UTC")
-    complete = True
-    for title, section in (*compute.SECTIONS, *SECTIONS):
-        rows, known = rows_of(service, section)
-        complete = complete and known
-        if rows:
-            print(f"{title + ':':<14}" + f"\n{'':14}".join(map(shown, rows)), flush=True)
-    return complete
-
-
 def rows_of(service: Service, section: Section) -> tuple[list[str], bool]:
     """Return what a section says, and whether it could be found out."""
     try:
@@ -135,5 +120,12 @@ SECTIONS = (
 @click.command
 @environment_option
 def command(environment: Environment) -> int:
-    """Show the service's health on one screen."""
-    return 0 if status(deployed(environment)) else 1
+    """Show the service's health on one screen; what cannot be found out is said in its place."""
+    service, code = deployed(environment), 0
+    print(f"{service.service_name} in {service.region}, account {service.account}, times in UTC")
+    for title, section in (*compute.SECTIONS, *SECTIONS):
+        rows, known = rows_of(service, section)
+        code = code if known else 1
+        if rows:
+            print(f"{title + ':':<14}" + f"\n{'':14}".join(map(shown, rows)), flush=True)
+    return code
