@@ -132,31 +132,24 @@ def _bounds(service: Service) -> tuple[int, int] | None:
 
 def versions(service: Service) -> set[str]:
     """Print the task definition's newest revisions, and which one is live; return all numbers."""
-    family = service.task_definition_family
-    pages = (
-        service.client("ecs")
-        .get_paginator("list_task_definitions")
-        .paginate(familyPrefix=family, status="ACTIVE", sort="DESC")
-    )
+    family, ecs = service.task_definition_family, service.client("ecs")
+    pages = ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family)
+    arns = [arn.split(f"/{family}:") for page in pages for arn in page["taskDefinitionArns"]]
     # Families that only begin with this name are listed too.
-    names = [
-        arn.rpartition("/")[2].split(":") for page in pages for arn in page["taskDefinitionArns"]
-    ]
-    found = sorted((int(revision) for name, revision in names if name == family), reverse=True)
-    live = {
-        one["taskDefinition"].rpartition(":")[2]: one for one in _service(service)["deployments"]
-    }
+    found = sorted((one[1] for one in arns if len(one) == 2), key=int, reverse=True)
+    deployments = _service(service)["deployments"]
+    live = {one["taskDefinition"].rpartition(":")[2]: one for one in deployments}
 
     print(f"Versions of {service.service_name}{service.at_commit}, times in UTC:")
     for revision in found[:VERSIONS_SHOWN]:
         definition = _task_definition(service, f"{family}:{revision}")
-        deployment = live.get(str(revision))
+        deployment = live.get(revision)
         mark = f"live, {deployment['runningCount']} running" if deployment else ""
         row = f"  {revision:>5}  {_minute(definition.get('registeredAt'))}"
         print(f"{row}  {_short(_digest(definition))}  {mark}".rstrip())
     if len(found) > VERSIONS_SHOWN:
         print(f"  and {len(found) - VERSIONS_SHOWN} older ones")
-    return {str(revision) for revision in found}
+    return set(found)
 
 
 def require_version(service: Service, version: str) -> None:
@@ -285,14 +278,13 @@ def _stopped_status(service: Service) -> list[str]:
 
 def _stopped(task: Answer) -> str:
     at = task.get("stoppedAt")
-    text = logs.clock(at.timestamp() * 1000) if at else "stopping"
-    text += f"  {task.get('stoppedReason', 'no reason given')}"
+    reasons = [task.get("stoppedReason", "no reason given")]
     for container in task.get("containers", []):
         if "exitCode" in container:
-            text += f", exit code {container['exitCode']}"
+            reasons.append(f"exit code {container['exitCode']}")
         if container.get("reason"):
-            text += f", {container['reason']}"
-    return text
+            reasons.append(container["reason"])
+    return f"{logs.clock(at.timestamp() * 1000) if at else 'stopping'}  {', '.join(reasons)}"
 
 
 # This compute's part of `make status`: a title, and what finds out its lines.

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,8 @@ def write(path: Path, messages: list[Message]) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         # Whole or not at all: a file that breaks off would lose messages on replay.
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
+        part.touch(mode=0o600)
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -42,9 +42,8 @@ def publish(service: Service, event_type: str, body: str, group: str = "") -> No
         f"{', group ' + order['MessageGroupId'] if order else ''}."
     )
     rules = policy.get("event_type", [])
-    types = [one if isinstance(one, str) else f"{one.get('prefix', '')}*" for one in rules]
-    prefixes = tuple(one[:-1] for one in types if one.endswith("*"))
-    if types and event_type not in types and not event_type.startswith(prefixes):
+    prefixes = tuple(rule.get("prefix", "") for rule in rules if isinstance(rule, dict))
+    if rules and event_type not in rules and not event_type.startswith(prefixes):
         print(f"{service.service_name} does not get it: its subscription lets other types through.")
     else:
         print(f"{service.make('logs')} shows what becomes of it: look for {correlation_id}.")
