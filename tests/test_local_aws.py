@@ -531,9 +531,9 @@ def sqs_fifo_dead_letters(client: Client) -> bool:
 
 
 def sqs_fifo_receipt_handles_expire(client: Client) -> bool:
-    queue = Fifo(client, RedrivePolicy="", VisibilityTimeout="1")
+    queue = Fifo(client, RedrivePolicy="")
     queue.send("1")
-    (old,) = queue.receive()
+    (old,) = queue.receive(VisibilityTimeout=1)
     (new,) = queue.receive(WaitTimeSeconds=5)
     refused = []
     for method, more in (

@@ -1,6 +1,7 @@
 """Text that others wrote, such as messages and log lines, made fit for a terminal."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 # Fields of a line that have a place of their own, and those that help no reader.
@@ -36,6 +37,11 @@ def parse(text: str) -> Line:
         }
     machines_only = "_aws" in line or (kind.startswith("platform.") and isinstance(record, dict))
     return {} if machines_only else line
+
+
+def readable(lines: Iterable[str]) -> str:
+    """Return a log without what only machines read."""
+    return "\n".join(filter(None, map(describe, map(parse, lines))))
 
 
 def is_error(line: Line) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from tools.build.image import image_digest
 from tools.build.package import runnable
-from tools.display import describe, parse
+from tools.display import parse, readable
 from tools.local import target
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws
@@ -90,8 +90,8 @@ def running(
                     reason = "after 120 seconds, messages are still in the queue"
                 if reason := aws.permissions.advice() or reason:
                     failed = True
-                    lines = filter(None, map(describe, map(parse, log().splitlines())))
-                    pytest.fail("\n".join([reason, "Its log:", *lines]), pytrace=False)
+                    text = readable(log().splitlines())
+                    pytest.fail(f"{reason}\nIts log:\n{text}", pytrace=False)
                 time.sleep(0.2)
             new = log()[read:]
             read += len(new)

@@ -1,6 +1,5 @@
 """The service, deployed by its own Terraform to a local AWS that lives as long as the tests."""
 
-import contextlib
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -81,17 +80,13 @@ def terraform(environment: Environment, say: Say) -> Runner:
 @pytest.fixture(scope="session")
 def deployment(environment: Environment, say: Say) -> Iterator[Deployment]:
     """Start a local AWS, and deploy the service to it."""
-    failure = ""
-    with contextlib.ExitStack() as stack:
-        try:
-            region = hcl.settings(Environment("dev"))["aws_region"]
-            aws = stack.enter_context(local_aws(region))
+    try:
+        region = hcl.settings(Environment("dev"))["aws_region"]
+        with local_aws(region) as aws:
             say(f"local AWS for {region} at {aws.url}")
             yield deploy(aws, say, environment, **compute.SETTINGS)
-        except ToolError as error:
-            failure = str(error)
-    if failure:
-        pytest.fail(failure, pytrace=False)
+    except ToolError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 @pytest.fixture(scope="session")

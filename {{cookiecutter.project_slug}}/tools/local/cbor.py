@@ -15,8 +15,12 @@ from botocore.model import DenormalizedStructureBuilder
 from botocore.parsers import RpcV2CBORParser
 from botocore.serialize import RpcV2CBORSerializer
 from moto.core.utils import get_service_model
+from werkzeug.wrappers import Request, Response
 
-PATH = re.compile(r"/service/(GraniteServiceVersion20100801)/operation/(\w+)")
+from tools.local.permissions import Wsgi
+
+SERVICE = "GraniteServiceVersion20100801"
+PATH = re.compile(rf"/service/{SERVICE}/operation/(\w+)")
 ERROR = (
     DenormalizedStructureBuilder()
     .with_members({"__type": {"type": "string"}, "message": {"type": "string"}})
@@ -24,31 +28,29 @@ ERROR = (
 )
 
 
-def wrap(app: Any) -> Any:
+def wrap(app: Wsgi) -> Wsgi:
     """Return a WSGI application that also answers requests in CBOR."""
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         asked = PATH.fullmatch(environ.get("PATH_INFO", ""))
         if asked is None:
-            found: Iterable[bytes] = app(environ, start_response)
-            return found
-        service, operation = asked.groups()
-        given = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        body = json.dumps(decode(given), default=lambda time: time.timestamp()).encode()
+            return app(environ, start_response)
+        given = decode(Request(environ).get_data())
+        body = json.dumps(given, default=lambda time: time.timestamp()).encode()
         as_json = {
             **environ,
             "PATH_INFO": "/",
             "CONTENT_TYPE": "application/x-amz-json-1.0",
             "CONTENT_LENGTH": str(len(body)),
-            "HTTP_X_AMZ_TARGET": f"{service}.{operation}",
+            "HTTP_X_AMZ_TARGET": f"{SERVICE}.{asked[1]}",
             "wsgi.input": io.BytesIO(body),
         }
-        statuses: list[str] = []
-        said = b"".join(app(as_json, lambda status, *_: statuses.append(status)))
-        encoded = encode(operation, json.loads(said or b"{}"), failed=statuses[0] >= "300")
-        headers = [("Content-Type", "application/cbor"), ("Smithy-Protocol", "rpc-v2-cbor")]
-        start_response(statuses[0], [*headers, ("Content-Length", str(len(encoded)))])
-        return [encoded]
+        found = Response.from_app(app, as_json)
+        failed = found.status_code >= 300
+        encoded = encode(asked[1], json.loads(found.get_data() or b"{}"), failed=failed)
+        headers = {"Smithy-Protocol": "rpc-v2-cbor"}
+        made = Response(encoded, found.status, headers, content_type="application/cbor")
+        return made(environ, start_response)
 
     return answer
 

@@ -26,7 +26,7 @@ from moto.backends import get_backend
 from werkzeug.wrappers import Request, Response
 
 from tools import events
-from tools.display import describe, parse
+from tools.display import readable
 from tools.local.server import LocalAws
 from tools.operate import compute, logs, messages, queues, status
 from tools.operate.service import Service
@@ -220,7 +220,7 @@ def invocation(one: Any) -> Json:
         "messages": list(one.messages),
         "outcome": one.outcome,
         "milliseconds": round(one.milliseconds),
-        "log": "\n".join(filter(None, (describe(parse(line)) for line in one.lines))),
+        "log": readable(one.lines),
     }
 
 
