@@ -119,7 +119,7 @@ def written(environment: Environment, settings: dict[str, str]) -> Path:
     new.parent.mkdir(parents=True, exist_ok=True)
     new.write_text(text, encoding="utf-8")
     # Without heeding errors: what is not deployed yet must not be in the way.
-    terraform.attempt(environment, ("fmt", str(new.absolute())), True, {})
+    terraform.attempt(environment, "fmt", str(new.absolute()))
     return new
 
 

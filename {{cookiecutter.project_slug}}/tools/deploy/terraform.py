@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def run(environment: Environment, *arguments: str, capture: bool = False, **more
     :param more: more environment variables for Terraform.
     :raises ToolError: Terraform is missing and can't be fetched.
     """
-    code, printed, errors = attempt(environment, arguments, capture, more)
+    code, printed, errors = attempt(environment, *arguments, capture=capture, more=more)
     sys.stderr.write(explain(environment.name, errors) if code else errors)
     if code:
         sys.exit(code)
@@ -86,16 +86,18 @@ def run(environment: Environment, *arguments: str, capture: bool = False, **more
 
 def attempt(
     environment: Environment,
-    arguments: Sequence[str],
-    capture: bool,
-    more: dict[str, str],
+    *arguments: str,
+    capture: bool = True,
+    more: Mapping[str, str] = {},
     given: str = "",
     alive: Callable[[bytes], None] | None = None,
 ) -> tuple[int, str, str]:
     """Run Terraform as `run` does; return its exit code, its stdout if captured, its stderr.
 
-    Only where it was interrupted this command ends with it. With `capture` it is given some text on
-    stdin. `alive`, for what deploys to a local AWS, gets every ten seconds what it has printed.
+    Only where it was interrupted this command ends with it.
+
+    :param given: its stdin, if it is captured.
+    :param alive: for what deploys to a local AWS: gets every ten seconds what it has printed.
     """
     program = terraform_binary.program()
     variables = {

@@ -23,7 +23,7 @@ OVERRIDE = 'terraform {\n  backend "local" {}\n}\n'
 @click.command()
 def command() -> None:
     """Check the Terraform code, the settings of both environments, and run Terraform's tests."""
-    code, printed, errors = attempt(OFFLINE, ("fmt", "-check", "-recursive", "-no-color"), True, {})
+    code, printed, errors = attempt(OFFLINE, "fmt", "-check", "-recursive", "-no-color")
     if code:
         raise ToolError(errors or f"Run `make format`. Not formatted in terraform/:\n{printed}")
     copy = Path(COPY.code)
@@ -47,7 +47,8 @@ def accepted(environment: str) -> bool:
     """Tell whether Terraform accepts the environment's settings; show what it says if not."""
     arguments = ("console", "-no-color", f"-var-file=environments/{environment}.tfvars")
     more = {f"TF_VAR_{name}": value for name, value in compute.STAND_INS.items()}
-    code, printed, errors = attempt(COPY, arguments, True, {**more, "TF_WORKSPACE": environment})
+    more["TF_WORKSPACE"] = environment
+    code, printed, errors = attempt(COPY, *arguments, more=more)
     said = complaints(printed, errors) or (errors if code else "")
     sys.stderr.write(said)
     return not said

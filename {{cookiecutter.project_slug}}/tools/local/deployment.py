@@ -145,7 +145,7 @@ class Runner:
 
         quiet = {"TF_CLI_ARGS": "-no-color", "TF_INPUT": "false", "TF_IN_AUTOMATION": "true"}
         code, printed, errors = terraform.attempt(
-            self.environment, arguments, True, quiet, given, alive
+            self.environment, *arguments, more=quiet, given=given, alive=alive
         )
         wrong = complaints(printed, errors)
         if code not in codes or wrong:
