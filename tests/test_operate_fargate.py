@@ -240,7 +240,7 @@ def test_status_is_one_screen(deployed: OnFargate, stopped: list[dict[str, Any]]
         )
     out = deployed.done("status")
     assert len(out.splitlines()) < 24
-    assert "2 tasks running, 3 wanted" in out
+    assert "2 of 3 tasks running" in out
     digest = image_digest(deployed.package).removeprefix("sha256:")[:12]
     assert f"version {revision}, image {digest}, 256 CPU units, 512 MB: PRIMARY, IN_PROGRESS" in out
     assert "feed:         0 to 10 tasks, by the backlog" in out

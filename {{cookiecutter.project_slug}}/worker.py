@@ -11,8 +11,8 @@ before: whatever happens to a process, a task or the network, the message become
 queue again after the visibility timeout.
 
 A FIFO queue gives the messages of a group to one poller at a time, until their visibility timeout
-is over. If that can't be extended, the handler is killed before: it would work on a group that
-another task may have received, too.
+is over. If it can't be extended, the handler is killed before that: otherwise it would go on with a
+group that another task may have received by then.
 """
 
 import base64
@@ -316,10 +316,10 @@ class ErrorState:
 class TaskProtection:
     """ECS's task scale-in protection: a `with` block per batch in flight.
 
-    It is enabled for the first batch, and released when there has been none for a while. Under
-    constant load that would never happen, and neither a deployment nor scaling in could stop the
-    task: so from time to time the pollers receive nothing (`resting`) until no batch is in flight,
-    and for a while after protection was released.
+    Protection is enabled for the first batch, and released when there has been none for a while.
+    Under constant load that would never happen, and neither a deployment nor scaling in could stop
+    the task. So after a quarter of an hour the pollers rest: they receive nothing until no batch is
+    in flight, and for half a minute after protection was released.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
     """
@@ -352,7 +352,7 @@ class TaskProtection:
         return now < self.rest_until or (self.enabled and now - self.enabled_at > RELEASE_AFTER)
 
     def tick(self) -> None:
-        """Renew or release it when it is time."""
+        """Renew or release the protection when it is time."""
         with self.lock:
             now = monotonic()
             if self.batches:
@@ -366,7 +366,7 @@ class TaskProtection:
                     self._request(False)
 
     def _request(self, enable: bool) -> None:
-        """Ask the agent. If it refuses, protection counts as off and expires; work goes on."""
+        """Ask ECS's agent. If that fails, protection counts as off, and work goes on."""
         if not self.url:
             return
         self.requested_at = monotonic()
@@ -403,7 +403,7 @@ class Poller(threading.Thread):
         self.worker = worker
         self.settings = worker.settings
         self.handler = HandlerProcess()
-        self.failures = 0  # in a row; sets the next wait
+        self.failures = 0  # in a row: the more, the longer the next wait
         self.handler_imported = False  # at least once
         self.progress_at = monotonic()  # when the queue last answered, or a batch was waited for
         # The batch in flight:
@@ -625,7 +625,7 @@ def ids(messages: Sequence[Message]) -> list[str]:
 
 
 def codes(failed: Sequence[dict[str, Any]]) -> str:
-    """Return why entries of a batch request failed, for the log."""
+    """Return the error codes of a batch request's failed entries, for the log."""
     return ", ".join(sorted({entry["Code"] for entry in failed}))
 
 
@@ -772,7 +772,7 @@ class Worker:
             time.sleep(min(TICK, self.settings.visibility_timeout / 30))
 
     def monitor(self, ended: Callable[[], bool], deadline: float) -> None:
-        """Keep up protection and health until something has ended, or until the deadline."""
+        """Keep the task protected and reported healthy until `ended`, or until the deadline."""
         while not ended() and monotonic() < deadline:
             self.protection.tick()
             if any(poller.healthy() for poller in self.pollers):

@@ -696,7 +696,7 @@ variable "hold_failed_groups" {
 
 {% endif %}
 variable "deletion_protection" {
-  description = "Refuse every plan that would destroy, rename or replace a queue and lose its messages. To end the protection, set this to false and run: terraform state rm 'terraform_data.queues_are_protected[0]'"
+  description = "Refuse every plan that would destroy, rename or replace a queue and lose its messages. README.md says under Protection how to end it: false alone does not."
   type        = bool
   default     = false
 }

@@ -2,7 +2,7 @@
 
 log_retention_in_days = 90
 
-# The queues hold messages that exist nowhere else. ../variables.tf says how to end the protection.
+# The queues hold messages that exist nowhere else. README.md says under Protection how to end it.
 deletion_protection = true
 
 # allowed_account_ids = ["123456789012"]

@@ -236,7 +236,7 @@ def _wait_for_tasks(service: Service) -> None:
 def _service_status(service: Service) -> list[str]:
     described = _service(service)
     rows = [
-        f"{described['runningCount']} tasks running, {described['desiredCount']} wanted, "
+        f"{described['runningCount']} of {described['desiredCount']} tasks running, "
         f"{described['pendingCount']} starting"
     ]
     for deployment in described["deployments"]:
