@@ -272,10 +272,12 @@ def test_a_broken_file_is_reported(machine: Machine) -> None:
     assert states[".venv"] == "unknown"
 
 
-def test_on_fargate_docker_and_skopeo_are_needed(machine: Machine, fresh: Render) -> None:
+def test_on_fargate_only_deploying_needs_docker_and_skopeo(machine: Machine, fresh: Render) -> None:
     machine.service = fresh(compute="fargate", python_version=VERSION)
-    _, states, _ = machine.doctor()
+    _, states, text = machine.doctor()
     assert (states["Docker"], states["skopeo"]) == ("missing", "missing")
+    assert "Docker" not in text.partition("To deploy to dev")[0]
+    assert "Docker" not in machine.doctor(environment="local")[1]
     machine.command("docker", '#!/bin/sh\n[ "$1" = info ] || [ "$1" = buildx ]\n')
     machine.command("skopeo", "#!/bin/sh\necho skopeo version 1.18.0\n")
     _, states, _ = machine.doctor()

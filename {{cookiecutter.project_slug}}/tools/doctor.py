@@ -189,12 +189,12 @@ def main() -> int:
         sys.exit(f"ENV is {environment!r}: it must be dev, prod or local.")
     aws = Aws(environment)
     checks = {"Python": python, ".venv": virtual_environment, "Terraform": terraform}
+    machine = show("On this machine", checks)
+    checks = {"credentials": aws.credentials, "state bucket": aws.bucket, "SNS topic": aws.topic}
     with contextlib.suppress(ImportError):  # without .venv, which is missing then
         from tools.operate import compute
 
         checks |= compute.checks()
-    machine = show("On this machine", checks)
-    checks = {"credentials": aws.credentials, "state bucket": aws.bucket, "SNS topic": aws.topic}
     if environment == "local":
         checks = {"make local": local_aws}
     deploy = show(f"To deploy to {environment}", checks)
