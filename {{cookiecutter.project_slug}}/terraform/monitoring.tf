@@ -15,7 +15,7 @@ locals {
 {% if cookiecutter.__fifo %}
       description = "Messages failed ${var.max_receive_count} times and are now in ${aws_sqs_queue.dead_letter.name}; their groups went on without them. First look at them (make dlq-peek) and at the log; fix the cause, then send them back (make dlq-redrive): they come after the messages of their groups that went on. They are deleted after 14 days."
 {% else %}
-      description = "Messages failed ${var.max_receive_count} times and are now in ${aws_sqs_queue.dead_letter.name}. First look at them (make dlq-peek) and at the log; fix the cause, then send them back (make dlq-redrive). They are deleted after 14 days."
+      description = "Messages failed ${var.max_receive_count} times and are now in ${aws_sqs_queue.dead_letter.name}. First look at them (make dlq-peek) and at the log; fix the cause, then send them back (make dlq-redrive). They are deleted 14 days after they were sent."
 {% endif %}
       namespace   = "AWS/SQS"
       metric_name = "ApproximateNumberOfMessagesVisible"

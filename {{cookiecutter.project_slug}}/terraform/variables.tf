@@ -125,7 +125,7 @@ variable "event_types" {
 
   validation {
     condition     = length(var.event_types) >= 1 && length(var.event_types) <= 20
-    error_message = "EVENTS in the package's events.py must have 1 to 20 event types, not ${length(var.event_types)}."
+    error_message = "EVENTS in {{ cookiecutter.package_name }}/events.py must have 1 to 20 event types, not ${length(var.event_types)}."
   }
 
   validation {
