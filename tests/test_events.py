@@ -56,6 +56,10 @@ def test_the_types_are_the_answers(service: Path) -> None:
             "EVENTS = {'order.created': dict}",
             "the model of 'order.created' must inherit from Event",
         ),
+        (
+            "EVENTS = {'order.*paid': type('Model', (), {'occurred_at': None})}",
+            r"'order.\*paid' must have 1 to 100 characters, and a \* only at the end",
+        ),
     ],
 )
 def test_what_is_wrong_with_events_py_is_said(service: Path, code: str, said: str) -> None:

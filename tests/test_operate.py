@@ -38,6 +38,7 @@ from tools.errors import ToolError, explain
 from tools.local import patches
 from tools.local.patches_queues import tasks_of
 from tools.operate import compute, compute_fargate, logs, queues, redrive, saved, send, service
+from tools.project import Environment
 
 # SQS's message move tasks, among others.
 patches.apply()
@@ -326,6 +327,8 @@ def test_nothing_deployed_or_outputs_of_an_older_version(deployed: Deployed) -> 
         said = deployed.refused(*command)
         todo = "run `make plan ENV=dev`, then `make apply ENV=dev`"
         assert said == f"Nothing is deployed in dev: {todo}.\n", command
+    with pytest.raises(ToolError, match="still starting, wait until it says Listening"):
+        service.deployed(Environment("local"))
 
 
 def test_the_environment_is_the_one_that_make_exports(

@@ -979,7 +979,7 @@ BAD_INPUT = [
     (no_wheel_for_the_platform, ["maconly 1.0 has no wheel for Linux on arm64", "make lock"]),
     (no_lock, ["There is no requirements.txt", "make lock"]),
     (broken_pyproject, ["pyproject.toml is not valid TOML"]),
-    (broken_own_code, ["The service's code cannot be compiled", "own/part.py", "invalid syntax"]),
+    (broken_own_code, ["code cannot be compiled", 'File "own/part.py", line 1', "invalid syntax"]),
     (own_file_of_a_dependencys_name, ["tiny/part.py is also a file of a dependency"]),
     (no_own_package, ["There is no own"]),
     (no_such_architecture, ["architecture", "'arm'", "must be arm64 or x86_64"]),

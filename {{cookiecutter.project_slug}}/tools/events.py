@@ -82,6 +82,10 @@ def models() -> Json:
     wrong = [name for name, model in found.items() if not hasattr(model, "occurred_at")]
     if wrong:
         raise ToolError(f"EVENTS in {place}: the model of {wrong[0]!r} must inherit from Event.")
+    wrong = [name for name in found if not re.fullmatch(r"[^*]{1,100}|[^*]{0,99}\*", name)]
+    if wrong:
+        rule = "must have 1 to 100 characters, and a * only at the end"
+        raise ToolError(f"EVENTS in {place}: the type {wrong[0]!r} {rule}.")
     return found
 
 

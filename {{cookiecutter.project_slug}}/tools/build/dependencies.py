@@ -217,9 +217,10 @@ def compile_own(own: dict[str, tuple[bytes, bool]], folder: Path) -> None:
     """
     package.write_files(own, folder)
     with compile_all(folder) as compiling:
-        problems = " ".join(compiling.communicate()[0].split()).replace(f"{folder}/", "")
+        problems = " ".join(compiling.communicate()[0].split())
     if compiling.returncode:
         problems = problems or f"Python ended with {compiling.returncode}."
+        problems = problems.replace(f"{folder}/", "").replace("/var/task/", "")
         raise ToolError(f"The service's code cannot be compiled: {problems}")
 
 

@@ -50,6 +50,7 @@ class Service:
             raise ToolError(
                 f"Terraform's outputs have no {name}. "
                 f"Run {self.make('plan')}, then {self.make('apply')}, to bring them up to date."
+                f"{_starting(self._environment)}"
             )
         return self._outputs[name]
 
@@ -89,6 +90,12 @@ class Service:
         return client(name, self.region)
 
 
+def _starting(environment: str) -> str:
+    """Return what to do instead while `make local` is still deploying."""
+    is_local = environment == "local"
+    return " If `make local` is still starting, wait until it says Listening." if is_local else ""
+
+
 def deployed(environment: Environment) -> Service:
     """Return the service that is deployed in an environment.
 
@@ -100,7 +107,7 @@ def deployed(environment: Environment) -> Service:
     if not outputs:
         raise ToolError(
             f"Nothing is deployed in {environment.name}: run `make plan ENV={environment.name}`, "
-            f"then `make apply ENV={environment.name}`."
+            f"then `make apply ENV={environment.name}`.{_starting(environment.name)}"
         )
     service = Service(outputs, environment.name)
     account = service.client("sts").get_caller_identity()["Account"]
