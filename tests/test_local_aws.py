@@ -21,7 +21,6 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.core.utils import unix_time_millis
 from moto.ecs.models import ecs_backends
-from moto.logs.utils import EventMessageFilter
 from moto.sns import sns_backends
 from moto.sqs import models as sqs_models
 from moto.sqs import sqs_backends
@@ -319,17 +318,6 @@ def logs_keep_the_newest_lines(client: Client) -> bool:
     )
 
 
-def logs_read_a_filter_pattern_once(client: Client) -> bool:
-    logs, read = client("logs"), EventMessageFilter.__init__
-    logs.create_log_group(logGroupName="group")
-    logs.create_log_stream(logGroupName="group", logStreamName="stream")
-    lines = [{"timestamp": int(time.time() * 1000), "message": f"once {n}"} for n in range(3)]
-    logs.put_log_events(logGroupName="group", logStreamName="stream", logEvents=lines)
-    with mock.patch.object(EventMessageFilter, "__init__", autospec=True, side_effect=read) as made:
-        found = logs.filter_log_events(logGroupName="group", filterPattern="once")["events"]
-    return (len(found), made.call_count) == (3, 1)
-
-
 def sqs_calls_at_once(client: Client) -> bool:
     sqs = client("sqs")
     url = sqs.create_queue(QueueName="main")["QueueUrl"]
@@ -592,7 +580,6 @@ PROBES: dict[str, Callable[[Client], bool]] = {
         moto_keeps_no_list_of_all_it_made,
         sns_forgets_what_it_delivered,
         logs_keep_the_newest_lines,
-        logs_read_a_filter_pattern_once,
         sqs_calls_at_once,
         sqs_retention_is_looked_up,
         sqs_counts_at_one_moment,

@@ -39,7 +39,7 @@ def parse(text: str) -> Line:
     return {} if machines_only else line
 
 
-def readable(lines: Iterable[str]) -> str:
+def describe_all(lines: Iterable[str]) -> str:
     """Return a log without what only machines read."""
     return "\n".join(filter(None, map(describe, map(parse, lines))))
 

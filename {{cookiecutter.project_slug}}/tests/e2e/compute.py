@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tools.build.package import runnable
-from tools.display import readable
+from tools.display import describe_all
 from tools.local import target
 from tools.local.event_source import Batch, EventSource
 from tools.local.runtime import Invocation, Runtime
@@ -42,7 +42,7 @@ def failure(invocation: Invocation) -> str:
     places = "".join(error.get("stackTrace") or [])
     return (
         f"The function failed: {error.get('errorType')}: {error.get('errorMessage')}\n{places}\n"
-        f"It took {invocation.figures()}. Its log:\n{readable(invocation.logs.splitlines())}"
+        f"It took {invocation.figures()}. Its log:\n{describe_all(invocation.logs.splitlines())}"
     )
 
 
@@ -102,7 +102,7 @@ def running(
             except ClientError as error:
                 pytest.fail(aws.permissions.advice() or str(error), pytrace=False)
             except TimeoutError:
-                log = readable(runtime.log.read_text(encoding="utf-8").splitlines())
+                log = describe_all(runtime.log.read_text(encoding="utf-8").splitlines())
                 left = f"{aws.depth(outputs['queue_url'])} messages are still in the queue"
                 pytest.fail(f"After 120 seconds, {left}. The log:\n{log}", pytrace=False)
             say(f"the event source handed {len(batches)} batches to the function")

@@ -11,7 +11,7 @@ import pytest
 
 from tools.build.image import image_digest
 from tools.build.package import runnable
-from tools.display import parse, readable
+from tools.display import describe_all, parse
 from tools.local import target
 from tools.local.runtime import Runtime
 from tools.local.server import LocalAws
@@ -90,7 +90,7 @@ def running(
                     reason = "after 120 seconds, messages are still in the queue"
                 if reason := aws.permissions.advice() or reason:
                     failed = True
-                    text = readable(log().splitlines())
+                    text = describe_all(log().splitlines())
                     pytest.fail(f"{reason}\nIts log:\n{text}", pytrace=False)
                 time.sleep(0.2)
             new = log()[read:]

@@ -50,13 +50,13 @@ def test_every_message_ends_where_it_belongs(
         publish(deployment, "unlisted", "{}", unlisted)
     say(f"published {len(good)} good messages, a poison message and some that do not match")
 
-    attributes = ["RedrivePolicy"]
-    queue = sqs.get_queue_attributes(QueueUrl=outputs["queue_url"], AttributeNames=attributes)
-    receives = int(json.loads(queue["Attributes"]["RedrivePolicy"])["maxReceiveCount"])
+    receives = max_receive_count(deployment)
     lines = log_lines(drain())
 
     require_success(lines, good)
-    seen = tries(lines)
+    seen: dict[str, list[bool]] = {}
+    for name, succeeded in outcomes(lines):
+        seen.setdefault(name, []).append(succeeded)
     missing, others = {*good, "poison"} - {*seen}, {*seen} - {*good, "poison"}
     assert not missing, "the subscription's filter policy kept messages out, or the log lacks them"
     assert not others, "the subscription's filter policy let other messages through"
@@ -139,14 +139,21 @@ def dead_letters(sqs: Any, queue_url: str) -> list[str]:
     return names
 
 
-def tries(lines: list[Json]) -> dict[str, list[bool]]:
-    """Return, for each correlation ID, whether each of its tries succeeded."""
-    outcomes: dict[str, list[bool]] = {}
-    for line in lines:
-        if line.get("message") in ("Message processed", "Message failed") and "message_id" in line:
-            succeeded = line["message"] == "Message processed"
-            outcomes.setdefault(line["correlation_id"], []).append(succeeded)
-    return outcomes
+def max_receive_count(deployment: Deployment) -> int:
+    """Return how often a message is received before it is dead-lettered."""
+    queue = deployment.aws.client("sqs").get_queue_attributes(
+        QueueUrl=deployment.outputs["queue_url"], AttributeNames=["RedrivePolicy"]
+    )
+    return int(json.loads(queue["Attributes"]["RedrivePolicy"])["maxReceiveCount"])
+
+
+def outcomes(lines: list[Json]) -> list[tuple[str, bool]]:
+    """Return the correlation ID of each try, and whether it succeeded, in their order."""
+    return [
+        (line["correlation_id"], line["message"] == "Message processed")
+        for line in lines
+        if line.get("message") in ("Message processed", "Message failed") and "message_id" in line
+    ]
 
 
 def metric(lines: list[Json], name: str) -> int:

@@ -1,9 +1,7 @@
 """Messages of one group are processed in the order in which they were published."""
 
-import json
-
 from tests.e2e.conftest import Drain, Say
-from tests.e2e.test_chain import dead_letters, log_lines, publish
+from tests.e2e.test_chain import dead_letters, log_lines, max_receive_count, outcomes, publish
 from tools import events
 from tools.local.deployment import Deployment
 
@@ -23,21 +21,14 @@ def test_each_group_keeps_its_order(deployment: Deployment, drain: Drain, say: S
             publish(deployment, name, "not JSON" if name == POISON else good, event_type, group)
     say(f"published {COUNT} messages of each of {len(GROUPS)} groups, one of them poison")
 
-    attributes = ["RedrivePolicy"]
-    queue = sqs.get_queue_attributes(QueueUrl=outputs["queue_url"], AttributeNames=attributes)
-    receives = int(json.loads(queue["Attributes"]["RedrivePolicy"])["maxReceiveCount"])
-    outcomes = [
-        (line["correlation_id"], line["message"] == "Message processed")
-        for line in log_lines(drain())
-        if line.get("message") in ("Message processed", "Message failed") and "message_id" in line
-    ]
+    tries = outcomes(log_lines(drain()))
     expected = {group: [(f"{group}-{n}", True) for n in range(COUNT)] for group in GROUPS}
-    expected["blocked"][1:2] = [(POISON, False)] * receives
-    found = {group: [one for one in outcomes if one[0].startswith(group)] for group in GROUPS}
+    expected["blocked"][1:2] = [(POISON, False)] * max_receive_count(deployment)
+    found = {group: [one for one in tries if one[0].startswith(group)] for group in GROUPS}
     assert found == expected
 
-    went_on = outcomes.index(("blocked-2", True))
-    late = [name for name, _ in outcomes[went_on:] if not name.startswith("blocked")]
+    went_on = tries.index(("blocked-2", True))
+    late = [name for name, _ in tries[went_on:] if not name.startswith("blocked")]
     assert not late, "other groups waited for the one with the poison message"
     assert POISON in dead_letters(sqs, outputs["dead_letter_queue_url"])
     say(f"each group kept its order; {POISON} was dead-lettered, and its group went on")

@@ -26,7 +26,7 @@ from moto.backends import get_backend
 from werkzeug.wrappers import Request, Response
 
 from tools import events
-from tools.display import readable
+from tools.display import describe_all
 from tools.local.server import LocalAws
 from tools.operate import compute, logs, messages, queues, status
 from tools.operate.service import Service
@@ -220,7 +220,7 @@ def invocation(one: Any) -> Json:
         "messages": list(one.messages),
         "outcome": one.outcome,
         "milliseconds": round(one.milliseconds),
-        "log": readable(one.lines),
+        "log": describe_all(one.lines),
     }
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 Function = Callable[..., Any]
-PATCHES: list[tuple[Any, str, Function]] = []
+PATCHES: list[tuple[type, str, Function]] = []
 
 
-def replaces(owner: Any, name: str) -> Callable[[Function], Function]:
-    """Decorate what replaces or adds a method, a property or a module's function.
+def replaces(owner: type, name: str) -> Callable[[Function], Function]:
+    """Decorate what replaces or adds a method, or replaces a property.
 
     Its first argument is the original; None if there is none.
     """

@@ -4,11 +4,10 @@
 """
 
 from collections import deque
-from functools import lru_cache
 from typing import Any
 
 from moto.core.common_models import BaseModel
-from moto.logs import models as logs
+from moto.logs.models import LogGroup
 from moto.sns.models import Topic
 
 from tools.local.patches import replaces
@@ -33,7 +32,7 @@ def sns_forgets_what_it_delivered(original: Any, topic: Any, *given: Any, **name
     topic.sent_notifications = deque(maxlen=PUBLISHED_KEPT)
 
 
-@replaces(logs.LogGroup, "put_log_events")
+@replaces(LogGroup, "put_log_events")
 def logs_keep_the_newest_lines(original: Any, group: Any, name: str, events: Any) -> Any:
     """Old log lines go, as after the retention period, and so do log streams without lines."""
     token = original(group, name, events)
@@ -47,10 +46,3 @@ def logs_keep_the_newest_lines(original: Any, group: Any, name: str, events: Any
         if not stream.events and stream.log_stream_name != name:
             del group.streams[stream.log_stream_name]
     return token
-
-
-@replaces(logs, "EventMessageFilter")
-@lru_cache(100)
-def logs_read_a_filter_pattern_once(original: Any, pattern: str) -> Any:
-    """moto reads it for each line."""
-    return original(pattern)

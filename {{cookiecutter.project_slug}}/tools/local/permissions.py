@@ -106,10 +106,12 @@ class Permissions:
     def decide(self, role: str, question: Question, call: Call) -> Decision:
         """Answer a question by the policies that the role has now."""
         name = role.rpartition("/")[2]
-        context = {**principal_of(role, call), **question.context, **self.context}
+        iam = get_backend("iam")[call.account][call.partition]
+        kept = iam.get_role_by_arn(role)
+        context = {**principal_of(kept, call), **question.context, **self.context}
         complete = replace(question, context=context)
         try:
-            return Decision(name, complete, refusal(complete, *policies_of(role)))
+            return Decision(name, complete, refusal(complete, *policies_of(kept, iam)))
         except EvaluationError as error:
             why = f"because a policy has {error}, which the local AWS cannot evaluate"
             return Decision(name, complete, why, "CannotEvaluate")
@@ -136,15 +138,12 @@ def service_of(moto: Any, environ: dict[str, Any]) -> str:
     return NAMES.get(package) or service_name_from_moto_package_name(package)
 
 
-def policies_of(role_arn: str) -> tuple[list[Document], list[Document] | None]:
-    """Return a role's policies, inline and attached, and its permissions boundary, if any."""
-    _, partition, _, _, account, _ = role_arn.split(":", 5)
-    backend = get_backend("iam")[account][partition]
-    role = backend.get_role_by_arn(role_arn)
+def policies_of(role: Any, iam: Any) -> tuple[list[Document], list[Document] | None]:
+    """Return the policies of moto's role, inline and attached, and its boundary, if it has one."""
     attached = [managed(policy) for policy in role.managed_policies.values()]
     inline = [json.loads(document) for document in role.policies.values()]
     boundary = role.permissions_boundary_arn
-    return inline + attached, [managed(backend.get_policy(boundary))] if boundary else None
+    return inline + attached, [managed(iam.get_policy(boundary))] if boundary else None
 
 
 def managed(policy: Any) -> Document:
@@ -154,13 +153,12 @@ def managed(policy: Any) -> Document:
     return document
 
 
-def principal_of(role_arn: str, call: Call) -> Context:
+def principal_of(role: Any, call: Call) -> Context:
     """Return the condition keys that each request of a role has."""
-    role = get_backend("iam")[call.account][call.partition].get_role_by_arn(role_arn)
     return {
         "aws:CalledVia": [],
         "aws:PrincipalAccount": [call.account],
-        "aws:PrincipalArn": [role_arn],
+        "aws:PrincipalArn": [role.arn],
         "aws:PrincipalTag/": [],
         "aws:PrincipalType": ["AssumedRole"],
         "aws:RequestedRegion": [call.region],
