@@ -1,6 +1,5 @@
 """What the workflows leave on GitHub: a comment with the plans, pull requests, a summary."""
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -50,7 +49,7 @@ def record(file: str) -> None:
 
     :raises GitHubError: there is none now, so the default branch does not have the setting.
     """
-    if subprocess.run(["git", "diff", "--quiet", "--", file]).returncode == 0:
+    if not output("git", "diff", "--name-only", "--", file):
         # So it is after a resume before the pause was merged: merged later, it would pause again.
         note(
             f"{default_branch()} has this setting already. Close any earlier pull request that "
