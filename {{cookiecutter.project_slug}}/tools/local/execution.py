@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
+from collections import deque
 from typing import Any
 
 from tools.local.log import Log, follow
@@ -19,7 +20,7 @@ class ExecutionEnvironment:
     def __init__(self, runtime: Runtime, log: Log) -> None:
         """Take one that is ready for its first process."""
         self.runtime = runtime
-        self.lines: list[str] = []  # of the log, since the last invocation began
+        self.lines: deque[str] = deque(maxlen=LINES_KEPT)  # since the last invocation began
         self._log, self._stream, self._request = log, "", ""
         folder = str(runtime.log.parent)
         self._folders = {folder, json.dumps(folder)[1:-1]}
@@ -34,7 +35,8 @@ class ExecutionEnvironment:
 
     def invoke(self, event: object) -> Invocation:
         """Hand an event to the function and wait for the result."""
-        self.lines, self._request = [], str(uuid.uuid4())
+        self.lines.clear()
+        self._request = str(uuid.uuid4())
         done = self.runtime.invoke(event, self._request)
         self._finish()
         self._log.platform(self._stream, "report", report(done))
@@ -62,7 +64,7 @@ class ExecutionEnvironment:
         for folder in self._folders:  # paths in tracebacks: as from the service's folder
             line = line.replace(f"{folder}/task/", "").replace(f"{folder}/runtime/", "")
         if line.strip():
-            self.lines = [*self.lines[1 - LINES_KEPT :], line]
+            self.lines.append(line)
             self._log.write(self._stream, line)
 
 

@@ -26,7 +26,6 @@ from tools.local.running import FOLDER
 from tools.local.working_tree import Dependencies
 
 KEPT = 50  # outcomes, for the page
-LOOK_EVERY = 0.5  # seconds between two looks at the settings
 PAUSED = "Paused: messages wait in the queue until `make resume ENV=local`."
 GONE = (
     "Nothing feeds the code any more: `make plan ENV=local`, then `make apply ENV=local`, deploy "
@@ -75,6 +74,7 @@ class Feed:
         self.retry = retry
         self.recent: deque[Outcome] = deque(maxlen=KEPT)
         self.waiting: deque[dict[str, Any]] = deque()  # received, for the next poller
+        self.whys: list[str] = []  # to be said once the next poller's code runs
         self.folder = (FOLDER / "code").absolute()
         self.keys = aws.grant(outputs["role_arn"])
         self.added = {"AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **self.keys, **added}
@@ -84,7 +84,6 @@ class Feed:
         self._stats: working_tree.Stats = {}
         self._pollers: list[Poller] = []
         self._settings: Settings | None = None
-        self._looked = 0.0
         self._tell = log.once()
 
     @property
@@ -98,8 +97,7 @@ class Feed:
 
     def start(self) -> None:
         """Begin."""
-        if self.folder.exists():  # of a run that was killed
-            remove(self.folder)
+        remove(self.folder)  # of a run that was killed
         self.folder.mkdir(parents=True)
         self._dependencies.update()
         self._settings = self._read()
@@ -109,9 +107,6 @@ class Feed:
     def look(self) -> None:
         """Take over what has changed in the local AWS; the main loop calls this all the time."""
         self._pollers = [one for one in self._pollers if one.is_alive() or one is self._current]
-        if time.monotonic() - self._looked < LOOK_EVERY:
-            return
-        self._looked = time.monotonic()
         settings: Settings | None = None
         problem = ""
         try:
@@ -127,8 +122,8 @@ class Feed:
 
     def reload(self) -> None:
         """Run the code as it is saved now."""
-        self._looked, before = 0.0, self._dependencies.folder
         self.look()
+        before = self._dependencies.folder
         try:
             self._dependencies.update()
         except ToolError as error:
@@ -157,17 +152,16 @@ class Feed:
         """Put a new poller in the last one's place; why, and what was saved, is said by it."""
         for poller in self._pollers:
             poller.stop()
-        whys = [*(self._current.whys if self._pollers else []), why]
         before, self._stats = self._stats, working_tree.code_stats()
-        if names := working_tree.changed(before, self._stats):
-            whys.append(RELOADED + ", ".join(names))
+        names = working_tree.changed(before, self._stats)
+        self.whys += filter(None, [why, names and RELOADED + ", ".join(names)])
         try:
             own = working_tree.own()
         except (ToolError, OSError) as error:
             self.log.say(f"Not reloaded: {error}")
             own = {}
         code = working_tree.Snapshot(own, self._stats, self._dependencies.folder)
-        poller = Poller(self, self._settings, code, [one for one in whys if one])
+        poller = Poller(self, self._settings, code)
         self._pollers.append(poller)
         poller.start()
 

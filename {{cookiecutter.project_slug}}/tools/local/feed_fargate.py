@@ -95,9 +95,8 @@ class Feed:
 
     def start(self) -> None:
         """Begin. Raises ToolError if the dependencies can't be had."""
-        for folder in (self.folder, KEPT):
-            if folder.exists():  # of a run before this one
-                remove(folder)
+        for folder in (self.folder, KEPT):  # of a run before this one
+            remove(folder)
         keep(PACKAGES[platform_here()])
         venv.create(self.folder / "venv", symlinks=True)
         self._update_dependencies()
@@ -243,8 +242,7 @@ class Feed:
         for task in [self._task, *self._stopping]:
             if task:
                 task.end()
-        if self.folder.exists():
-            remove(self.folder)
+        remove(self.folder)
 
 
 def outcome_of(text: str, lines: list[str]) -> Outcome | None:

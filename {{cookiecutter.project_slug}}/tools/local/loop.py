@@ -212,12 +212,8 @@ class Loop:
 
 def terraform_stats() -> working_tree.Stats:
     """Return the state of what a plan depends on besides the code."""
-    folder = Path("terraform")
-    files = [*folder.glob("*.tf"), Environment("dev").tfvars]
-    try:
-        return {str(file): working_tree.stat_of(file) for file in files if file.exists()}
-    except OSError as error:  # it is being replaced just now
-        return {str(error): ()}
+    files = [*Path("terraform").glob("*.tf"), Environment("dev").tfvars]
+    return working_tree.stats_of(lambda: filter(Path.exists, files))
 
 
 def current_types() -> list[str]:

@@ -57,13 +57,10 @@ class Poller(threading.Thread):
     ended is when it ended by itself, by time.monotonic; 0 as long as it has not.
     """
 
-    def __init__(
-        self, feed: Feed, settings: Settings | None, code: working_tree.Snapshot, whys: list[str]
-    ) -> None:
-        """Take what to run; whys are said once it does."""
+    def __init__(self, feed: Feed, settings: Settings | None, code: working_tree.Snapshot) -> None:
+        """Take what to run."""
         super().__init__(daemon=True)
         self.ended = 0.0
-        self.whys = whys
         self._feed, self._settings, self._code = feed, settings, code
         self._environments: dict[str, ExecutionEnvironment] = {}
         self._stack = contextlib.ExitStack()
@@ -105,7 +102,7 @@ class Poller(threading.Thread):
         self._importing = False
         if self._stopped.is_set():
             return
-        whys, self.whys = self.whys, []
+        whys, self._feed.whys = self._feed.whys, []
         for why in whys:
             took = f" ({time.monotonic() - began:.2f} s)"
             self._say(why + (took if why.startswith(RELOADED) and not error else ""))
@@ -202,7 +199,7 @@ class Poller(threading.Thread):
             self._say(f"ERROR     Invocation failed: {shown} ({done.figures()})")
         elif batch.failed:
             outcome = f"failed: {len(batch.failed)} of {len(ids)} messages"
-        kept = Outcome(time.time(), ids, outcome, done.duration, environment.lines)
+        kept = Outcome(time.time(), ids, outcome, done.duration, [*environment.lines])
         self._feed.recent.append(kept)
         values = {"Invocations": 1, "Errors": int(bool(done.error)), "Throttles": 0}
         dimensions = {"FunctionName": self._feed.outputs["service_name"]}

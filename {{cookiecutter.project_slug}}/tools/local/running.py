@@ -105,9 +105,8 @@ def hold() -> Iterator[Callable[[Running], None]]:
         def write(running: Running) -> None:
             new = place.with_suffix(".new")
             new.unlink(missing_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
-                json.dump(asdict(running), file)
+            new.touch(0o600, exist_ok=False)  # it has a key
+            new.write_text(json.dumps(asdict(running)), encoding="utf-8")
             new.replace(place)
 
         try:

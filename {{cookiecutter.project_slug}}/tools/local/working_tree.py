@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,23 +51,15 @@ def own_in(package: bytes) -> Code:
 
 
 def code_stats() -> Stats:
-    """Return the state of the service's own code.
-
-    What cannot be packed, or is being replaced just now, is a state of its own.
-    """
-    try:
-        return _stats(own_files(sources()))
-    except (ToolError, OSError) as error:
-        return {str(error): ()}
+    """Return the state of the service's own code."""
+    return stats_of(lambda: own_files(sources()))
 
 
 def dependency_stats() -> Stats:
-    """Return the state of what decides on the dependencies, in the same way."""
-    try:
-        files = _stats([LOCK, Path("pyproject.toml")])
-        return files | _stats(own_files(_libraries(repr(files))))
-    except (ToolError, OSError, ValueError) as error:
-        return {str(error): ()}
+    """Return the state of what decides on the dependencies."""
+    files = [LOCK, Path("pyproject.toml")]
+    known = stats_of(lambda: files)
+    return known | stats_of(lambda: own_files(_libraries(repr(known))))
 
 
 @functools.lru_cache(1)
@@ -75,14 +68,16 @@ def _libraries(_: str) -> list[str]:
     return shared.folders(LOCK.read_text(encoding="utf-8"))
 
 
-def _stats(files: list[Path]) -> Stats:
-    return {str(file): stat_of(file) for file in files}
+def stats_of(files: Callable[[], Iterable[Path]]) -> Stats:
+    """Return the state of files.
 
-
-def stat_of(file: Path) -> tuple[int, ...]:
-    """Return what changes when a file is saved."""
-    found = file.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    What cannot be packed, or is being replaced just now, is a state of its own.
+    """
+    try:
+        stats = {str(file): file.stat() for file in files()}
+    except (ToolError, OSError, ValueError) as error:
+        return {str(error): ()}
+    return {name: (one.st_mtime_ns, one.st_size, one.st_ino) for name, one in stats.items()}
 
 
 def changed(before: Stats, after: Stats) -> list[str]:
