@@ -18,7 +18,7 @@ import pytest
 from conftest import SERVICE as TOOLS_OF_THE_SERVICE
 from conftest import working_in
 from tools.build.package import own_code
-from tools.local import poller, working_tree
+from tools.local import feed, poller, working_tree
 from tools.local.event_source import EventSource
 from tools.local.feed import Feed
 from tools.local.log import Log, follow
@@ -403,7 +403,10 @@ def test_an_older_version_runs_what_was_deployed(running: Local) -> None:
     assert seen == {"first", "tree"}
 
 
-def test_paused_means_that_nothing_is_received(running: Local) -> None:
+def test_paused_means_that_nothing_is_received(
+    running: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "AGAIN_AFTER", 0.1)
     running.set_mapping(Enabled=False)
     running.until("Paused: messages wait in the queue until `make resume ENV=local`.")
     running.send("a")
@@ -414,7 +417,7 @@ def test_paused_means_that_nothing_is_received(running: Local) -> None:
     assert queue["ApproximateNumberOfMessages"] == "1"
     poller = running.feed._current
     assert "first a" not in running.shown
-    time.sleep(3)
+    time.sleep(0.5)
     assert running.feed._current is poller  # nothing is started again and again
     running.set_mapping(Enabled=True)
     running.until("first a")

@@ -46,6 +46,8 @@ class EventSource:
     sqs is a boto3 client. window is in seconds. retry_with is a client, too, if failed messages are
     to be visible again retry_after seconds later: AWS doesn't do that, and nobody need wait for the
     visibility timeout. stopped ends the gathering of a batch.
+
+    In the methods, wait is how many seconds to wait for a first message, 20 at most.
     """
 
     sqs: Any
@@ -82,18 +84,12 @@ class EventSource:
         return batches
 
     def poll(self, wait: int = 0) -> Batch | None:
-        """Receive once, invoke the function and delete what succeeded; None if nothing came.
-
-        :param wait: seconds to wait for a first message, 20 at most.
-        """
+        """Receive once, invoke the function and delete what succeeded; None if nothing came."""
         messages = self.take(wait)
         return self.work(messages) if messages else None
 
     def take(self, wait: int = 0) -> list[dict[str, Any]]:
-        """Return the messages of the next batch, as ReceiveMessage has them; none if none came.
-
-        :param wait: seconds to wait for a first message, 20 at most.
-        """
+        """Return the messages of the next batch, as ReceiveMessage has them; none if none came."""
         messages = self.waiting or self.receive(self.batch_size, wait, self.window)
         # A batch also ends at the limit of an event. What another source left may be too many.
         size, count = size_of({"Records": []}), 0
@@ -141,12 +137,10 @@ class EventSource:
     def receive(
         self, count: int, wait: int = 0, window: float = 0, **more: Any
     ) -> list[dict[str, Any]]:
-        """Receive up to so many messages.
+        """Receive up to so many messages; more has further parameters of ReceiveMessage.
 
-        :param wait: seconds to wait for a first message, 20 at most.
-        :param window: seconds to wait for more, from the first message on; the limit of an event
-            ends that, too.
-        :param more: further parameters of ReceiveMessage.
+        window is how many seconds to wait for more, from the first message on; the limit of an
+        event ends that, too.
         """
         messages: list[dict[str, Any]] = []
         end, size = -math.inf, 0

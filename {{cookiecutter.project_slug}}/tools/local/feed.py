@@ -21,7 +21,7 @@ from tools.build.package import remove
 from tools.errors import ToolError, problem_of
 from tools.local import working_tree
 from tools.local.log import Log, Outcome
-from tools.local.poller import RELOADED, Function, Poller
+from tools.local.poller import RELOADED, Function, Poller, Snapshot
 from tools.local.running import FOLDER
 from tools.local.working_tree import Dependencies
 
@@ -160,7 +160,7 @@ class Feed:
         except (ToolError, OSError) as error:
             self.log.say(f"Not reloaded: {error}")
             own = {}
-        code = working_tree.Snapshot(own, self._stats, self._dependencies.folder)
+        code = Snapshot(own, self._stats, self._dependencies.folder)
         poller = Poller(self, self._settings, code)
         self._pollers.append(poller)
         poller.start()

@@ -143,8 +143,7 @@ class Feed:
             self._why = ""
         if now >= self._memory_at:
             self._memory_at = now + MEMORY_EVERY
-            given = task.process.pid, self.ecs.definition(), now
-            threading.Thread(target=self._measure, args=given, daemon=True).start()
+            self._measure(task.process.pid, now)
 
     def reload(self) -> None:
         """Run the code as it is saved now."""
@@ -225,10 +224,11 @@ class Feed:
             self._why = ""
             self.log.say("Not reloaded: messages wait until you save a fix.")
 
-    def _measure(self, pid: int, definition: Any, now: float) -> None:
+    def _measure(self, pid: int, now: float) -> None:
         """Report ECS's metrics, in percent of what the task definition gives a task."""
+        definition, found = self.ecs.definition(), family(pid).values()
         dimensions = {"ClusterName": self.ecs.cluster, "ServiceName": self.ecs.name}
-        if not (found := family(pid).values()):
+        if not found:
             return
         memory = 100 * sum(used for used, _ in found) / int(definition.memory)
         self.monitoring.put("AWS/ECS", "MemoryUtilization", dimensions, memory, "Percent")

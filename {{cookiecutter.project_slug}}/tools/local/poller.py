@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.errors import problem_of
@@ -51,13 +52,22 @@ class Function:
         )
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The code as it was at one moment: the service's own, its state, the dependencies' folder."""
+
+    own: working_tree.Code
+    stats: working_tree.Stats
+    dependencies: Path
+
+
 class Poller(threading.Thread):
     """Feeds the code, as it was at one moment, until it is stopped or a file has changed.
 
     ended is when it ended by itself, by time.monotonic; 0 as long as it has not.
     """
 
-    def __init__(self, feed: Feed, settings: Settings | None, code: working_tree.Snapshot) -> None:
+    def __init__(self, feed: Feed, settings: Settings | None, code: Snapshot) -> None:
         """Take what to run."""
         super().__init__(daemon=True)
         self.ended = 0.0

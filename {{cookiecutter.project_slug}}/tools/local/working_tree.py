@@ -6,7 +6,6 @@ import functools
 import io
 import zipfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tools.build import shared
@@ -19,15 +18,6 @@ from tools.project import project
 Stats = dict[str, tuple[int, ...]]
 # Name in the package -> content, and whether it may be executed.
 Code = dict[str, tuple[bytes, bool]]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The code as it was at one moment: the service's own, its state, the dependencies' folder."""
-
-    own: Code
-    stats: Stats
-    dependencies: Path
 
 
 def sources() -> list[str]:
