@@ -153,8 +153,10 @@ class Feed:
         for poller in self._pollers:
             poller.stop()
         before, self._stats = self._stats, working_tree.code_stats()
-        names = working_tree.changed(before, self._stats)
-        self.whys += filter(None, [why, names and RELOADED + ", ".join(names)])
+        if why:
+            self.whys.append(why)
+        if names := working_tree.changed(before, self._stats):
+            self.whys.append(RELOADED + ", ".join(names))
         try:
             own = working_tree.own()
         except (ToolError, OSError) as error:
