@@ -4,11 +4,11 @@ What is deployed stays: its commit, its settings and the hash of its package are
 changes is planned from there, and only one resource may change.
 """
 
-import functools
 import json
 import os
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -60,24 +60,22 @@ def change(
     :param only: the address of the one resource that may change, unless everything may.
     :raises ToolError: another resource would change.
     """
-    service = deployed(environment)
-    here = functools.partial(apply_here, environment, service, settings, "" if everything else only)
-    if os.environ.get(FROM_DEPLOYED):
-        here()
+    service, there = deployed(environment), bool(os.environ.get(FROM_DEPLOYED))
+    as_it_is = there or environment.is_local
+    place = nullcontext() if as_it_is else checkout_of(environment.name, service.commit)
+    with place as folder:
+        if folder is None:
+            apply_here(environment, service, settings, "" if everything else only)
+        else:
+            more = ["--env", environment.name, *(["--all"] if everything else [])]
+            apply_there(folder, [*command, *more])
+    if there:
         return
-    if environment.is_local:
-        here()
-        todo = "it lasts until `make local` ends"
-    else:
-        with checkout_of(environment.name, service.commit) as folder:
-            if folder is None:
-                here()
-            else:
-                more = ["--env", environment.name, *(["--all"] if everything else [])]
-                apply_there(folder, [*command, *more])
-        todo = "commit it, or the next deployment reverts it"
     written(environment, settings).replace(environment.tfvars)
-    print(f"{environment.tfvars} has the new setting: {todo}.")
+    lasts = "commit it, or the next deployment reverts it"
+    if environment.is_local:
+        lasts = "it lasts until `make local` ends"
+    print(f"{environment.tfvars} has the new setting: {lasts}.")
 
 
 def apply_there(folder: Path, command: list[str]) -> None:
