@@ -1,4 +1,4 @@
-"""Rendering the template, for all tests."""
+"""What all tests share: rendering the template, running commands, one provider for Terraform."""
 
 import fcntl
 import functools
