@@ -72,7 +72,7 @@ def change(
     if there:
         return
     written(environment, settings).replace(environment.tfvars)
-    lasts = "commit it, or the next deployment reverts it"
+    lasts = "commit it, or the next deployment undoes it"
     if environment.is_local:
         lasts = "it lasts until `make local` ends"
     print(f"{environment.tfvars} has the new setting: {lasts}.")
