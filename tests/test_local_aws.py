@@ -225,16 +225,17 @@ def application_autoscaling_tags(client: Client) -> bool:
     return bool(scaling.list_tags_for_resource(ResourceARN=arn)["Tags"] == {"Owner": "me"})
 
 
-def sqs_receivers_that_are_gone(client: Client) -> bool:
+def sqs_receivers_that_are_gone(_: Client) -> bool:
     """Of a task that is to stop; test_feed_fargate.py has one that hangs up."""
     key = f"ASIA{'A' * 16}"
-    sqs = client("sqs", aws_access_key_id=key, aws_secret_access_key="x")
-    url = sqs.create_queue(QueueName="received")["QueueUrl"]
-    sqs.send_message(QueueUrl=url, MessageBody="x")
-    STOPPING.add(key)
-    stopping = sqs.receive_message(QueueUrl=url).get("Messages", [])
-    STOPPING.discard(key)
-    return bool(not stopping and sqs.receive_message(QueueUrl=url)["Messages"])
+    with local_aws(REGION, for_terraform=False) as aws:
+        sqs = aws.client("sqs", {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "x"})
+        url = sqs.create_queue(QueueName="received")["QueueUrl"]
+        sqs.send_message(QueueUrl=url, MessageBody="x")
+        STOPPING.add(key)
+        stopping = sqs.receive_message(QueueUrl=url).get("Messages", [])
+        STOPPING.discard(key)
+        return bool(not stopping and sqs.receive_message(QueueUrl=url)["Messages"])
 
 
 def sns_asks_the_queues_policy(client: Client) -> bool:

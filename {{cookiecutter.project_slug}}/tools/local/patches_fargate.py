@@ -3,10 +3,10 @@
 import json
 import select
 import socket
-import threading
 import time
 from typing import Any
 
+import flask
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
@@ -14,16 +14,15 @@ from moto.ecs.models import EC2ContainerServiceBackend, TaskDefinition
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.moto_api._internal import mock_random
 from moto.sqs.models import SQSBackend
-from moto.sqs.responses import SQSResponse
 
 from tools.local.patches import replaces
+from tools.local.permissions import credential
 
 # Keys of tasks that `make local` has told to stop: they get no more messages.
 STOPPING: set[str] = set()
 # Keys that have been used to receive messages, and when messages were received last (time.time()).
 RECEIVERS: set[str] = set()
 RECEIVED: dict[str, float] = {}
-ASKING = threading.local()  # its response is that of the request that a thread answers
 
 
 @replaces(EC2ContainerServiceResponse, "create_service")
@@ -151,47 +150,34 @@ def application_autoscaling_tags_are_listed(_original: Any, response: Any) -> st
     return json.dumps({"Tags": next(target.tags for target in targets if target.arn == arn)})
 
 
-@replaces(SQSResponse, "receive_message")
-def sqs_receivers_that_are_gone(original: Any, response: Any) -> Any:
+@replaces(SQSBackend, "receive_message")
+def sqs_receivers_that_are_gone(
+    original: Any, backend: Any, name: str, most: int, wait: int, *more: Any
+) -> Any:
     """ReceiveMessage gives nothing to a client that has hung up: on AWS too, a message is received
     by a request that is answered. And nothing to a task that ECS stops: it ends a poll at once.
     """
-    ASKING.response = response
-    try:
-        result = original(response)
-        if is_gone(response):
-            time.sleep(1)  # or it would ask again and again until it knows that it is to stop
-    finally:
-        del ASKING.response
-    return result
-
-
-@replaces(SQSBackend, "receive_message")
-def sqs_receivers_that_are_gone_get_nothing(
-    original: Any, backend: Any, name: str, most: int, wait: int, *more: Any
-) -> Any:
-    """While it waits, it is looked at again and again."""
-    if not hasattr(ASKING, "response"):  # asked in this process
+    environ = flask.request.environ if flask.has_request_context() else {}
+    signed = credential(environ)
+    if signed is None:  # asked in this process
         return original(backend, name, most, wait, *more)
-    deadline = time.monotonic() + wait
-    RECEIVERS.add(ASKING.response.access_key)
+    deadline, key = time.monotonic() + wait, signed[1]
+    RECEIVERS.add(key)
     if len(RECEIVED) > 1000:
         RECEIVED.clear()
-    while not is_gone(ASKING.response):
+    while not (key in STOPPING or has_hung_up(environ)):
         found = original(backend, name, most, 0, *more)
         RECEIVED.update((message.id, time.time()) for message in found)
         left = deadline - time.monotonic()
         if found or left <= 0:
             return found
         backend.get_queue(name).wait_for_messages(min(left, 0.2))
+    time.sleep(1)  # or it would ask again and again until it knows that it is to stop
     return []
 
 
-def is_gone(response: Any) -> bool:
-    """Tell whether the client of a request is a task that ECS stops, or has hung up."""
-    if response.access_key in STOPPING:
-        return True
-    connection = response.normalized_request.environ.get("werkzeug.socket")
-    if connection is None or not select.select([connection], [], [], 0)[0]:
-        return False
-    return not connection.recv(1, socket.MSG_PEEK)
+def has_hung_up(environ: dict[str, Any]) -> bool:
+    """Tell whether the client of a request waits for no answer any more."""
+    connection = environ["werkzeug.socket"]
+    readable, _, _ = select.select([connection], [], [], 0)
+    return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
