@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Render
+from conftest import Render, run
 from delivery import BUCKET, REGION, RUN, Checkout, checked_out
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sqs.models import sqs_backends
@@ -47,7 +47,8 @@ def smoke(checkout: Checkout) -> str:
     configuration = checkout.aws.client("lambda").get_function_configuration(FunctionName=NAME)
     group = {"logGroupName": f"/aws/lambda/{NAME}", "logStreamName": "test"}
     logs.create_log_stream(**group)
-    checkout.make("dist/lambda-host.zip")
+    code = "from tools.build.package import build; build('host')"
+    run(".venv/bin/python", "-B", "-c", code, cwd=checkout.folder)
     ended = threading.Event()
 
     def work() -> None:
