@@ -16,6 +16,6 @@ locals {
   added_filters = {}
 
   # Environment variables. For your machine, set them in ../local.env too. No secrets: they can be read
-  # in the state and in the console.
+  # in the state and in the console. Those of locals.tf, such as LOG_LEVEL, can't be changed here.
   added_environment_variables = {}
 }
