@@ -35,8 +35,10 @@ def wrap(app: Wsgi) -> Wsgi:
         asked = PATH.fullmatch(environ.get("PATH_INFO", ""))
         if asked is None:
             return app(environ, start_response)
-        given = decode(Request(environ).get_data())
-        body = json.dumps(given, default=lambda time: time.timestamp()).encode()
+        parser, given = RpcV2CBORParser(), Request(environ).get_data()
+        stream = parser.get_peekable_stream_from_bytes(given)
+        values = parser.parse_data_item(stream) if given else {}
+        body = json.dumps(values, default=lambda time: time.timestamp()).encode()
         as_json = {
             **environ,
             "PATH_INFO": "/",
@@ -55,20 +57,14 @@ def wrap(app: Wsgi) -> Wsgi:
     return answer
 
 
-def decode(body: bytes) -> Any:
-    """Return what CBOR says."""
-    parser = RpcV2CBORParser()
-    return parser.parse_data_item(parser.get_peekable_stream_from_bytes(body)) if body else {}
-
-
 def encode(operation: str, answer: dict[str, Any], failed: bool) -> bytes:
     """Return an answer of CloudWatch's, or its error, as CBOR."""
     shape = get_service_model("cloudwatch").operation_model(operation).output_shape
     if failed:
         text = answer.get("message") or answer.get("Message") or ""
         shape, answer = ERROR, {"__type": answer.get("__type", "InternalFailure"), "message": text}
-    serialized = bytearray()
     if shape is None:
         return b"\xa0"  # an empty map
+    serialized = bytearray()
     RpcV2CBORSerializer()._serialize_data_item(serialized, answer, shape)
     return bytes(serialized)

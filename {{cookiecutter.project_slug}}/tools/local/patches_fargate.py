@@ -100,7 +100,7 @@ def ecs_tasks(_original: Any, response: Any) -> ActionResult:
 
 @replaces(EC2ContainerServiceResponse, "describe_tasks")
 def ecs_tasks_are_described(_original: Any, response: Any) -> ActionResult:
-    """DescribeTasks says when they started and why they stopped."""
+    """DescribeTasks says when tasks started and why they stopped."""
     ids = [arn.rpartition("/")[2] for arn in response._get_param("tasks")]
     tasks = tasks_of(response.ecs_backend)
     found = [task for task in tasks if task["taskArn"].rpartition("/")[2] in ids]
@@ -124,7 +124,7 @@ def ecs_service_deployments(_original: Any, response: Any) -> str:
 
 @replaces(EC2ContainerServiceResponse, "describe_service_deployments")
 def ecs_service_deployments_are_described(_original: Any, response: Any) -> str:
-    """Here, without what nobody asks for."""
+    """DescribeServiceDeployments says that all of them went well."""
     arns = response._get_param("serviceDeploymentArns")
     found = [{"serviceDeploymentArn": arn, "status": "SUCCESSFUL"} for arn in arns]
     return json.dumps({"serviceDeployments": found})
@@ -143,7 +143,7 @@ def application_autoscaling_tags(original: Any, response: Any) -> str:
 
 @replaces(ApplicationAutoScalingResponse, "list_tags_for_resource")
 def application_autoscaling_tags_are_listed(_original: Any, response: Any) -> str:
-    """ListTagsForResource returns them."""
+    """ListTagsForResource returns the tags of a scalable target."""
     backend = response.applicationautoscaling_backend
     targets = [target for by_id in backend.targets.values() for target in by_id.values()]
     arn = response._get_param("ResourceARN")

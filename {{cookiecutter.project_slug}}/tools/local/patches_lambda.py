@@ -27,14 +27,14 @@ def lambda_logging_config(original: Any, function: Any, *given: Any, **named: An
 def lambda_logging_config_at_first(
     original: Any, function: Any, account_id: str, spec: Any, region: str, version: Any = 1
 ) -> None:
-    """It is given with the function."""
+    """CreateFunction takes the LoggingConfig."""
     function.logging_config = spec.get("LoggingConfig") or {}
     original(function, account_id, spec, region, version)
 
 
 @replaces(LambdaFunction, "update_configuration")
 def lambda_logging_config_is_updated(original: Any, function: Any, updates: dict[str, Any]) -> Any:
-    """It stays as it is, unless another one is given."""
+    """UpdateFunctionConfiguration keeps the LoggingConfig, unless it brings another one."""
     function.logging_config = updates.get("LoggingConfig") or function.logging_config
     return original(function, updates)
 

@@ -75,7 +75,7 @@ def sqs_calls_at_once(_original: Any, queue: Any, receipt_handle: str) -> None:
 def sqs_calls_at_once_wait(
     original: Any, backend: Any, queue_name: str, *given: Any, **named: Any
 ) -> Any:
-    """They wait for each other; a receiver that waits gives the lock back meanwhile."""
+    """Calls to a queue take turns; a receiver that waits for messages lets the others in."""
     with backend.get_queue(queue_name)._messages_lock:
         return original(backend, queue_name, *given, **named)
 
@@ -98,14 +98,14 @@ def sqs_counts_at_one_moment(_original: Any, queue: Any) -> list[Any]:
 
 @replaces(Queue, "approximate_number_of_messages_not_visible")
 def sqs_counts_at_one_moment_in_flight(_original: Any, queue: Any) -> int:
-    """So is what is in flight."""
+    """The number of messages in flight is of one moment, too."""
     now = unix_time_millis()
     return sum(one.visible_at >= now for one in queue._messages)
 
 
 @replaces(Queue, "approximate_number_of_messages_delayed")
 def sqs_counts_at_one_moment_delayed(_original: Any, queue: Any) -> int:
-    """And what is delayed."""
+    """So is the number of delayed messages."""
     now = unix_time_millis()
     return sum(one.delayed_until > now for one in queue._messages)
 
@@ -213,7 +213,7 @@ def sqs_message_move_tasks(original: Any, queue: Any, message: Any) -> None:
 
 @replaces(SQSResponse, "start_message_move_task")
 def sqs_message_move_tasks_are_started(_original: Any, response: Any) -> ActionResult:
-    """Begin to move a dead-letter queue's messages: one task at a time, in a thread."""
+    """StartMessageMoveTask moves a dead-letter queue's messages: one task at a time."""
     backend, source = response.sqs_backend, response._get_param("SourceArn")
     queue = queue_of(backend, source, "SourceArn")
     if destination := response._get_param("DestinationArn"):
@@ -237,7 +237,7 @@ def sqs_message_move_tasks_are_started(_original: Any, response: Any) -> ActionR
 
 @replaces(SQSResponse, "list_message_move_tasks")
 def sqs_message_move_tasks_are_listed(_original: Any, response: Any) -> ActionResult:
-    """List the latest tasks of a source, one if no number is given."""
+    """ListMessageMoveTasks lists the latest tasks of a source, one if no number is given."""
     backend, source = response.sqs_backend, response._get_param("SourceArn")
     queue_of(backend, source, "SourceArn")
     most = response._get_param("MaxResults") or 1
@@ -247,7 +247,7 @@ def sqs_message_move_tasks_are_listed(_original: Any, response: Any) -> ActionRe
 
 @replaces(SQSResponse, "cancel_message_move_task")
 def sqs_message_move_tasks_are_cancelled(_original: Any, response: Any) -> ActionResult:
-    """Stop a task that is running; what it has moved stays moved."""
+    """CancelMessageMoveTask stops a task that is running; what it has moved stays moved."""
     handle = response._get_param("TaskHandle")
     every = itertools.chain.from_iterable(tasks_of(response.sqs_backend).values())
     task = next((one for one in every if one.handle == handle), None)

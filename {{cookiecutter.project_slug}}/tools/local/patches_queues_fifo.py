@@ -41,14 +41,14 @@ def sqs_fifo_groups_in_order(original: Any, queue: Any) -> Any:
 
 @replaces(Queue, "approximate_number_of_messages")
 def sqs_fifo_groups_in_order_are_counted(_original: Any, queue: Any) -> int:
-    """They count as visible nevertheless."""
+    """A group's messages count as visible also while another one of it is in flight."""
     now = unix_time_millis()
     return sum(one.visible_at < now and one.delayed_until <= now for one in queue._messages)
 
 
 @replaces(Queue, "pending_message_groups")
 def sqs_fifo_groups_in_order_by_their_messages(_original: Any, _queue: Any) -> set[str]:
-    """moto locks a group itself, but forgets it too late, or while a receiver waits."""
+    """moto's own lock of a group comes off too late, or while a receiver waits: it has none."""
     return set()
 
 
@@ -123,7 +123,7 @@ def sqs_fifo_receipt_handles_expire(
 def sqs_fifo_receipt_handles_expire_for_changes(
     original: Any, backend: Any, queue_name: str, receipt_handle: str, visibility_timeout: int
 ) -> None:
-    """So it does where the visibility timeout is to change."""
+    """Nor does ChangeMessageVisibility take one that has expired."""
     queue = backend.get_queue(queue_name)
     reason = "Message does not exist or is not available for visibility timeout change."
     with queue._messages_lock:
@@ -152,7 +152,7 @@ def sns_fifo_topics(original: Any, backend: Any, *given: Any, **named: Any) -> A
 
 @replaces(Topic, "publish")
 def sns_fifo_topics_deduplicate(original: Any, topic: Any, message: str, **named: Any) -> Any:
-    """It makes missing deduplication IDs from the bodies, where it may."""
+    """A FIFO topic makes a missing deduplication ID from the body."""
     if topic.fifo_topic and not named.get("deduplication_id"):
         named["deduplication_id"] = hashlib.sha256(message.encode()).hexdigest()
     return original(topic, message, **named)
