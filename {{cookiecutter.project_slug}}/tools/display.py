@@ -25,7 +25,9 @@ def parse(text: str) -> Line:
     except (ValueError, RecursionError):
         line = text
     if not isinstance(line, dict):
-        return {"message": text.rstrip()}
+        # Lambda's runtime suspects its own updates before each error that the handler raises.
+        no_help = "LAMBDA_WARNING: Unhandled exception" in text
+        return {} if no_help else {"message": text.rstrip()}
     kind = str(line.get("type"))
     record = line.get("record")
     if kind == "platform.report" and isinstance(record, dict):

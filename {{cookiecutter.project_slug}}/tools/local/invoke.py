@@ -16,9 +16,9 @@ import click
 
 from tools import events, hcl
 from tools.build.package import runnable
-from tools.display import shown
+from tools.display import describe, parse, shown
 from tools.errors import ToolError
-from tools.local.log import follow, readable
+from tools.local.log import follow
 from tools.local.runtime import Runtime
 from tools.local.world import world
 from tools.project import Environment, project
@@ -87,7 +87,7 @@ def debug(event: str, event_type: str | None, group: str) -> None:
 
 def show_line(line: str) -> None:
     """Print a line of the log, unless it helps nobody here."""
-    if text := readable(line):
+    if text := describe(parse(line)):
         click.echo(text)
 
 

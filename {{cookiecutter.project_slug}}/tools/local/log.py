@@ -52,7 +52,7 @@ class Log:
         """Take a line that the code wrote; stream is the log stream of its process."""
         if not line.strip():
             return
-        if text := readable(line):
+        if text := describe(parse(line)):
             self.say(text)
         self._keep(stream, line)
         self._monitoring.line(line)
@@ -92,12 +92,6 @@ class Log:
         except Exception as error:  # the log group may be gone
             problem = f"The log group {self._group} does not take this log: {problem_of(error)}"
         self._tell(problem)
-
-
-def readable(line: str) -> str:
-    """Return a line of the log for people; "" if it helps nobody here."""
-    # Lambda's runtime suspects its own updates before each error that the handler raises.
-    return "" if "LAMBDA_WARNING: Unhandled exception" in line else describe(parse(line))
 
 
 def follow(log: Path, take: Callable[[str], None]) -> Callable[..., None]:

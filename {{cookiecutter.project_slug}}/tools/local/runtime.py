@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
+import sys
 import tempfile
 import time
 import uuid
@@ -29,7 +31,7 @@ from moto.utilities.utils import get_partition
 from tools.build.package import make_read_only, remove, unpack, write_files
 from tools.errors import ToolError
 from tools.hcl import number
-from tools.local.runtime_process import End, Process, exit_reason, link_runtime, variables
+from tools.local.runtime_process import End, Process, exit_reason, link_runtime
 
 # Seconds of the init phase; after that it is tried once more, as part of the first invocation:
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
@@ -205,19 +207,46 @@ class Runtime:
         """Start a process and let it import the handler; return its milliseconds, too."""
         began = time.monotonic()
         self.stream = f"{time.strftime('%Y/%m/%d')}/[{self.version}]{uuid.uuid4().hex}"
-        reserved = {
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
-            "AWS_LAMBDA_FUNCTION_NAME": self.function_name,
-            "AWS_LAMBDA_FUNCTION_VERSION": self.version,
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.function_name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": self.stream,
-            "_HANDLER": self.handler,
-        }
-        given = variables(self.log.parent, self.region, {**self.environment, **reserved})
-        memory = self.memory_size * MIB
+        given, memory = self._variables(), self.memory_size * MIB
         process = self._process = Process(self.log, self.handler, given, memory, self.watch)
         end = process.wait(began + limit)
         return process, end, (time.monotonic() - began) * 1000
+
+    def _variables(self) -> dict[str, str]:
+        """Return the process's environment variables; what follows the function's is reserved.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html; the credentials are
+        made up, and the home folder is empty: a function that runs here reaches no account.
+        """
+        folder = self.log.parent
+        return {
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_SESSION_TOKEN": "local",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": self.region,
+            "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+            "HOME": str(folder / "tmp"),
+            "LANG": "en_US.UTF-8",
+            # Some builds of Python find their own library by it.
+            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "TMPDIR": str(folder / "tmp"),
+            "TZ": ":UTC",
+            **self.environment,
+            "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*sys.version_info),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_size),
+            "AWS_LAMBDA_FUNCTION_NAME": self.function_name,
+            "AWS_LAMBDA_FUNCTION_VERSION": self.version,
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.function_name}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": self.stream,
+            "LAMBDA_RUNTIME_DIR": str(folder / "runtime"),
+            "LAMBDA_TASK_ROOT": str(folder / "task"),
+            "_HANDLER": self.handler,
+        }
 
     def _logs_after(self, place: int) -> str:
         with self.log.open("rb") as file:

@@ -172,39 +172,6 @@ def link_runtime(folder: Path) -> None:
         raise ToolError("awslambdaric, AWS's runtime client, is missing. Run `make install`.")
 
 
-def variables(folder: Path, region: str, given: dict[str, str]) -> dict[str, str]:
-    """Return the environment variables of a process whose files are in a folder.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html; the credentials are
-    made up, and the home folder is empty: a function that runs here reaches no account.
-    """
-    defaults = {
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_SESSION_TOKEN": "local",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_DEFAULT_REGION": region,
-        "AWS_REGION": region,
-        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
-        "HOME": str(folder / "tmp"),
-        "LANG": "en_US.UTF-8",
-        # Some builds of Python find their own library by it.
-        "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "TMPDIR": str(folder / "tmp"),
-        "TZ": ":UTC",
-    }
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    reserved = {
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{version}",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_FORMAT": "JSON",
-        "LAMBDA_RUNTIME_DIR": str(folder / "runtime"),
-        "LAMBDA_TASK_ROOT": str(folder / "task"),
-    }
-    return {**defaults, **given, **reserved}
-
-
 def resident_memory(pid: int) -> int:
     """Return the bytes that a process has resident: on Linux at its peak; 0 once it has ended."""
     if sys.platform == "linux":
