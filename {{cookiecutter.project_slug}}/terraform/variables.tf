@@ -350,7 +350,7 @@ variable "ipv6" {
 
 {% if not cookiecutter.__fifo %}
 variable "batch_size" {
-  description = "Most messages in one invocation."
+  description = "Maximum number of messages in one invocation."
   type        = number
   default     = 10
 
@@ -391,9 +391,9 @@ variable "maximum_batching_window_in_seconds" {
 {% endif %}
 variable "maximum_concurrency" {
 {% if cookiecutter.__fifo %}
-  description = "Most batches that are processed at the same time: what downstream systems can take. Never more than there are message groups with messages."
+  description = "Maximum number of batches that are processed at the same time: what downstream systems can take. Never more than there are message groups with messages."
 {% else %}
-  description = "Most batches that are processed at the same time: what downstream systems can take."
+  description = "Maximum number of batches that are processed at the same time: what downstream systems can take."
 {% endif %}
   type        = number
   default     = 10
@@ -576,7 +576,7 @@ variable "visibility_timeout_seconds" {
 
 {% if not cookiecutter.__fifo %}
 variable "batch_size" {
-  description = "Most messages in one batch, which the handler processes one after the other. For long work keep 1, so that each message is deleted as soon as it is done."
+  description = "Maximum number of messages in one batch, which the handler processes one after the other. For long work keep 1, so that each message is deleted as soon as it is done."
   type        = number
   default     = 1
 
@@ -613,9 +613,9 @@ variable "min_capacity" {
 
 variable "max_capacity" {
 {% if cookiecutter.__fifo %}
-  description = "Most tasks: the limit of the cost and, together with pollers, of the load on downstream systems. Tasks beyond the number of message groups with messages have nothing to do, but may be started: messages that wait behind others of their group count towards the backlog too."
+  description = "Maximum number of tasks: the limit of the cost and, together with pollers, of the load on downstream systems. Tasks beyond the number of message groups with messages have nothing to do, but may be started: messages that wait behind others of their group count towards the backlog too."
 {% else %}
-  description = "Most tasks: the limit of the cost and, together with pollers, of the load on downstream systems."
+  description = "Maximum number of tasks: the limit of the cost and, together with pollers, of the load on downstream systems."
 {% endif %}
   type        = number
   default     = 10
@@ -672,7 +672,7 @@ variable "max_receive_count" {
 
 {% if cookiecutter.__fifo %}
 variable "batch_size" {
-  description = "Most messages in one batch, which the handler processes one after the other. Above 1 there are fewer batches, but messages that are handed back behind a failed one of their group use up their tries with it, and a batch that is cut off (timeout, killed) is repeated as a whole: effects of its earlier messages can come again after those of later ones. With 1 neither happens."
+  description = "Maximum number of messages in one batch, which the handler processes one after the other. Above 1 there are fewer batches, but messages that are handed back behind a failed one of their group use up their tries with it, and a batch that is cut off (timeout, killed) is repeated as a whole: effects of its earlier messages can come again after those of later ones. With 1 neither happens."
   type        = number
   default     = 1
 

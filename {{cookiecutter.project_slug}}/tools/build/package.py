@@ -272,7 +272,8 @@ def describe(size: int, sizes: dict[str, int], limits: dict[str, int]) -> tuple[
     if limits and "zip" not in limits:
         warnings += f"  {THROUGH_S3}.\n"
     problem = (
-        f"The package is too large: {', '.join(problems)}. The largest parts, unzipped: {largest}."
+        f"The package is too large: {', '.join(problems)}. The largest parts, unzipped: {largest}. "
+        "Remove what the code doesn't need, or move the service to Fargate (README.md, More)."
     )
     return f"{summary}  files     {len(sizes):>9}\n{warnings}", problem if problems else ""
 
