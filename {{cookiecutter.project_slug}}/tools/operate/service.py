@@ -4,6 +4,7 @@ import functools
 import json
 from typing import Any
 
+from tools.deploy import terraform
 from tools.errors import ToolError
 from tools.project import Environment
 
@@ -101,8 +102,6 @@ def deployed(environment: Environment) -> Service:
 
     :raises ToolError: nothing is deployed there, or the credentials belong to another account.
     """
-    from tools.deploy import terraform
-
     outputs = terraform.outputs(environment)
     if not outputs:
         raise ToolError(
