@@ -30,7 +30,12 @@ DEV, PROD = Environment("dev"), Environment("prod")
 BACKEND = 'bucket = "my-state"\nregion = "eu-central-1"\n'
 
 FROM_MAKE = ("architecture", "python_version", "event_types")
-VARIABLES = ("TF_DATA_DIR", "TF_WORKSPACE", *(f"TF_VAR_{name}" for name in FROM_MAKE))
+VARIABLES = (
+    "TF_DATA_DIR",
+    "TF_IN_AUTOMATION",
+    "TF_WORKSPACE",
+    *(f"TF_VAR_{name}" for name in FROM_MAKE),
+)
 
 # Answers as Terraform would: writes down its arguments, and plans what the file `shown` says.
 STAND_IN = f"""#!{sys.executable}
@@ -338,6 +343,8 @@ def test_terraform_gets_what_belongs_to_the_environment_and_nothing_of_anothers(
     terraform.run(DEV, "plan", "-out=x")
     assert (stand_in / "TF_DATA_DIR").read_text() == str(service / "terraform/.terraform/dev")
     assert (stand_in / "TF_WORKSPACE").read_text() == "not set"
+    # Or it says how to apply what only `make apply` should.
+    assert (stand_in / "TF_IN_AUTOMATION").read_text() == "true"
     assert (stand_in / "TF_VAR_architecture").read_text() == "arm64"
     assert (stand_in / "TF_VAR_python_version").read_text() == "3.13"
     assert (stand_in / "TF_VAR_event_types").read_text() == '["order.created", "größe.*"]'

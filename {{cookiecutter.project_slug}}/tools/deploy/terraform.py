@@ -104,6 +104,7 @@ def attempt(
         **(local_variables() if environment.is_local else os.environ),
         "TF_DATA_DIR": str(environment.data_dir.absolute()),
         "TF_CLI_CONFIG_FILE": str(cli_config() or ""),
+        "TF_IN_AUTOMATION": "true",  # no advice on what to run next: make gives its own
         # What the package is built for, so that the function is made for the same.
         "TF_VAR_python_version": project().python_version,
         "TF_VAR_architecture": project().architecture,

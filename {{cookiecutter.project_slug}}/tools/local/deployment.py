@@ -143,7 +143,7 @@ class Runner:
         def alive(printed: bytes) -> None:
             self.say(f"  … {time.monotonic() - started:.0f} s{progress(printed.decode())}")
 
-        quiet = {"TF_CLI_ARGS": "-no-color", "TF_INPUT": "false", "TF_IN_AUTOMATION": "true"}
+        quiet = {"TF_CLI_ARGS": "-no-color", "TF_INPUT": "false"}
         code, printed, errors = terraform.attempt(
             self.environment, *arguments, more=quiet, given=given, alive=alive
         )
