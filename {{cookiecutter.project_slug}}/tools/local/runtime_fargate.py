@@ -31,11 +31,10 @@ START_TIMEOUT = 120  # seconds for importing the handler: worker.py's
 
 @dataclass(frozen=True)
 class Invocation:
-    """What the handler returned, or how it failed; logs is stdout and stderr."""
+    """What the handler returned, or how it failed."""
 
     response: Any | None
     error: dict[str, Any] | None
-    logs: str
     duration: float  # milliseconds
     warning: str = ""  # none: nothing is frozen between batches, as on Lambda
 
@@ -124,7 +123,6 @@ class Runtime:
 
         A failure of the handler is in the result. Raises TypeError for an event that isn't JSON.
         """
-        before = self.log.stat().st_size
         ours, theirs = Pipe()
         with ours:
             with theirs:
@@ -146,8 +144,7 @@ class Runtime:
         if "error" in answer:
             text = answer.get("text") or "; ".join(answer.get("stack", []))
             error = {"errorType": answer["error"], "errorMessage": text}
-        logs = self.log.read_bytes()[before:].decode(errors="replace")
-        return Invocation(answer.get("response"), error, logs, duration)
+        return Invocation(answer.get("response"), error, duration)
 
     def _receive(self, connection: Connection, timeout: float) -> dict[str, Any]:
         """Return the process's answer; an error if it has ended or takes longer, in seconds."""
