@@ -91,7 +91,7 @@ def _serve(write: Callable[[running.Running], None], port: int, retry: int | Non
         with closing(Feed(aws, outputs, added, log, monitoring, retry)) as feed:
             say("starting the code")
             feed.start()
-            loop = Loop(feed, log, [monitoring.tick, note_code(feed, known, write)])
+            loop = Loop(feed, log, [monitoring.tick, lambda: write(replace(known, code=feed.code))])
             with closing(Page(aws, outputs, feed, key)) as shown:
                 pages.append(shown)
                 print(listening(aws, outputs, feed, f"{aws.url}/?token={key}"), flush=True)
@@ -101,20 +101,6 @@ def _serve(write: Callable[[running.Running], None], port: int, retry: int | Non
 def say(text: str) -> None:
     """Say what is done, or waited for."""
     print(f"  {text}", flush=True)
-
-
-def note_code(
-    feed: Any, known: running.Running, write: Callable[[running.Running], None]
-) -> Callable[[], None]:
-    """Return a function that writes down the code's environment variables if they have changed."""
-
-    def note() -> None:
-        nonlocal known
-        before, known = known, replace(known, code=feed.code)
-        if known != before:
-            write(known)
-
-    return note
 
 
 def listening(aws: Any, outputs: dict[str, str], feed: Any, page: str) -> str:

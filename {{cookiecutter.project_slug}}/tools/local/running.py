@@ -103,10 +103,13 @@ def hold() -> Iterator[Callable[[Running], None]]:
         place.unlink(missing_ok=True)
 
         def write(running: Running) -> None:
+            text = json.dumps(asdict(running))
+            if place.exists() and place.read_text(encoding="utf-8") == text:
+                return
             new = place.with_suffix(".new")
             new.unlink(missing_ok=True)
             new.touch(0o600, exist_ok=False)  # it has a key
-            new.write_text(json.dumps(asdict(running)), encoding="utf-8")
+            new.write_text(text, encoding="utf-8")
             new.replace(place)
 
         try:
