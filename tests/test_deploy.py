@@ -267,7 +267,8 @@ def test_a_change_of_a_setting_keeps_the_deployed_code_and_is_written_down(
     assert "dist/setting/prod.tfvars" in planned
     assert asked[-2].startswith("apply -input=false")
     assert PROD.tfvars.read_text() == f"# prod\n\n{settings.HEADING}\npaused = true\n"
-    assert "terraform/environments/prod.tfvars has the new setting" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Paused: messages wait in the queue. terraform/environments/prod.tfvars has" in said
     assert not PROD.plan.exists()
 
 

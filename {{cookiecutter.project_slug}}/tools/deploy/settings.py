@@ -48,6 +48,7 @@ def change(
     settings: dict[str, str],
     only: str,
     everything: bool,
+    done: str,
 ) -> None:
     """Apply what is deployed with some settings changed, then keep them in the .tfvars.
 
@@ -58,6 +59,7 @@ def change(
     :param command: its name and options.
     :param settings: value by name, as HCL; an empty one takes the setting out.
     :param only: the address of the one resource that may change, unless everything may.
+    :param done: what is said in the end, a sentence.
     :raises ToolError: another resource would change.
     """
     service, there = deployed(environment), bool(os.environ.get(FROM_DEPLOYED))
@@ -75,7 +77,7 @@ def change(
     lasts = "commit it, or the next deployment undoes it"
     if environment.is_local:
         lasts = "it lasts until `make local` ends"
-    print(f"{environment.tfvars} has the new setting: {lasts}.")
+    print(f"{done} {environment.tfvars} has the new setting: {lasts}.")
 
 
 def apply_there(folder: Path, command: list[str]) -> None:
@@ -138,7 +140,8 @@ def rollback(environment: Environment, version: str, everything: bool) -> None:
             compute.require_version(deployed(environment), version)
         settings["live_version"] = f'"{version}"'
     command = ["rollback", "--version", version]
-    change(environment, command, settings, compute.DECIDES_ON_VERSION, everything)
+    done = f"{'The newest version' if version == 'latest' else f'Version {version}'} is live."
+    change(environment, command, settings, compute.DECIDES_ON_VERSION, everything, done)
 
 
 @click.command()
@@ -146,7 +149,8 @@ def rollback(environment: Environment, version: str, everything: bool) -> None:
 @all_option
 def pause(environment: Environment, everything: bool) -> None:
     """Stop taking messages; they wait in the queue."""
-    change(environment, ["pause"], {"paused": "true"}, compute.DECIDES_ON_PAUSE, everything)
+    done = "Paused: messages wait in the queue."
+    change(environment, ["pause"], {"paused": "true"}, compute.DECIDES_ON_PAUSE, everything, done)
 
 
 @click.command()
@@ -154,4 +158,5 @@ def pause(environment: Environment, everything: bool) -> None:
 @all_option
 def resume(environment: Environment, everything: bool) -> None:
     """Take messages from the queue again."""
-    change(environment, ["resume"], {"paused": ""}, compute.DECIDES_ON_PAUSE, everything)
+    done = "Resumed: messages are taken from the queue."
+    change(environment, ["resume"], {"paused": ""}, compute.DECIDES_ON_PAUSE, everything, done)
