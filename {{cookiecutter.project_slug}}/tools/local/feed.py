@@ -21,7 +21,7 @@ from tools.build.package import remove
 from tools.errors import ToolError, problem_of
 from tools.local import working_tree
 from tools.local.log import Log, Outcome
-from tools.local.poller import RELOADED, Function, Poller, Snapshot
+from tools.local.poller import RELOADED, Function, Poller
 from tools.local.running import FOLDER
 from tools.local.working_tree import Dependencies
 
@@ -80,7 +80,7 @@ class Feed:
         self.added = {"AWS_ENDPOINT_URL": aws.url, "LOCAL_RUN": "1", **self.keys, **added}
         # The event source may do what the role may; that a message comes back early is not AWS's.
         self.sqs, self.sqs_for_retry = aws.client("sqs", self.keys), aws.client("sqs")
-        self._dependencies = Dependencies(self.folder)
+        self.dependencies = Dependencies(self.folder)
         self._stats: working_tree.Stats = {}
         self._pollers: list[Poller] = []
         self._settings: Settings | None = None
@@ -99,7 +99,7 @@ class Feed:
         """Begin."""
         remove(self.folder)  # of a run that was killed
         self.folder.mkdir(parents=True)
-        self._dependencies.update()
+        self.dependencies.update()
         self._settings = self._read()
         self._stats = working_tree.code_stats()
         self._begin()
@@ -123,15 +123,15 @@ class Feed:
     def reload(self) -> None:
         """Run the code as it is saved now."""
         self.look()
-        before = self._dependencies.folder
+        before = self.dependencies.folder
         try:
-            self._dependencies.update()
+            self.dependencies.update()
         except ToolError as error:
             self.log.say(f"Still using the earlier dependencies: {error}")
         if self._settings and self._settings.newest not in self._settings.shares:
             live = ", ".join(self._settings.shares)
             self.log.say(f"Version {live} is live, so the code that you saved doesn't run.")
-        if self._dependencies.folder != before:
+        if self.dependencies.folder != before:
             self._begin(RELOADED + "the dependencies")
         elif self._current.ended or self._stats != working_tree.code_stats():
             self._begin()
@@ -162,8 +162,7 @@ class Feed:
         except (ToolError, OSError) as error:
             self.log.say(f"Not reloaded: {error}")
             own = {}
-        code = Snapshot(own, self._stats, self._dependencies.folder)
-        poller = Poller(self, self._settings, code)
+        poller = Poller(self, self._settings, own, self._stats)
         self._pollers.append(poller)
         poller.start()
 

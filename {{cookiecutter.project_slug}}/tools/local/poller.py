@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.errors import problem_of
@@ -52,26 +51,25 @@ class Function:
         )
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The code as it was at one moment: the service's own, its state, the dependencies' folder."""
-
-    own: working_tree.Code
-    stats: working_tree.Stats
-    dependencies: Path
-
-
 class Poller(threading.Thread):
     """Feeds the code, as it was at one moment, until it is stopped or a file has changed.
 
+    own is the service's own code, and stats its state; dependencies are those of the moment, too.
     ended is when it ended by itself, by time.monotonic; 0 as long as it has not.
     """
 
-    def __init__(self, feed: Feed, settings: Settings | None, code: Snapshot) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        settings: Settings | None,
+        own: working_tree.Code,
+        stats: working_tree.Stats,
+    ) -> None:
         """Take what to run."""
         super().__init__(daemon=True)
         self.ended = 0.0
-        self._feed, self._settings, self._code = feed, settings, code
+        self._feed, self._settings = feed, settings
+        self._own, self._stats, self._dependencies = own, stats, feed.dependencies.folder
         self._environments: dict[str, ExecutionEnvironment] = {}
         self._stack = contextlib.ExitStack()
         self._stopped = threading.Event()
@@ -107,7 +105,7 @@ class Poller(threading.Thread):
 
     def _start(self) -> None:
         settings, began, error = self._settings, time.monotonic(), None
-        if settings and settings.newest in settings.shares and self._code.own:
+        if settings and settings.newest in settings.shares and self._own:
             error = self._environment(settings, settings.newest).start()
         self._importing = False
         if self._stopped.is_set():
@@ -163,7 +161,7 @@ class Poller(threading.Thread):
 
     def _ends(self) -> bool:
         """Tell whether other code is to get the next batch."""
-        return self._stopped.is_set() or self._code.stats != working_tree.code_stats()
+        return self._stopped.is_set() or self._stats != working_tree.code_stats()
 
     def _poll(self, source: EventSource, settings: Settings) -> None:
         messages = source.take(wait=1)
@@ -177,12 +175,12 @@ class Poller(threading.Thread):
     def _environment(self, settings: Settings, version: str) -> ExecutionEnvironment:
         """Return the one that runs a version."""
         if version not in self._environments:
-            feed, code = self._feed, self._code
+            feed = self._feed
             function = settings.functions[version]
             newest = version == settings.newest
             runtime = Runtime(
-                code.dependencies,
-                own=code.own if newest else working_tree.own_in(function.package),
+                self._dependencies,
+                own=self._own if newest else working_tree.own_in(function.package),
                 parent=feed.folder,
                 handler=function.handler,
                 environment={**function.environment, **feed.added},
