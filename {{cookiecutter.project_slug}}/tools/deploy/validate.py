@@ -37,7 +37,8 @@ def command() -> None:
         run(COPY, "validate")
         wrong = [str(Environment(name).tfvars) for name in ENVIRONMENTS if not accepted(name)]
         if wrong:
-            raise ToolError(f"Wrong settings: correct {' and '.join(wrong)}.")
+            files = " and ".join(wrong)
+            raise ToolError(f"Wrong settings: correct {files}, or the default in variables.tf.")
         run(COPY, "test", TF_WORKSPACE="dev")
     finally:
         shutil.rmtree(copy, ignore_errors=True)
