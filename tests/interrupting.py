@@ -38,12 +38,15 @@ def kill_9(process: subprocess.Popen[bytes]) -> None:
 Way = Callable[[subprocess.Popen[bytes]], None]
 
 
-def eventually(condition: Callable[[], Any], what: str) -> None:
-    """Wait until a condition is met."""
+def eventually(condition: Callable[[], Any], what: str, between: float = 0.05) -> None:
+    """Wait until a condition is met.
+
+    :param between: seconds from one look to the next.
+    """
     deadline = time.monotonic() + LONG
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not after {LONG} s"
-        time.sleep(0.05)
+        time.sleep(between)
 
 
 @dataclass

@@ -102,7 +102,8 @@ class Local(Checkout):
             shown = self._run(target, "ENV=local")[1]
             return " ".join(text.split()) in " ".join(shown.split())
 
-        eventually(there, f"{text!r} in `make {target}`")
+        # Half a second of CPU time each.
+        eventually(there, f"{text!r} in `make {target}`", between=2)
         return shown
 
     def save(self, name: str, text: str) -> None:
