@@ -106,10 +106,10 @@ def checkout(fresh: Checkout) -> Checkout:
 
 
 def test_install(fresh: Checkout, request: pytest.FixtureRequest) -> None:
-    for way in (ctrl_c, kill):
-        with silent_index() as (came, settings):
-            fresh.interrupt(way, lambda _, came=came: came.is_set(), "install", **settings)
-        assert not (fresh.folder / ".venv" / "requirements-dev.txt").exists()
+    """Test `kill`, which make passes on; test_demo tests Ctrl-C as well."""
+    with silent_index() as (came, settings):
+        fresh.interrupt(kill, lambda _: came.is_set(), "install", **settings)
+    assert not (fresh.folder / ".venv" / "requirements-dev.txt").exists()
     request.getfixturevalue("checkout")  # which installs in the same folder
 
 
@@ -163,3 +163,6 @@ def test_demo(tmp_path: Path) -> None:
         with silent_index() as (came, settings):
             text = template.interrupt(way, lambda _, came=came: came.is_set(), "demo", **settings)
         assert "2. Installing" in text
+        environment = template.folder / "build" / "demo" / "order-events" / ".venv"
+        assert environment.is_dir()
+        assert not (environment / "requirements-dev.txt").exists()
