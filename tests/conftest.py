@@ -9,6 +9,7 @@ import marshal
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -138,6 +139,13 @@ HOST = {
     "architecture": "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
 }
 
+# Runs a program in an environment that uv keeps, bytecode and all: to make one with checkov, as
+# `make security` does, and to run that for the first time takes ten seconds of CPU time.
+SCANNERS = [
+    *(sys.executable, "-m", "uv", "run", "--no-project", "--python", sys.executable),
+    *("--quiet", "--with-requirements", str(SERVICE / "requirements-security.txt")),
+]
+
 # What a service with the default answers is imported as.
 PACKAGES = ("handler", "order_events")
 
@@ -230,15 +238,33 @@ def _redirected(descriptor: int, file: IO[str]) -> Iterator[None]:
         os.close(before)
 
 
+def once_a_run(name: str, make: Callable[[], str]) -> str:
+    """Return a text that is made by the first process of a test run that asks for it."""
+    this_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process {os.getpid()}")
+    file = BYTECODE / name
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = file.read_text(encoding="utf-8") if file.exists() else ""
+        made_in, _, text = known.partition("\n")
+        if made_in != this_run:
+            text = make()
+            file.write_text(f"{this_run}\n{text}", encoding="utf-8")
+    return text
+
+
 @functools.cache
 def provider() -> Path:
     """Return the program of Terraform's AWS provider, as `terraform init` finds it here."""
-    folder = Path(tempfile.mkdtemp())
-    shutil.copy(TEMPLATE / "terraform" / "bootstrap" / "versions.tf", folder)
-    config = str(cli_config(folder) or "")
-    run("terraform", "init", "-input=false", cwd=folder, TF_CLI_CONFIG_FILE=config)
-    (found,) = folder.glob(".terraform/providers/*/*/*/*/*/terraform-provider-aws*")
-    return found.resolve()
+
+    def find() -> str:
+        folder = Path(tempfile.mkdtemp())
+        shutil.copy(TEMPLATE / "terraform" / "bootstrap" / "versions.tf", folder)
+        config = str(cli_config(folder) or "")
+        run("terraform", "init", "-input=false", cwd=folder, TF_CLI_CONFIG_FILE=config)
+        (found,) = folder.glob(".terraform/providers/*/*/*/*/*/terraform-provider-aws*")
+        return str(found.resolve())
+
+    return Path(once_a_run("provider", find))
 
 
 @functools.cache
@@ -295,6 +321,17 @@ def lend_environment(folder: Path, environment: Path = Path(sys.prefix)) -> None
     for name in ("bin", "lib", "pyvenv.cfg"):
         (folder / ".venv" / name).symlink_to(environment / name)
     (folder / ".venv" / "requirements-dev.txt").touch()
+
+
+def lend_scanners(folder: Path) -> None:
+    """Give a service's folder what `make security` runs, which make takes for installed."""
+    (folder / ".venv-security" / "bin").mkdir(parents=True)
+    zizmor = Path(sys.executable).with_name("zizmor")
+    for name, command in (("python", [*SCANNERS, "python"]), ("zizmor", [str(zizmor)])):
+        script = folder / ".venv-security" / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+    (folder / ".venv-security" / "requirements-security.txt").touch()
 
 
 def lend_bytecode(folder: Path) -> None:
@@ -398,12 +435,14 @@ def known_types(render: Render) -> None:
 
     Each process then has a cache of its own: two can't write into one.
     """
-    shared = TYPES / "shared"
-    service = render(**HOST)
-    with (BYTECODE / "types").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        run(sys.executable, "-m", "mypy", cwd=service, MYPY_CACHE_DIR=str(shared))
-        shutil.copytree(shared, os.environ["MYPY_CACHE_DIR"], dirs_exist_ok=True)
+
+    def check() -> str:
+        shared = TYPES / "shared"
+        run(sys.executable, "-m", "mypy", cwd=render(**HOST), MYPY_CACHE_DIR=str(shared))
+        return str(shared)
+
+    shared = once_a_run("types", check)
+    shutil.copytree(shared, os.environ["MYPY_CACHE_DIR"], dirs_exist_ok=True)
 
 
 @pytest.fixture

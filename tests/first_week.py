@@ -14,6 +14,7 @@ from conftest import (
     HOST,
     lend_bytecode,
     lend_environment,
+    lend_scanners,
     need,
     need_provider,
     one_provider,
@@ -163,10 +164,10 @@ def live_through(made: Make, **answers: str) -> None:
         commands = [line for line in commands if line.split()[1] not in ("test", "check")]
         commands.append("make lint typecheck test validate e2e")
     go_on(folder, compute)
-    if compute == "fargate":  # how a library is locked and installed is the same
-        lend_environment(folder)
-    else:
+    lend_environment(folder)
+    if compute == "lambda":  # on Fargate, a library is locked and installed in the same way
         add_library(folder)
+        lend_scanners(folder)
     run("make", "format", cwd=folder)
     with one_provider(folder):
         said = "".join(run(*command.split(), cwd=folder, **HOSTILE).stdout for command in commands)

@@ -4,17 +4,17 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from combinations import pairwise
-from conftest import SERVICE, TEMPLATE, Render
+from conftest import SCANNERS, SERVICE, TEMPLATE, Render
 
 BOOTSTRAP = TEMPLATE / "terraform" / "bootstrap"
 MAKEFILE = (SERVICE / "Makefile").read_text(encoding="utf-8")
 
 SKIP = re.compile(r"#\s*checkov:skip=(?P<check>[^:\s]*):?(?P<reason>.*)")
+IRRELEVANT = re.compile(r"^ *((default|error_message|key) +=|#(?!checkov)).*$", re.MULTILINE)
 # One sentence: some words and a full stop, and no other follows it.
 SENTENCE = re.compile(r"(?!.*\. [A-Z])\S+(?: \S+){3,}\.")
 
@@ -23,9 +23,7 @@ def checkov(folder: Path) -> dict[str, set[str]]:
     """Run checkov as `make security` does; return the IDs of the checks that fail, by folder."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "uv", "run", "--no-project", "--python", sys.executable),
-            *("--quiet", "--with-requirements", str(SERVICE / "requirements-security.txt")),
-            *("python", "-m", "checkov.main", "--quiet", "--skip-download"),
+            *(*SCANNERS, "python", "-m", "checkov.main", "--quiet", "--skip-download"),
             *("--framework", "terraform", "--output", "json", "--directory", str(folder)),
         ],
         capture_output=True,
@@ -56,13 +54,13 @@ def unjustified(folder: Path) -> list[str]:
 def terraform(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the Terraform code of every combination of answers, and the bootstrap's.
 
-    What differs only in the default of a variable is the same to checkov.
+    What differs only in defaults, messages, the state's key and comments is the same to checkov.
     """
     trees: dict[str, Path] = {}
     for answers in pairwise():
         code = render(**answers) / "terraform"
         text = "".join(f"{f.name}\n{f.read_text('utf-8')}" for f in sorted(code.glob("*.tf")))
-        trees.setdefault(re.sub(r"^ *default +=.*$", "", text, flags=re.MULTILINE), code)
+        trees.setdefault(IRRELEVANT.sub("", text), code)
     folder = tmp_path_factory.mktemp("terraform")
     for number, code in enumerate([BOOTSTRAP, *trees.values()]):
         (folder / str(number)).mkdir()
