@@ -25,10 +25,10 @@ help: ## Print this list
 demo: .venv/requirements-dev.txt ## Render a service, test it, package it, deploy it to a local AWS
 	@sh scripts/demo.sh
 
-# Six for two cores: much of the time Terraform waits for what it has made. tests/conftest.py puts the
+# Seven for two cores: much of the time Terraform waits for what it has made. tests/conftest.py puts the
 # long files first.
 test: terraform ## Run all tests (about ten minutes on two cores)
-	$(PYTHON) -m pytest -n 6 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest -n 7 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/requirements-dev.txt ## Run the tests that answer within a minute
 	$(PYTHON) -m pytest -n 2 -m "not slow" tests/test_pre_gen_project.py tests/test_post_gen_project.py \

@@ -78,15 +78,17 @@ NEEDED = {"test_runtime_emulator.py": "LAMBDA_RIE", "test_roles.py": "RECORD_PER
 collect_ignore = [file for file, variable in NEEDED.items() if variable not in os.environ]
 
 # Each takes long, or waits long, so it begins before all others, or it would end after them, alone.
+# Those that mostly wait, for Terraform or for seconds that must pass, alternate with those that
+# mostly compute: there is something to compute at any time.
 LONG = (
     *("test_local", "test_local_fargate"),
     *("test_first_week", "test_first_week_fargate", "test_delivery_fargate", "test_moving"),
-    *("test_delivery", "test_delivery_rollback", "test_removing", "test_interrupted_terraform"),
-    *("test_service", "test_hostile_environment", "test_soak", "test_soak_fargate"),
-    *("test_soak_order", "test_worker_order"),
-    *("test_scenarios", "test_worker_process", "test_hostile_answers", "test_bootstrap"),
-    *("test_update", "test_e2e_failures", "test_image", "test_interrupted", "test_invoke"),
-    *("test_checkov", "test_lock", "test_rendering", "test_shared_libraries", "test_workflow"),
+    *("test_hostile_environment", "test_delivery", "test_update", "test_delivery_rollback"),
+    *("test_scenarios", "test_removing", "test_interrupted", "test_interrupted_terraform"),
+    *("test_invoke", "test_service", "test_hostile_answers", "test_soak", "test_soak_fargate"),
+    *("test_e2e_failures", "test_soak_order", "test_worker_order", "test_lock"),
+    *("test_worker_process", "test_bootstrap", "test_image"),
+    *("test_checkov", "test_rendering", "test_shared_libraries", "test_workflow"),
 )
 
 
@@ -94,7 +96,7 @@ LONG = (
 def pytest_collection() -> Iterator[None]:
     """Let one process collect before all others, which then find the bytecode that it has kept.
 
-    Most of the time is for rewriting the tests' assertions: 7 s in each of six processes. What is
+    Most of the time is for rewriting the tests' assertions: 7 s in each process. What is
     collected stays to the end, so the garbage collector never looks at it: 2 s in each.
     """
     BYTECODE.mkdir(parents=True, exist_ok=True)
