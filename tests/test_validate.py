@@ -114,7 +114,7 @@ def test_settings_of_both_environments_are_checked_by_terraform(fresh: Render) -
         "on environments/prod.tfvars line 15",
         "memory_size must be a whole number from 128 to 10240 (MB), not 64.",
         "The given value is not suitable for var.timeout",
-        "correct terraform/environments/dev.tfvars and terraform/environments/prod.tfvars, or the default",
+        "and terraform/environments/prod.tfvars, or the default in variables.tf.",
     ):
         assert sentence in said
     assert not (service / "terraform" / ".terraform.lock.hcl").exists()
