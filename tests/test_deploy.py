@@ -446,6 +446,26 @@ def test_what_goes_well_is_passed_on(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize("environment", [DEV, terraform.OFFLINE], ids=["dev", "validate"])
+def test_killed_terraform_is_explained(
+    service: Path,
+    environment: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says nothing itself, and leaves its lock."""
+    program(tmp_path / "bin", "#!/bin/sh\nkill -9 $$\n")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(SystemExit) as ended:
+        terraform.run(environment, "apply")
+    assert ended.value.code == 137
+    said = capsys.readouterr().err
+    assert "Terraform was killed" in said
+    assert ("make unlock ENV=dev" in said) == (environment is DEV)
+    assert "ENV=validate" not in said
+
+
 ##### Interrupts
 
 # A command, and one that runs it once more in another checkout, as a rollback does.
@@ -549,6 +569,16 @@ def test_terraform_can_ask_its_question(service: Path, tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.close(terminal)
     assert (tmp_path / "answer").read_text() == "yes\n"
+
+
+def test_a_plan_says_what_to_watch_out_for(
+    stand_in: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pinned = {"resource_changes": [], "variables": {"live_version": {"value": "2"}}}
+    (stand_in / "shown").write_text(json.dumps(pinned))
+    plans.make_plan(PROD, PROD.plan, PROD.tfvars, {})
+    said = capsys.readouterr().out
+    assert "the newest version gets no messages. `make rollback ENV=prod VERSION=latest`" in said
 
 
 def test_a_package_that_lambda_would_not_take_has_no_plan(stand_in: Path) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tools.deploy.summary import LIMIT, has_changes, summarise
+from tools.deploy.summary import LIMIT, has_changes, summarise, warnings
 
 
 def resource(kind: str, actions: list[str], name: str = "this", **change: Any) -> dict[str, Any]:
@@ -201,6 +201,19 @@ def test_what_a_plan_takes_back_is_told() -> None:
     assert "this pauses the service" in summary(record({}, paused=True))
     for unchanged in (record(paused, paused=True), record(rolled_back, live_version="2")):
         assert "this " not in summary(unchanged)
+
+
+def test_on_a_terminal_it_is_told_without_markup() -> None:
+    shown = plan(
+        resource("aws_sqs_queue", ["delete"], before={"name": "a<b"}),
+        variables={"live_version": {"value": "2"}},
+    )
+    assert [*warnings(shown, "prod")] == [
+        "Careful: a<b is destroyed, and its messages are lost.",
+        "Rolled back: `live_version` in `environments/prod.tfvars` keeps the messages at version "
+        "2, and the newest version gets no messages. `make rollback ENV=prod VERSION=latest` lifts "
+        "that.",
+    ]
 
 
 def test_another_commit_alone_is_no_change() -> None:

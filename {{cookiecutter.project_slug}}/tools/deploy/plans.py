@@ -16,7 +16,15 @@ import click
 
 from tools.build.package import require_a_way_to_lambda
 from tools.deploy.commit import FROM_DEPLOYED, current, refuse_older
-from tools.deploy.summary import RECORD, changed_resources, counts, has_changes, record, summarise
+from tools.deploy.summary import (
+    RECORD,
+    changed_resources,
+    counts,
+    has_changes,
+    record,
+    summarise,
+    warnings,
+)
 from tools.deploy.terraform import ensure_initialised, run
 from tools.errors import ToolError
 from tools.github.runner import on_the_page, run_url
@@ -105,6 +113,8 @@ def make_plan(
     note = Note(environment.name, sha256(plan), sha256(artifact), has_changes(shown))
     note_of(plan).write_text(json.dumps(asdict(note), indent=2), encoding="utf-8")
     print(f"\n{environment.name}: {counts(shown)}")
+    for warning in () if only else warnings(shown, environment.name):
+        print(warning)
     if others:
         print(f"Left as they are, though the code differs: {', '.join(others)}.")
 

@@ -148,6 +148,12 @@ def _code(text: str) -> str:
     return f"<code>{safe}</code>"
 
 
+def warnings(plan: Mapping[str, Any], environment: str) -> Iterator[str]:
+    """Yield what to watch out for, for a terminal."""
+    for note in _notes(plan, environment):
+        yield html.unescape(re.sub(r"\*\*|</?code>", "", note))
+
+
 def _notes(plan: Mapping[str, Any], environment: str) -> Iterator[str]:
     """Yield what to watch out for."""
     for resource in changed_resources(plan):

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
@@ -69,6 +70,12 @@ ADVICE = {
     ),
 }
 
+# Killed, Terraform says nothing.
+LOCKED_PERHAPS = (
+    "The state of {name} may still be locked: `make unlock ENV={name}` shows the lock, and how to "
+    "lift it. Then\n`make plan ENV={name}` shows what is left to do.\n"
+)
+
 
 def run(environment: Environment, *arguments: str, capture: bool = False, **more: str) -> str:
     """Run Terraform; a failure ends this command with Terraform's exit code.
@@ -121,6 +128,10 @@ def attempt(
     if code > 128:
         if alive:
             raise KeyboardInterrupt
+        if code == 128 + signal.SIGKILL:
+            errors += "Terraform was killed, perhaps because memory ran out.\n"
+            if environment is not OFFLINE:
+                errors += LOCKED_PERHAPS.format(name=environment.name)
         sys.stderr.write(explain(environment.name, errors))
         sys.exit(code)
     return code, printed, errors
