@@ -401,6 +401,12 @@ def test_too_old_a_provider_keeps_no_packages_from_being_locked(
         ("Error: Saved plan is stale", ["make plan ENV=prod", "re-run the job that planned"]),
         ("Error: Inconsistent dependency lock file", ["run `make lock`"]),
         ('Workspace "prod" doesn\'t exist.', ["runs `make init ENV=prod` once, or", "action init"]),
+        (
+            "Error: Instance cannot be destroyed\n\n  on sqs.tf line 105:\n\nResource "
+            "terraform_data.queues_are_protected[0] has\nlifecycle.prevent_destroy set",
+            ["queues of prod are protected", "Protection in README.md"],
+        ),
+        ("Instance cannot be destroyed: aws_dynamodb_table.mine has lifecycle.prevent_destroy", []),
         ("ExpiredToken: expired", ["sign in again"]),
         ("could not connect to registry.terraform.io", ["TERRAFORM_PROVIDER_MIRROR"]),
         ("Error: something {else}", []),

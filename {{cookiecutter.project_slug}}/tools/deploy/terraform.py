@@ -49,6 +49,10 @@ ADVICE = {
         "{service}-operate with the action unlock and this ID. Nothing was changed, and nothing "
         "unlocks by itself."
     ),
+    "(?s)Instance cannot be destroyed.*queues_are_protected": (
+        "The queues of {name} are protected: nothing may destroy, rename or replace them, with the "
+        "messages in\nthem. To lift that, see Protection in README.md."
+    ),
     "Saved plan is stale": (
         "{name} has changed since this plan was made, so it was not applied: plan again and read it"
         "\n(`make plan ENV={name}`). In the workflow, re-run the job that planned (for prod: Plan "
