@@ -319,6 +319,18 @@ def test_an_environment_is_initialised_when_it_has_to_be(stand_in: Path) -> None
     assert len(calls(stand_in)) == 2
 
 
+def test_a_workspace_that_was_selected_by_hand_is_not_used(stand_in: Path) -> None:
+    terraform.ensure_initialised(PROD)
+    selected = PROD.data_dir / "environment"  # Terraform's own file
+    selected.write_text("prod")
+    calls(stand_in)
+    terraform.ensure_initialised(PROD)
+    assert calls(stand_in) == []
+    selected.write_text("default")  # as docs/removing.md does, to delete prod
+    terraform.ensure_initialised(PROD)
+    assert "workspace select -or-create prod" in calls(stand_in)
+
+
 def test_what_may_not_write_makes_no_workspace(
     stand_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,7 +184,9 @@ def ensure_initialised(environment: Environment) -> None:
     marker, folder = environment.data_dir / "initialised", Path("terraform")
     files = (folder / "versions.tf", folder / "backend.tf", environment.backend, LOCK_FILE)
     newest = max(file.stat().st_mtime for file in files if file.is_file())
-    if not marker.is_file() or marker.stat().st_mtime < newest:
+    selected = environment.data_dir / "environment"  # Terraform's: somebody may select another one
+    other = selected.is_file() and selected.read_text(encoding="utf-8") != environment.name
+    if other or not marker.is_file() or marker.stat().st_mtime < newest:
         initialise(environment)
 
 
