@@ -53,7 +53,7 @@ HAND_BACK = 1
 # so that no message ends up in the dead-letter queue only because of other messages' faults.
 YOUNG = 2
 
-POLL_EVERY = 0.1  # seconds, when the queue has no more
+POLL_EVERY = 0.3  # seconds, when the queue has no more
 SAY_EVERY = 10  # seconds
 
 
