@@ -152,6 +152,17 @@ def test_an_apply_that_failed_is_tried_again_and_needs_its_smoke_test(run: Run) 
     assert run.output["changes"] == "true"
 
 
+def test_a_plan_can_be_kept_outside_of_a_workflow(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.plan(changes=True)
+    for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_RUN_ID"):
+        monkeypatch.delenv(name)
+    kept.save_plan.main(["--env", "prod"], standalone_mode=False)
+    assert "Kept the plan for prod in s3://my-state/" in capsys.readouterr().out
+    kept.fetch_plan.main(["--env", "prod"], standalone_mode=False)
+
+
 def test_a_run_approves_the_plan_of_another(run: Run) -> None:
     run.plan(changes=True)
     run.output["sha256"] = ""  # it has planned nothing itself

@@ -80,9 +80,10 @@ def on_the_page(text: str) -> None:
 
 
 def outputs(**values: str) -> None:
-    """Set outputs of the step."""
-    with Path(variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
-        file.writelines(f"{name}={value}\n" for name, value in values.items())
+    """Set outputs of the step, if there is one."""
+    if variable("GITHUB_OUTPUT"):
+        with Path(variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def output(*command: str, stdin: str | None = None) -> str:
