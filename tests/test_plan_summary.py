@@ -244,3 +244,30 @@ def test_what_was_changed_by_hand_is_told() -> None:
     told = "changed outside Terraform since the last deployment: <code>f</code>, <code>r</code>."
     assert told in text
     assert "By hand" not in summary(plan(resource_drift=drift[1:2]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("aws_sqs_queue", {"policy": "", "redrive_policy": ""}, {"policy": "{}"}),
+        ("aws_sqs_queue", {"redrive_allow_policy": ""}, {"redrive_allow_policy": "{}"}),
+        ("aws_iam_role", {"inline_policy": []}, {"inline_policy": [{"name": "code"}]}),
+        (
+            "aws_cloudwatch_metric_alarm",
+            {"metric_query": [{"id": "rate", "period": None}]},
+            {"metric_query": [{"id": "rate", "period": 0}]},
+        ),
+    ],
+)
+def test_what_the_first_deployment_sets_itself_is_not_told(
+    kind: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """Terraform notices it with the next plan, as if it had been changed by hand."""
+    shown = plan(resource_drift=[resource(kind, ["update"], before=before, after=after)])
+    assert "By hand" not in summary(shown)
+
+
+def test_a_policy_that_was_changed_by_hand_is_told() -> None:
+    change = {"before": {"policy": "{}"}, "after": {"policy": '{"Statement": []}'}}
+    shown = plan(resource_drift=[resource("aws_sqs_queue_policy", ["update"], **change)])
+    assert "By hand" in summary(shown)

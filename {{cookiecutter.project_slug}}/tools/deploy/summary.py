@@ -18,6 +18,11 @@ NAMED_BY = ("alarm_name", "dashboard_name", "name", "function_name")
 TOLD_IF_UNKNOWN = {"function_version", "version"}
 # Resources that hold what cannot be made again.
 HOLDS_DATA = {"aws_dynamodb_table": "items", "aws_sqs_queue": "messages"}
+# What other resources of the service set: the next plan takes that for a change by somebody else.
+SET_BY_OTHERS = {
+    "aws_iam_role": {"inline_policy"},
+    "aws_sqs_queue": {"policy", "redrive_allow_policy", "redrive_policy"},
+}
 # The resource that keeps what was deployed last, and its outputs.
 RECORD = "terraform_data.deployed"
 RECORD_OUTPUTS = {"commit", "settings"}
@@ -189,10 +194,18 @@ def _changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
 
 
 def _drifted(resource: Mapping[str, Any]) -> bool:
-    """Tell whether somebody changed or deleted it; two ways to write "nothing" are no change."""
+    """Tell whether somebody changed or deleted it."""
     before, after = resource["change"].get("before") or {}, resource["change"].get("after")
     if after is None:
         return True
-    return any(
-        (before.get(name) or None) != (after.get(name) or None) for name in {*before, *after}
-    )
+    names = {*before, *after} - SET_BY_OTHERS.get(resource["type"], set())
+    return any(_something(before.get(name)) != _something(after.get(name)) for name in names)
+
+
+def _something(value: Any) -> Any:
+    """Return a value without what is nothing in it: there are several ways to write that."""
+    if isinstance(value, dict):
+        value = {key: _something(item) for key, item in value.items() if _something(item)}
+    elif isinstance(value, list):
+        value = [_something(item) for item in value]
+    return value or None
