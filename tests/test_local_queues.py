@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from moto.backends import get_backend
 from tools.local import patches_limits, patches_queues
 from tools.local.monitoring import Monitoring
+from tools.local.patches_fargate import STOPPING
 from tools.local.server import LocalAws, local_aws
 
 REGION = "eu-central-1"
@@ -275,6 +276,24 @@ def test_many_send_and_receive_at_once_and_each_message_comes_once(queues: Queue
     assert len(received) == senders * count
     assert set(received.values()) == {1}
     assert backend.queues["other"]._messages == []
+
+
+def test_a_task_that_stops_keeps_nobody_from_its_queue(aws: LocalAws, queues: Queues) -> None:
+    key, url = f"ASIA{'A' * 16}", queues.urls["other"]
+    sqs = aws.client("sqs", {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "x"})
+    STOPPING.add(key)
+    try:
+        poll = threading.Thread(target=sqs.receive_message, kwargs={"QueueUrl": url})
+        poll.start()
+        time.sleep(0.2)
+        assert poll.is_alive()  # or it would ask again and again
+        began = time.monotonic()
+        queues.sqs.send_message(QueueUrl=url, MessageBody="x")
+        assert time.monotonic() - began < 0.6
+    finally:
+        STOPPING.discard(key)
+    poll.join(5)
+    assert [*queues.messages("other")] == ["x"]
 
 
 def test_memory_does_not_grow_with_the_number_of_messages(

@@ -161,7 +161,7 @@ def sqs_receivers_that_are_gone(
     signed = credential(environ)
     if signed is None:  # asked in this process
         return original(backend, name, most, wait, *more)
-    deadline, key = time.monotonic() + wait, signed[1]
+    deadline, key, queue = time.monotonic() + wait, signed[1], backend.get_queue(name)
     RECEIVERS.add(key)
     if len(RECEIVED) > 1000:
         RECEIVED.clear()
@@ -171,8 +171,10 @@ def sqs_receivers_that_are_gone(
         left = deadline - time.monotonic()
         if found or left <= 0:
             return found
-        backend.get_queue(name).wait_for_messages(min(left, 0.2))
-    time.sleep(1)  # or it would ask again and again until it knows that it is to stop
+        queue.wait_for_messages(min(left, 0.2))
+    # Or it would ask again and again until it knows that it is to stop. Others get the lock.
+    with queue._messages_lock:
+        queue._messages_lock.wait(1)
     return []
 
 
