@@ -164,7 +164,9 @@ def test_a_handler_that_cannot_be_imported_is_an_error_that_says_what_to_do(
 ) -> None:
     with zipfile.ZipFile(folder / "lambda.zip", "w") as archive:
         archive.writestr("handler.py", code)
-    assert re.search(said, refused("fine"))
+    result = invoke("fine")
+    assert re.search(said, str(result.exception))
+    assert "LAMBDA_WARNING" not in result.stdout
 
 
 def test_a_handler_that_does_not_say_what_failed(folder: Path) -> None:

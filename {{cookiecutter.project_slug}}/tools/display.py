@@ -25,9 +25,10 @@ def parse(text: str) -> Line:
     except (ValueError, RecursionError):
         line = text
     if not isinstance(line, dict):
-        # Lambda's runtime suspects its own updates before each error that the handler raises.
-        no_help = "LAMBDA_WARNING: Unhandled exception" in text
-        return {} if no_help else {"message": text.rstrip()}
+        line = {"message": text.rstrip()}
+    # Lambda's runtime suspects its own updates where the handler can't be imported.
+    if "LAMBDA_WARNING: Unhandled exception" in str(line.get("message")):
+        return {}
     kind = str(line.get("type"))
     record = line.get("record")
     if kind == "platform.report" and isinstance(record, dict):
