@@ -271,3 +271,11 @@ def test_a_policy_that_was_changed_by_hand_is_told() -> None:
     change = {"before": {"policy": "{}"}, "after": {"policy": '{"Statement": []}'}}
     shown = plan(resource_drift=[resource("aws_sqs_queue_policy", ["update"], **change)])
     assert "By hand" in summary(shown)
+
+
+def test_a_policy_that_was_added_to_the_role_by_hand_is_told() -> None:
+    change = {"before": {"inline_policy": [{"name": "code"}]}}
+    change["after"] = {"inline_policy": [{"name": "code"}, {"name": "more"}]}
+    assert "By hand" in summary(
+        plan(resource_drift=[resource("aws_iam_role", ["update"], **change)])
+    )
