@@ -182,31 +182,6 @@ def test_merge_on_fargate(play: MakePlay) -> None:
     assert same(made)
 
 
-@pytest.mark.parametrize(
-    ("job", "fault"), [("check", ("", "test")), ("plan", ("prod", "plan"))], ids=["check", "plan"]
-)
-def test_the_required_check_fails_with_a_job(
-    deployed: Play, job: str, fault: tuple[str, str]
-) -> None:
-    deployed.aws.faults[fault] = "fail"
-    (pull_request,) = deployed.github.pull_request(**{"handler.py": "# new\n"})
-    failed(pull_request, job, f"{fault[1]} failed")
-    assert pull_request.results()["passed"] == "failure"
-    # Repaired, it passes.
-    again = deployed.github.rerun(pull_request, "failed")
-    assert succeeded(again) == {"changes", "check", "plan", "passed"}
-
-
-@pytest.mark.parametrize("step", [("changes", "tools.github changes"), ("check", "make test")])
-def test_the_required_check_fails_if_the_run_is_cancelled(
-    deployed: Play, step: tuple[str, str]
-) -> None:
-    deployed.github.during[step] = lambda: deployed.github.cancel(deployed.github.runs[-1])
-    (pull_request,) = deployed.github.pull_request(**{"handler.py": "# new\n"})
-    assert pull_request.results()[step[0]] == "cancelled"
-    assert pull_request.results()["passed"] == "failure"
-
-
 def test_nothing_configured_yet(play: MakePlay) -> None:
     made = play(configured=False)
     first = made.change("first")
@@ -700,6 +675,31 @@ def test_each_row_of_the_table_has_a_test_and_each_test_a_row() -> None:
     played = tests[: tests.index("each_row_of_the_table_has_a_test_and_each_test_a_row")]
     assert [row for row in rows if not any(test.startswith(row) for test in played)] == []
     assert [test for test in played if not any(test.startswith(row) for row in rows)] == []
+
+
+@pytest.mark.parametrize(
+    ("job", "fault"), [("check", ("", "test")), ("plan", ("prod", "plan"))], ids=["check", "plan"]
+)
+def test_the_required_check_fails_with_a_job(
+    deployed: Play, job: str, fault: tuple[str, str]
+) -> None:
+    deployed.aws.faults[fault] = "fail"
+    (pull_request,) = deployed.github.pull_request(**{"handler.py": "# new\n"})
+    failed(pull_request, job, f"{fault[1]} failed")
+    assert pull_request.results()["passed"] == "failure"
+    # Repaired, it passes.
+    again = deployed.github.rerun(pull_request, "failed")
+    assert succeeded(again) == {"changes", "check", "plan", "passed"}
+
+
+@pytest.mark.parametrize("step", [("changes", "tools.github changes"), ("check", "make test")])
+def test_the_required_check_fails_if_the_run_is_cancelled(
+    deployed: Play, step: tuple[str, str]
+) -> None:
+    deployed.github.during[step] = lambda: deployed.github.cancel(deployed.github.runs[-1])
+    (pull_request,) = deployed.github.pull_request(**{"handler.py": "# new\n"})
+    assert pull_request.results()[step[0]] == "cancelled"
+    assert pull_request.results()["passed"] == "failure"
 
 
 def test_the_cost_is_what_the_simulator_counts(play: MakePlay) -> None:
