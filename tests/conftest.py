@@ -87,8 +87,10 @@ LONG = (
     *("test_scenarios", "test_removing", "test_interrupted", "test_interrupted_terraform"),
     *("test_invoke", "test_service", "test_hostile_answers", "test_soak", "test_soak_fargate"),
     *("test_e2e_failures", "test_soak_order", "test_worker_order", "test_lock"),
-    *("test_worker_process", "test_bootstrap", "test_image"),
+    *("test_worker_process", "test_bootstrap", "test_feed", "test_image"),
     *("test_checkov", "test_rendering", "test_shared_libraries", "test_workflow"),
+    *("test_package", "test_local_aws", "test_feed_fargate", "test_owners_edits", "test_runtime"),
+    *("test_pictures", "test_page", "test_idempotency_process"),
 )
 
 
