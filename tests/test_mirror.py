@@ -97,9 +97,9 @@ def test_a_mirror_is_found_and_used(machine: Machine) -> None:
 def test_what_is_written_is_not_written_again(machine: Machine) -> None:
     mirror = machine.mirror(machine.root / "mirror")
     machine.answer()
-    before = machine.output.stat()
+    before = machine.output.stat().st_ino  # what is written is another file
     assert mirror_in(machine.answer()) == str(mirror)
-    assert machine.output.stat() == before
+    assert machine.output.stat().st_ino == before
     mirror.rename(machine.root / "elsewhere")
     assert mirror_in(machine.answer()) == str(machine.root / "elsewhere")
 
