@@ -4,7 +4,6 @@ import functools
 import json
 from typing import Any
 
-from tools.deploy import terraform
 from tools.errors import ToolError
 from tools.project import Environment
 
@@ -102,6 +101,9 @@ def deployed(environment: Environment) -> Service:
 
     :raises ToolError: nothing is deployed there, or the credentials belong to another account.
     """
+    # Imported only here: `make package` needs none of it, and would take half as long again.
+    from tools.deploy import terraform
+
     outputs = terraform.outputs(environment)
     if not outputs:
         raise ToolError(
