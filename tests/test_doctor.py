@@ -272,6 +272,13 @@ def test_a_broken_file_is_reported(machine: Machine) -> None:
     assert states[".venv"] == "unknown"
 
 
+def test_settings_that_are_not_hcl_are_named(aws: Machine) -> None:
+    put(aws.service / "terraform" / "environments" / "dev.tfvars", "timeout = = 3\n")
+    code, states, said = aws.doctor(environment="dev")
+    assert (code, states["credentials"]) == (1, "missing")
+    assert re.search(r"terraform/environments/dev\.tfvars, line \d+: this is not HCL", said)
+
+
 def test_on_fargate_only_deploying_needs_docker_and_skopeo(machine: Machine, fresh: Render) -> None:
     machine.service = fresh(compute="fargate", python_version=VERSION)
     _, states, text = machine.doctor()

@@ -123,9 +123,9 @@ class Aws:
         return client(name, region)
 
     def credentials(self) -> str:
+        # Asked in the service's region: one that the account has not enabled refuses.
+        region = self.settings["aws_region"]
         try:
-            # Asked in the service's region: one that the account has not enabled refuses.
-            region = self.settings["aws_region"]
             caller = self.client("sts", region).get_caller_identity()
         except Exception as error:
             if not (text := explain(error)):
