@@ -237,7 +237,7 @@ def uncommented(script: str) -> str:
 # A rule of a Makefile: the comment above it, its targets, its help, its recipe.
 RULE = re.compile(r"^((?:# .*\n)*)([a-z0-9 -]+):(.*)\n((?:\t.*\n?)*)", re.MULTILINE)
 # The targets whose recipe is a command of that name.
-COMMANDS = re.compile(r"^COMMANDS := ((?:.*\\\n)*.*)", re.MULTILINE)
+COMMANDS = re.compile(r"^COMMANDS [:+]= ((?:.*\\\n)*.*)", re.MULTILINE)
 
 
 @cache
@@ -339,7 +339,7 @@ print(*(name for name in sys.argv[1:] if tools.get_command(None, name) is None))
 def test_every_make_target_has_its_command_and_variables(render: Render, compute: str) -> None:
     service = render(**SERVICES[compute])
     text = (service / "Makefile").read_text(encoding="utf-8")
-    names = set(COMMANDS.findall(text)[0].replace("\\", "").split())
+    names = set(" ".join(COMMANDS.findall(text)).replace("\\", "").split())
     assert names <= makefile(service).keys()
     rules = [(it.split(), recipe) for _, it, _, recipe in RULE.findall(text)]
     # For a target without a recipe, make would say that there is nothing to do.
