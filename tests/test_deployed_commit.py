@@ -50,6 +50,14 @@ def test_a_folder_with_changes_has_no_commit(
     assert current() == ""
 
 
+def test_what_git_status_shows_to_its_user_is_no_matter(repository: Path) -> None:
+    git(repository, "config", "status.branch", "true")
+    git(repository, "config", "status.showUntrackedFiles", "no")
+    assert current() == head(repository)
+    (repository / "new.py").touch()
+    assert current() == ""
+
+
 def test_only_the_services_own_folder_counts(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,9 @@ def current() -> str:
 
     `terraform init` writes the lock file where there is none: that is no change.
     """
-    changed = git("status", "--short", "--", ".", ":(exclude)terraform/.terraform.lock.hcl")
+    # The same whatever the user has set `git status` to show.
+    status = ("status", "--porcelain", "--untracked-files")
+    changed = git(*status, "--", ".", ":(exclude)terraform/.terraform.lock.hcl")
     if changed or git("cat-file", "-e", "HEAD:./pyproject.toml") is None:
         return ""
     return git("rev-parse", "HEAD") or ""
