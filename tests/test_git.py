@@ -95,6 +95,32 @@ def test_what_an_editor_on_windows_saved_is_read_alike(fresh: Render) -> None:
     assert asked.startswith(b"sh tools/venv.sh .venv requirements-dev.txt 3.13\n")
 
 
+# Lists of a whole repository, of which GitHub offers one for each language, and a user's own.
+IGNORED = {
+    "Python": "build/\ndist/\ndownloads/\nparts/\ntarget/\n.cache\n",
+    "Terraform": "**/.terraform/*\n*.tfvars\n*.tfvars.json\noverride.tf\n",
+    "VirtualEnv": "[Bb]in\n[Ll]ib\n[Ll]ocal\n[Ss]cripts\n.python-version\n",
+    "VisualStudio": "[Ll]og/\n*.env\n",
+}
+
+
+@pytest.mark.parametrize("package", ["order_events", "downloads"])
+def test_a_list_for_the_whole_repository_keeps_none_of_the_services_files_out(
+    fresh: Render, tmp_path: Path, package: str
+) -> None:
+    repository = tmp_path / "monorepo"
+    service = repository / MONOREPO
+    service.parent.mkdir(parents=True)
+    fresh(service_path=MONOREPO.as_posix(), package_name=package).rename(service)
+    files = {str(path.relative_to(service)) for path in service.rglob("*") if path.is_file()}
+    (repository / ".gitignore").write_text("".join(IGNORED.values()))
+    for made in ("dist/lambda.zip", "tools/build/__pycache__/x.pyc", ".local/x", "x.tfvars"):
+        (service / made).parent.mkdir(parents=True, exist_ok=True)
+        (service / made).touch()
+    commit(repository)
+    assert {*git(service, "ls-files").split()} == files
+
+
 # A hook's variables: Git names its repository to what a hook runs, and in a linked worktree then
 # takes the current folder for the root.
 
