@@ -308,6 +308,38 @@ def test_make_runs_it_without_an_installed_environment(fresh: Render) -> None:
     assert not list(service.rglob("__pycache__"))
 
 
+@pytest.mark.parametrize(
+    ("python3", "runs"),
+    [
+        ("echo >&2 'pyenv: python3: command not found'; exit 127", True),
+        ("exec {python} -c 'import sys; sys.version_info = (3, 6); exec(sys.argv[2])' \"$@\"", True),
+        ("exit 127", False),
+    ],
+    ids=["pyenv's shim", "too old", "none"],
+)
+def test_make_passes_over_a_python_that_cannot_run_it(
+    machine: Machine, python3: str, runs: bool
+) -> None:
+    need("make")
+    shutil.rmtree(machine.service / ".venv")
+    for name in ("cat", "make"):
+        (machine.bin / name).symlink_to(str(shutil.which(name)))
+    machine.command("python3", f"#!/bin/sh\n{python3.format(python=sys.executable)}\n")
+    if not runs:
+        (machine.bin / f"python{VERSION}").unlink()
+    done = subprocess.run(
+        ["make", "doctor"],
+        cwd=machine.service,
+        env=machine.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    said = "This machine: not ready." if runs else "There is no Python on this machine, or only an"
+    assert said in done.stdout
+    assert "python" not in done.stderr
+
+
 def test_the_list_of_targets_is_aligned_and_can_be_completed(render: Render) -> None:
     need("make")
     text = run("make", cwd=render()).stdout
