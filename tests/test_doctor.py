@@ -312,7 +312,7 @@ def test_make_runs_it_without_an_installed_environment(fresh: Render) -> None:
     ("python3", "runs"),
     [
         ("echo >&2 'pyenv: python3: command not found'; exit 127", True),
-        ("exec {python} -c 'import sys; sys.version_info = (3, 6); exec(sys.argv[2])' \"$@\"", True),
+        ('exec {python} -c "import sys; sys.version_info = (3, 6); $2"', True),
         ("exit 127", False),
     ],
     ids=["pyenv's shim", "too old", "none"],
