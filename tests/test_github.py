@@ -141,7 +141,7 @@ class Repository:
     def last_success(self, commit: str) -> None:
         """Let GitHub's last successful run be of a commit, and its environments protected."""
         runs = {"workflow_runs": [{"head_sha": commit}] if commit else []}
-        self.gh({"status=success": runs, "environments": PROTECTED})
+        self.gh({"status=success": runs, "environments": [PROTECTED]})
 
 
 WORKFLOW = ".github/workflows/order-events.yml"
@@ -441,7 +441,7 @@ def environments(repository: Repository, prod: dict[str, Any] | None) -> None:
     """Let GitHub have dev and, unless that is None, a prod with these properties."""
     found = [{"name": "dev", **ENVIRONMENT}, *([{"name": "prod", **prod}] if prod else [])]
     repository.gh(
-        {"status=success": {"workflow_runs": []}, "environments": {"environments": found}}
+        {"status=success": {"workflow_runs": []}, "environments": [{"environments": found}]}
     )
 
 
@@ -471,6 +471,14 @@ def test_an_environment_that_any_branch_may_use_is_a_warning(repository: Reposit
     # Nobody else stops it there.
     text = repository.refused(**BY_HAND)
     assert "::error::Nothing was deployed. Any branch may deploy to prod: allow only main" in text
+
+
+def test_a_repository_may_have_more_environments_than_a_page(repository: Repository) -> None:
+    """One for each pull request, for example: dev and prod are then on any page."""
+    pages = [{"environments": [{"name": f"pr-{n}", **ENVIRONMENT} for n in range(100)]}, PROTECTED]
+    repository.gh({"status=success": {"workflow_runs": []}, "environments": pages})
+    assert repository.changes(**CONFIGURED)["approval"] == "reviewers"
+    assert "--paginate" in repository.calls()[-1][0]
 
 
 def test_a_missing_environment_is_named(repository: Repository) -> None:
@@ -543,7 +551,7 @@ def test_operating_takes_its_own_role(repository: Repository) -> None:
 def test_what_goes_further_takes_the_deploy_role(
     repository: Repository, more: dict[str, str]
 ) -> None:
-    repository.gh({"environments": PROTECTED})
+    repository.gh({"environments": [PROTECTED]})
     free = {"AWS_DEPLOY_ROLE_DEV": "deploy-dev", "AWS_DEPLOY_ROLE_PROD": "deploy-prod"}
     for given, environment, role in (
         ({"AWS_DEPLOY_ROLE": "deploy"}, "prod", "deploy"),
@@ -560,7 +568,7 @@ def test_what_goes_further_takes_the_deploy_role(
 
 def test_nothing_goes_to_prod_in_passing(repository: Repository) -> None:
     """What is not approved is not applied by `all`; nor where nobody would be asked."""
-    repository.gh({"environments": PROTECTED})
+    repository.gh({"environments": [PROTECTED]})
     code, text = repository("operate", **{**OPERATE, "ALL": "1"}, **BY_HAND)
     assert code == 1
     assert "`all` would apply to prod what nobody has approved" in text
@@ -596,7 +604,7 @@ def planned(conclusion: str = "success", **different: Any) -> dict[str, Any]:
     }
     jobs = [{"name": "Deploy to dev", "conclusion": "success"}]
     jobs.append({"name": "Plan prod", "conclusion": conclusion})
-    return {"runs/12/jobs": {"jobs": jobs}, "runs/12": found, "environments": PROTECTED}
+    return {"runs/12/jobs": {"jobs": jobs}, "runs/12": found, "environments": [PROTECTED]}
 
 
 BY_HAND = variables(PROD_APPROVAL="dispatch")
@@ -661,7 +669,7 @@ def test_what_cannot_be_approved_in_this_way_is_said(repository: Repository) -> 
         assert f"run is {typed!r}: it must be what the summary of the run that planned" in text
     text = repository.refused("workflow_dispatch", dispatch("12"))
     assert "AWS_PLAN_ROLE_DEV is not set" in text
-    repository.gh({"runs/12": "gh: Not Found (HTTP 404)", "environments": PROTECTED})
+    repository.gh({"runs/12": "gh: Not Found (HTTP 404)", "environments": [PROTECTED]})
     text = repository.refused("workflow_dispatch", dispatch("12"), **BY_HAND)
     assert "failed: gh: Not Found (HTTP 404)" in text
 

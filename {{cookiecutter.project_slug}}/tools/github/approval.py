@@ -11,6 +11,7 @@ from tools.github.runner import (
     default_branch,
     event,
     note,
+    pages,
     readme,
     run_url,
     variable,
@@ -154,7 +155,7 @@ def _rules_of_prod(approval: str) -> set[str]:
 def _environments() -> dict[str, Any]:
     """Return the repository's environments by name, as GitHub's API describes them."""
     try:
-        found = api("environments?per_page=100")
+        found = pages("environments?per_page=100")
     except GitHubError as error:
         if "HTTP 404" in error.reason:  # other answers say nothing about the environments
             return {}
@@ -164,7 +165,7 @@ def _environments() -> dict[str, Any]:
             f"::error::GitHub did not say how prod is protected ({error.reason}), so nothing was "
             f"deployed.{hint}"
         ) from None
-    return {environment["name"]: environment for environment in found["environments"]}
+    return {each["name"]: each for page in found for each in page["environments"]}
 
 
 def approved(asked: str, approval: str) -> tuple[str, str, str]:

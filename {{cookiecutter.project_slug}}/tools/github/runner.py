@@ -120,10 +120,10 @@ def api(path: str, body: Any = None, method: str = "POST") -> Any:
 
 
 def pages(path: str) -> list[Any]:
-    """Return what a list of GitHub's API has on all its pages."""
+    """Return all pages of a list of GitHub's API."""
     path = f"repos/{variable('GITHUB_REPOSITORY')}/{path}"
-    found = json.loads(output("gh", "api", path, "--paginate", "--slurp"))
-    return [one for page in found for one in page]
+    found: list[Any] = json.loads(output("gh", "api", path, "--paginate", "--slurp"))
+    return found
 
 
 def folder() -> str:
