@@ -615,17 +615,30 @@ def test_private_repository_on_github_enterprise(deployed: Play) -> None:
     assert succeeded(deployed.github.runs[0]) == ALL
 
 
-def test_expired_artifact(deployed: Play) -> None:
+def test_expired(deployed: Play) -> None:
     second = deployed.change("second")
-    deployed.github.day += 31
-    deployed.aws.kept.clear()
-    deployed.github.approve(second)
-    failed(second, "deploy-prod", "Artifact not found")
+    deployed.github.wait(31)
+    assert second.jobs["deploy-prod"].result == "failure"
+    with pytest.raises(RefusedError, match="for 30 days"):
+        deployed.github.rerun(second)
+    third = deployed.change("third")
+    deployed.github.approve(third)
+    assert succeeded(third) == ALL
+
+
+def test_expired_where_a_dispatch_approves(play: MakePlay) -> None:
+    made = deployed_by_dispatch(play)
+    second = made.change("second")
+    made.github.wait(31)
+    failed(approve_by_dispatch(made, second), "deploy-prod", "Artifact not found")
+    with pytest.raises(RefusedError, match="for 30 days"):
+        made.github.rerun(second)
+    assert succeeded(made.change("third")) == {"changes", "check", "deploy-dev", "plan-prod"}
 
 
 def test_expired_plan(deployed: Play) -> None:
     second = deployed.change("second")
-    deployed.github.day += 8
+    deployed.github.wait(8)
     deployed.aws.kept.clear()  # by the bucket's lifecycle rule, after 7 days
     deployed.github.approve(second)
     failed(second, "deploy-prod", "There is no plan")

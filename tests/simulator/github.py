@@ -50,6 +50,7 @@ class Job:
     environment: str = ""
     group: str = ""
     approved: bool = False
+    asked: int = 0  # the day from which it has waited for an approval
     outputs: dict[str, str] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
@@ -93,6 +94,7 @@ class Run:
     sha: str
     ref: str
     actor: str
+    day: int = 0
     attempt: int = 1
     cancelled: bool = False
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -285,6 +287,7 @@ class GitHub:
                 sha=sha,
                 ref=ref,
                 actor=actor,
+                day=self.day,
             )
             self.runs.append(run)
             self._queue(run, set(definition["jobs"]))
@@ -379,6 +382,14 @@ class GitHub:
         )
         return run
 
+    def wait(self, days: int) -> None:
+        """Let days pass. A job that nobody approves fails after 30 days (…/review-deployments)."""
+        self.day += days
+        for job in [job for run in self.runs for job in run.jobs.values()]:
+            if job.state == "waiting" and self.day > job.asked + 30:
+                job.end("failure")
+        self.settle()
+
     # What people do to runs
 
     def approve(self, run: Run, by: str = "bob") -> None:
@@ -419,9 +430,10 @@ class GitHub:
         """Run a run again, at the same commit: `all`, `failed`, or one job by its id.
 
         actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs: what failed and the jobs
-        that need it; the others keep their results, outputs and artifacts.
+        that need it; the others keep their results, outputs and artifacts. For 30 days from the
+        first attempt on.
         """
-        if self.day > 30:
+        if self.day > run.day + 30:
             raise RefusedError("Runs can be run again for 30 days.")
         assert run.status == "completed", run.results()
         chosen = {
@@ -549,7 +561,7 @@ class GitHub:
         if rules.branches and branch not in rules.branches:
             job.end("failure")
         elif rules.reviewers:
-            job.state = "waiting"
+            job.state, job.asked = "waiting", self.day
         return job.state in {"done", "waiting"}
 
     def _run(self, job: Job) -> bool:
