@@ -5,19 +5,20 @@ from pathlib import Path
 
 from allpairspy import AllPairs
 
-CHOICES = json.loads((Path(__file__).parents[1] / "cookiecutter.json").read_text())
+QUESTIONS = json.loads((Path(__file__).parents[1] / "cookiecutter.json").read_text())
 
 LONGEST_SLUG = "a" * 20 + "-" + "b" * 19
 
 # As many and as long as may be, in other alphabets; the last is too long for a sample's file name.
 LONG_TYPES = ",".join([*(f"{n}\u0430/ö;{94 * 'x'}" for n in range(10, 28)), "größe %*", "订" * 100])
 
-# Each answer with its values. The choices of cookiecutter.json come from there.
+# Each answer with its values: every choice of cookiecutter.json, and what is worth trying of others.
 VALUES: dict[str, list[str]] = {
-    "python_version": CHOICES["python_version"],
-    "architecture": CHOICES["architecture"],
-    "compute": CHOICES["compute"],
-    "idempotency": CHOICES["idempotency"],
+    **{
+        name: values
+        for name, values in QUESTIONS.items()
+        if isinstance(values, list) and not name.startswith("_")
+    },
     "sns_topic_name": ["events", "orders.fifo"],
     "service_path": [".", "services/order-events"],
     "terraform_state_bucket": ["", "my-company-terraform-state"],

@@ -51,7 +51,7 @@ def test_only_the_files_that_the_answers_ask_for_are_left(
         file = tmp_path / path.replace("<package>", "orders")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(path)
-    asked = {"service_path": "a/b", "idempotency": "no", "compute": "none"} | dict([wanted])
+    asked = {name: "another" for name, _ in hook.ONLY_WITH} | dict([wanted])
     fargate = wanted == ("compute", "fargate")
     hook.choose_files({**DEFAULTS, "package_name": "orders", **asked}, str(tmp_path))
     left = {

@@ -34,6 +34,9 @@ rules:
 """
 
 
+LIST = "tests/files.txt lists the service's files, each with the answer that asks for it"
+
+
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -64,7 +67,7 @@ def expected_files(answers: dict[str, str]) -> set[str]:
 
 @pytest.mark.parametrize("answers", PAIRWISE)
 def test_the_exact_files_are_rendered(render: Render, answers: dict[str, str]) -> None:
-    assert files(render(**answers)) == expected_files(answers)
+    assert files(render(**answers)) == expected_files(answers), LIST
 
 
 def test_the_list_of_files_is_the_templates() -> None:
@@ -75,7 +78,7 @@ def test_the_list_of_files_is_the_templates() -> None:
         )
         for path in run("git", "ls-files", cwd=SERVICE).stdout.split()
     }
-    assert tracked == set(listed_files())
+    assert tracked == set(listed_files()), LIST
 
 
 @pytest.mark.parametrize("compute", ["lambda", "fargate"])
