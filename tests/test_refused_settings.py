@@ -1,5 +1,6 @@
 """Terraform refuses wrong settings: each message names the variable, the value and the rule."""
 
+import re
 from pathlib import Path
 
 import hcl2
@@ -44,4 +45,8 @@ def test_a_refusal_names_variable_value_and_rule(render: Render, compute: str, t
     assert len(refusals) > 25
     for name, message in refusals:
         named = "workspace" if name == "environments" else name
-        assert all(part in message for part in (named, " must ", "${")), message
+        lacks = [part for part in (named, " must ", "${") if part not in message]
+        assert not lacks, f"the error_message of {name} lacks {lacks}: {message}"
+    runs = "".join(file.read_text(encoding="utf-8") for file in RUNS.glob("refused_*.hcl"))
+    untried = {name for name, _ in refusals} - {*re.findall(r"\bvar\.(\w+)", runs)}
+    assert untried == set(), "a run of tests/terraform/refused_*.tftest.hcl must break each rule"
