@@ -12,7 +12,7 @@ LONGEST_SLUG = "a" * 20 + "-" + "b" * 19
 # As many and as long as may be, in other alphabets; the last is too long for a sample's file name.
 LONG_TYPES = ",".join([*(f"{n}\u0430/ö;{94 * 'x'}" for n in range(10, 28)), "größe %*", "订" * 100])
 
-# Each answer with its values: every choice of cookiecutter.json, and what is worth trying of others.
+# Each answer with its values: all choices of cookiecutter.json, and what is worth trying of others.
 VALUES: dict[str, list[str]] = {
     **{
         name: values

@@ -409,7 +409,9 @@ def test_default_answers_from_the_users_configuration(work: Path, home: Path, qu
     assert done.returncode == 0, done.stderr
     assert ("Invalid default received" in done.stderr) is (quote == "")
     version = (work / "order-events" / ".python-version").read_text()
-    assert version == ("3.12\n" if quote else "3.13\n")
+    (chosen,) = re.findall(r'python_version: "(.*)"', example)
+    assert version == f"{chosen if quote else DEFAULTS['python_version']}\n"
+    assert chosen != DEFAULTS["python_version"]
     assert (work / "order-events/tests/e2e/test_idempotency.py").exists() is (quote == '"')
 
 

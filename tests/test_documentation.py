@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -327,6 +328,23 @@ def test_every_command_exists(pages: list[Page]) -> None:
     )
 
 
+def test_what_is_imported_of_the_tools_exists() -> None:
+    """By the scripts and benchmarks, of which `make test` runs only parts."""
+    files = [name for name in tracked() if name.startswith(("benchmarks/", "scripts/"))]
+    found = {
+        (module, name)
+        for file in files
+        if file.endswith((".py", ".sh"))
+        for module, names in re.findall(
+            r"from (tools\.[\w.]+) import ([\w, ]+)", (TEMPLATE / file).read_text(encoding="utf-8")
+        )
+        for name in re.findall(r"(\w+)(?: as \w+)?", names)
+    }
+    assert len(found) > 5
+    gone = [pair for pair in found if not hasattr(import_module(pair[0]), pair[1])]
+    assert gone == []
+
+
 # Prints those of the named commands that a service's tools don't have.
 MISSING = """
 import sys
@@ -535,3 +553,6 @@ def test_every_alarm_is_documented(render: Render, compute: str) -> None:
     assert len(alarms) > 5
     assert alarms <= anchors(service / "RUNBOOK.md")
     assert alarms <= {*re.findall(r"`([a-z-]+)`", (TEMPLATE / "docs/operating.md").read_text())}
+    if compute == "lambda":
+        costs = re.findall(r"\| alarms \| (\d+), on", (TEMPLATE / "docs/cost.md").read_text())
+        assert costs == [f"{len(alarms)}"], "docs/cost.md counts them, with what they cost"

@@ -283,11 +283,23 @@ def test_the_example_of_each_rule_is_right() -> None:
 
 
 def test_the_choices_are_those_of_cookiecutter_json() -> None:
-    choices = json.loads((TEMPLATE / "cookiecutter.json").read_text())
-    assert choices["python_version"] == list(hook.PYTHON_VERSIONS)
-    assert choices["architecture"] == list(hook.ARCHITECTURES)
-    assert choices["compute"] == list(hook.COMPUTE)
-    assert choices["idempotency"] == list(hook.IDEMPOTENCY)
+    questions = json.loads((TEMPLATE / "cookiecutter.json").read_text())
+    choices = {name: answer for name, answer in questions.items() if isinstance(answer, list)}
+    assert len(choices) > 3
+    for name in choices.keys() & hook.RULES.keys():
+        assert hook.RULES[name].text == hook.choice(tuple(choices[name])).text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("Makefile", "CONTRIBUTING.md", "scripts/demo.sh", ".github/workflows/ci.yml"),
+        f"{SERVICE.name}/terraform/variables.tf",
+    ],
+)
+def test_what_lists_the_python_versions_lists_all_of_them(path: str) -> None:
+    versions = re.findall(r"(?<![\d.=])3\.\d\d\b(?!\.)", (TEMPLATE / path).read_text("utf-8"))
+    assert {*versions} == {*hook.PYTHON_VERSIONS}, path
 
 
 def test_every_answer_has_a_prompt_without_markup() -> None:
