@@ -205,9 +205,7 @@ def test_a_group_that_cannot_be_saved_whole(fifo: Fifo, tmp_path: Path) -> None:
     assert "A group has more than ten, or someone else" in err
 
 
-def test_a_file_of_a_standard_service_and_the_other_way_round(
-    fifo: Fifo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_a_standard_service_and_the_other_way_round(fifo: Fifo, tmp_path: Path) -> None:
     file = save(tmp_path, ("order-1", "b0"), (None, "b1"))
     said = fifo.refused("replay", "--file", file)
     assert said.startswith(f"{file}, line 2 has no message_group_id, and {NAME}.fifo is a FIFO")

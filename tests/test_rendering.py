@@ -182,6 +182,19 @@ def test_the_answers_arrive_as_they_were_given(render: Render, answers: dict[str
     assert re.findall(r'"(.+)": OrderEvent,', models) == re.split(", ?", given["event_types"])
 
 
+@pytest.mark.parametrize("topic", ["events", "events.fifo"])
+def test_alarms_and_graphs_are_of_the_metrics_that_the_handler_writes(
+    render: Render, topic: str
+) -> None:
+    service = render(sns_topic_name=topic)
+    code = (service / "handler.py").read_text(encoding="utf-8")
+    terraform = (service / "terraform" / "monitoring.tf").read_text(encoding="utf-8")
+    alarms = re.findall(r'= var\.product\n +metric_name = "(\w+)"', terraform)
+    graphs = re.findall(r'\[var\.product, "(\w+)"\]', terraform)
+    assert len(alarms) > 0
+    assert {*alarms} <= {*graphs} == {*re.findall(r'add_metric\("(\w+)"', code)}
+
+
 def test_the_template_tests_with_the_services_own_dependencies(render: Render) -> None:
     """Both pyproject.toml give a package the same bounds, and what the tools need is in both."""
     ours = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["dependency-groups"]["dev"]
