@@ -39,7 +39,14 @@ for pattern, answer in json.loads((here / "answers").read_text()).items():
     if pattern in line:
         if answer.startswith("gh:"):
             sys.exit(answer)
-        print(answer)
+        if "--jq" not in sys.argv:
+            print(answer)
+            break
+        # As gh does: what jq finds on each page, one a line.
+        name = sys.argv[sys.argv.index("--jq") + 1].removeprefix(".").removesuffix("[]")
+        for page in json.loads(answer):
+            for found in page[name] if name else page:
+                print(json.dumps(found, ensure_ascii=False))
         break
 else:
     sys.exit(f"gh: no test has an answer to {{line}}")
@@ -700,12 +707,15 @@ def test_the_comment_names_its_commit_is_written_once_and_then_updated(
     assert f"### order-events: no plan for prod\n\nIt failed: [see the run]({RUN})" in sent["body"]
 
     bot, person = {"type": "Bot"}, {"type": "User"}
-    marked = "<!-- order-events: plans -->\n…"
+    marked = "<!-- order-events: plans -->\n…\u2028…"
     others = [{"id": 1, "user": person, "body": marked}, {"id": 2, "user": bot, "body": "hello"}]
     own = [{"id": 123, "user": bot, "body": marked}, {"id": 456, "user": bot, "body": marked}]
     repository.gh({"paginate": [others, own], "PATCH": {}})
     assert repository("comment", event=request()) == (0, "Updated the comment.\n")
     assert repository.calls()[-1][0] == "issues/comments/123 --method PATCH --input -"
+    # Ubuntu 24.04 has gh 2.45, which knows no --slurp.
+    asked = "issues/5/comments?per_page=100 --paginate --jq .[]"
+    assert repository.calls()[0][0] == asked
 
 
 def test_what_github_says_to_a_comment_is_shown(repository: Repository) -> None:

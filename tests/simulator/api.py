@@ -47,8 +47,9 @@ class Api:
             found = self.answer(job, method, path, fields)
         except ApiError as error:
             return 1, f"gh: {error} (HTTP {error.status})\n"
-        if "--slurp" in words:
-            found = [found]
+        if "--jq" in words:
+            name = words[words.index("--jq") + 1].removeprefix(".").removesuffix("[]")
+            return 0, "\n".join(map(json.dumps, found[name] if name else found))
         return 0, json.dumps(found)
 
     def answer(self, job: Job, method: str, path: str, fields: dict[str, Any]) -> Any:

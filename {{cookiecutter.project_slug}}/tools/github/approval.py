@@ -155,7 +155,7 @@ def _rules_of_prod(approval: str) -> set[str]:
 def _environments() -> dict[str, Any]:
     """Return the repository's environments by name, as GitHub's API describes them."""
     try:
-        found = pages("environments?per_page=100")
+        found = pages("environments?per_page=100", ".environments[]")
     except GitHubError as error:
         if "HTTP 404" in error.reason:  # other answers say nothing about the environments
             return {}
@@ -165,7 +165,7 @@ def _environments() -> dict[str, Any]:
             f"::error::GitHub did not say how prod is protected ({error.reason}), so nothing was "
             f"deployed.{hint}"
         ) from None
-    return {each["name"]: each for page in found for each in page["environments"]}
+    return {environment["name"]: environment for environment in found}
 
 
 def approved(asked: str, approval: str) -> tuple[str, str, str]:

@@ -1,7 +1,6 @@
 """What the workflows leave on GitHub: a comment with the plans, pull requests, a summary."""
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -36,7 +35,7 @@ def comment() -> None:
             )
     comments = f"issues/{request['number']}/comments"
     body = {"body": "\n".join(parts)}
-    for found in chain.from_iterable(pages(f"{comments}?per_page=100")):
+    for found in pages(f"{comments}?per_page=100"):
         if found["user"]["type"] == "Bot" and found["body"].startswith(marker):
             api(f"issues/comments/{found['id']}", body, "PATCH")
             print("Updated the comment.")

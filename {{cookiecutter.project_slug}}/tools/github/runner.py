@@ -119,11 +119,14 @@ def api(path: str, body: Any = None, method: str = "POST") -> Any:
     return json.loads(text) if text else None
 
 
-def pages(path: str) -> list[Any]:
-    """Return all pages of a list of GitHub's API."""
+def pages(path: str, items: str = ".[]") -> list[Any]:
+    """Return what a list of GitHub's API has on all its pages.
+
+    :param items: what finds them on a page, for jq; --slurp would be too new for Ubuntu 24.04's gh.
+    """
     path = f"repos/{variable('GITHUB_REPOSITORY')}/{path}"
-    found: list[Any] = json.loads(output("gh", "api", path, "--paginate", "--slurp"))
-    return found
+    lines = output("gh", "api", path, "--paginate", "--jq", items)
+    return [json.loads(line) for line in lines.split("\n") if line]
 
 
 def folder() -> str:
