@@ -8,9 +8,13 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore import xform_name
+from botocore.session import Session
+from conftest import SERVICE
 from delivery import PERMISSIONS
 from tools.local.policy import Question, applies, listed, refusal
 
@@ -198,3 +202,31 @@ def test_pull_requests_reach_no_saved_plan_whatever_is_allowed(environment: str)
     policies = [MADE["policies"][name] for name in MADE["roles"][f"github-plan-{environment}"]]
     for action in ("s3:GetObject", "s3:PutObject"):
         assert refusal(Question(action, plan), [*policies, {"Statement": [everything]}])
+
+
+# Asked in tools/operate, but not by people: AWS allows the first to everybody, and whoever rolls
+# back on Fargate has a role that may ask for the second.
+NOT_IN_PEOPLES_POLICY = {"sts:GetCallerIdentity", "ecr:BatchGetImage"}
+
+
+@pytest.mark.parametrize(
+    "file", sorted(SERVICE.glob("tools/operate/*.py")), ids=lambda file: file.name
+)
+def test_people_may_ask_aws_for_what_the_operating_commands_ask(file: Path) -> None:
+    """By the names of boto3's methods. What the resources must be, `make permissions` finds out."""
+    text = file.read_text(encoding="utf-8")
+    called = {*re.findall(r"\.(\w+)\(", text), *re.findall(r'get_paginator\("(\w+)"', text)}
+    asked = {
+        f"{service}:{operation}"
+        for service in {*re.findall(r'client\("([\w-]+)"\)', text)}
+        for operation in Session().get_service_model(service).operation_names
+        if xform_name(operation) in called
+    }
+    allowed = {
+        action
+        for policy in MADE["roles"]["operate-dev"]
+        for _, one in statements(policy)
+        for action in listed(one["Action"])
+    }
+    refused = asked - allowed - NOT_IN_PEOPLES_POLICY
+    assert refused == set(), "add it to terraform/bootstrap/people.tf, then run make permissions"
