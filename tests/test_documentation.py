@@ -345,6 +345,19 @@ def test_what_is_imported_of_the_tools_exists() -> None:
     assert gone == []
 
 
+def test_a_comment_after_a_command_has_nothing_that_a_shell_would_heed(pages: list[Page]) -> None:
+    """zsh, the shell of macOS, takes it for arguments, if it is not set to interactive_comments."""
+    complain(
+        [
+            f"{page.path}: {line}"
+            for page in pages
+            for script in scripts(page)
+            for line in script.splitlines()
+            if re.search(r"(?<=\S) +# .*[][;&|<>(){}$`'\"*?!=~]", line)
+        ]
+    )
+
+
 # Prints those of the named commands that a service's tools don't have.
 MISSING = """
 import sys
