@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import sys
 import threading
 import time
 import zipfile
@@ -290,6 +291,20 @@ def test_an_import_error_is_shown_at_once_and_ends_nothing(running: Local) -> No
     running.until("fixed a")
     outcomes = [outcome.outcome for outcome in running.feed.recent]
     assert outcomes[0].startswith("failed: Runtime.ImportModuleError: Unable to import")
+
+
+def test_code_that_is_saved_while_venv_is_made_anew_runs_once_it_is_complete(
+    running: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "AGAIN_AFTER", 0.1)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    running.save_process("print('saved', body, flush=True)")
+    running.until(".venv is not complete. Run `make install`, unless it is running.\n")
+    running.send("a")
+    (tmp_path / "requirements-dev.txt").touch()
+    shown = running.until("saved a")
+    assert "Reloaded: orders/service.py" in shown
+    assert "failed" not in shown
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,9 @@ class Process:
 
 def link_runtime(folder: Path) -> None:
     """Make a folder with links to what Lambda's runtime has, as far as it is installed here."""
+    # venv.sh copies it last; another make may be making .venv anew just now.
+    if not Path(sys.prefix, "requirements-dev.txt").exists():
+        raise ToolError(".venv is not complete. Run `make install`, unless it is running.")
     folder.mkdir()
     for name in RUNTIME_DISTRIBUTIONS:
         try:
@@ -168,8 +171,6 @@ def link_runtime(folder: Path) -> None:
             continue
         for part in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
             (folder / part).symlink_to(Path(str(found.locate_file(part))).resolve())
-    if not (folder / "awslambdaric").exists():
-        raise ToolError("awslambdaric, AWS's runtime client, is missing. Run `make install`.")
 
 
 def resident_memory(pid: int) -> int:
