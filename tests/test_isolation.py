@@ -91,7 +91,8 @@ with local_aws("eu-central-1") as aws:
 
 # ---- the unit tests never reach AWS -----------------------------------------------------------
 
-# An owner's business logic that writes to a table, by a client made when the module is imported.
+# An owner's business logic that writes to a table, by a client made when the module is imported,
+# which reads a secret and the table, too.
 STORE = """
 
 import os
@@ -99,6 +100,8 @@ import boto3
 
 client = boto3.client("dynamodb")
 prices_url = os.environ["PRICES_URL"]
+secret = boto3.client("secretsmanager").get_secret_value(SecretId="api-key")["SecretString"]
+begun_with = client.scan(TableName="orders")["Count"]
 checked = process
 
 
@@ -147,7 +150,8 @@ def test_the_fixture_has_the_owners_world_anew_for_each_test(aws, key):
     service.store(key)
     assert ids() == [key]
     secret = boto3.client("secretsmanager").get_secret_value(SecretId="api-key")["SecretString"]
-    assert secret == "secret"
+    assert secret == service.secret == "secret"
+    assert service.begun_with == 0
     assert os.environ["MINE"] == "1"
     assert service.prices_url == os.environ["PRICES_URL"] == "http://127.0.0.1:8080"
 

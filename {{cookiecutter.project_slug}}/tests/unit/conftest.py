@@ -34,8 +34,16 @@ def refuse(_: URLLib3Session, request: Any) -> None:
 ConfiguredEndpointProvider.provide = lambda _: None
 URLLib3Session.send = refuse
 
-with mock_aws():
-    os.environ.update(surroundings(AWS))
+# While pytest imports the tests, and the service with them, there is an AWS: it may read a secret.
+IMPORTING = mock_aws()
+IMPORTING.start()
+os.environ.update(surroundings(AWS))
+resources(AWS)
+
+
+def pytest_collection_finish() -> None:
+    """Leave no AWS to a test without the fixture."""
+    IMPORTING.stop()
 
 
 @pytest.fixture
