@@ -25,7 +25,6 @@ run "values_of_the_wrong_form" {
     architecture                 = "riscv64"
     log_level                    = "LOUD"
     log_retention_in_days        = 31
-    alarm_actions                = ["on-call"]
     max_receive_count            = 1
     message_age_alarm_in_seconds = 10
     event_types                  = [] # none
@@ -43,7 +42,6 @@ run "values_of_the_wrong_form" {
     var.architecture,
     var.log_level,
     var.log_retention_in_days,
-    var.alarm_actions,
     var.max_receive_count,
     var.message_age_alarm_in_seconds,
     var.event_types,
@@ -58,6 +56,7 @@ run "above_the_limits_and_topic_in_another_region" {
     max_receive_count = 1001
     sns_topic_arn     = "arn:aws:sns:eu-central-1:123456789012:theirs"
     event_types       = ["a*b"] # a star inside
+    alarm_actions     = ["on-call"]
 
     # In another region, and a level that would hide failed messages
     log_destination_arn = "arn:aws:logs:eu-central-1:123456789012:destination:central"
@@ -69,9 +68,23 @@ run "above_the_limits_and_topic_in_another_region" {
     var.max_receive_count,
     var.sns_topic_arn,
     var.event_types,
+    var.alarm_actions,
     var.log_destination_arn,
     var.log_level,
   ]
+}
+
+run "alarms_that_notify_another_region" {
+  command = plan
+
+  variables {
+    alarm_actions = [
+      "arn:aws:ssm-incidents::123456789012:response-plan/on-call", # of every region
+      "arn:aws:sns:eu-central-1:123456789012:on-call",
+    ]
+  }
+
+  expect_failures = [var.alarm_actions]
 }
 
 run "fifo_topic" {

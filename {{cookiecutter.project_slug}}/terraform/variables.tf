@@ -739,6 +739,12 @@ variable "alarm_actions" {
     condition     = length(var.alarm_actions) <= 5 && alltrue([for arn in var.alarm_actions : startswith(arn, "arn:")])
     error_message = "alarm_actions must be at most 5 ARNs, such as arn:{{ cookiecutter.__partition }}:sns:{{ cookiecutter.aws_region }}:123456789012:on-call, not ${jsonencode(var.alarm_actions)}."
   }
+
+  # Some ARNs, such as those of Incident Manager, name no region.
+  validation {
+    condition     = alltrue([for arn in var.alarm_actions : contains([var.aws_region, ""], try(split(":", arn)[3], ""))])
+    error_message = "alarm_actions must be in the region aws_region (${var.aws_region}), as CloudWatch notifies no other, not ${jsonencode(var.alarm_actions)}."
+  }
 }
 
 variable "runbook_url" {
