@@ -3,6 +3,7 @@
 `make soak` runs it; plain services are in test_delivery*.py. IAM is enforced: see delivery.py.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 from conftest import Render
 from delivery import ACCOUNT, BUCKET, REGION, Checkout, checked_out
+from moto.ec2.models import ec2_backends
+from moto.ecs.models import ecs_backends
 from moto.logs.models import logs_backends
 from moto.sqs.models import sqs_backends
 from test_delivery_fargate import fargate
@@ -96,11 +99,42 @@ def test_a_service_on_fargate_in_a_shared_cluster(render: Render, tmp_path: Path
         # Another cluster replaces the service and its own cluster; every tag changes.
         checkout.set("dev", cluster_arn=cluster, backlog_per_task=5, owner="other-team")
         release(checkout)
+        # With a security group that is given, its own goes, once the tasks have the other one.
+        with used_security_groups_stay():
+            checkout.set("dev", security_group_ids=network(checkout)["security_group_ids"])
+            release(checkout)
         operate(checkout, "status", "versions")
         # Whatever else has changed is applied, too: that takes the deploy role, and its approval.
         checkout.set("dev", max_capacity=7)
         checkout.make("rollback", "VERSION=1", "ALL=1")
         gone(checkout)
+
+
+@contextlib.contextmanager
+def used_security_groups_stay() -> Iterator[None]:
+    """Fail if a security group that an ECS service uses loses a rule, or is to be deleted.
+
+    Without the rule, the tasks reach nothing; AWS refuses the other.
+    """
+    ec2, done = ec2_backends[ACCOUNT][REGION], []
+
+    def recorded(original: Any) -> Any:
+        def remove(**call: Any) -> Any:
+            services = ecs_backends[ACCOUNT][REGION].services.values()
+            active = [service for service in services if service.status == "ACTIVE"]
+            used = json.dumps([service.network_configuration for service in active])
+            group = call.get("group_id") or call["group_name_or_id"]
+            done.append((original.__name__, group in used))
+            return original(**call)
+
+        return remove
+
+    names = ["revoke_security_group_egress", "delete_security_group"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(ec2, name, recorded(getattr(ec2, name)))
+        yield
+    assert done == [(name, False) for name in names]
 
 
 @pytest.mark.parametrize("kind", ["", ".fifo"])

@@ -180,7 +180,7 @@ resource "aws_ecs_service" "this" {
     }
   }
 
-  # The roles' permissions must exist before the first task starts.
+  # The permissions and the way out must exist before the first task starts, and until the last one stops.
   depends_on = [
     aws_ecs_cluster_capacity_providers.this,
     aws_iam_role_policy.execution,
@@ -189,5 +189,7 @@ resource "aws_ecs_service" "this" {
 {% if cookiecutter.idempotency == "yes" %}
     aws_iam_role_policy.idempotency,
 {% endif %}
+    aws_vpc_security_group_egress_rule.https,
+    aws_vpc_security_group_egress_rule.https_ipv6,
   ]
 }

@@ -19,6 +19,12 @@ resource "aws_security_group" "this" {
   name        = local.name
   description = "Tasks of ${local.name}: HTTPS out, nothing in."
   vpc_id      = data.aws_subnet.first[0].vpc_id
+
+  # AWS deletes no security group that tasks still use, so the service gets the other one first. The rules
+  # follow: without them, the running tasks would reach nothing.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_vpc_security_group_egress_rule" "https" {
@@ -30,6 +36,10 @@ resource "aws_vpc_security_group_egress_rule" "https" {
   from_port         = 443
   to_port           = 443
   cidr_ipv4         = "0.0.0.0/0"
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_vpc_security_group_egress_rule" "https_ipv6" {
@@ -41,4 +51,8 @@ resource "aws_vpc_security_group_egress_rule" "https_ipv6" {
   from_port         = 443
   to_port           = 443
   cidr_ipv6         = "::/0"
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
