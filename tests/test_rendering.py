@@ -99,6 +99,13 @@ def test_examples_are_of_the_regions_partition(render: Render, region: str, comp
     assert [line for line in found if re.search(wrong, line)] == []
 
 
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "eusc-de-east-1", "us-east-1"])
+def test_tags_that_aws_does_not_have_are_no_change(render: Render, region: str) -> None:
+    """Event source mappings have no tags in China and GovCloud (terraform-provider-aws #40755)."""
+    text = (render(aws_region=region) / "terraform" / "lambda.tf").read_text(encoding="utf-8")
+    assert ("ignore_changes = [tags_all]" in text) is region.startswith(("cn-", "us-gov-"))
+
+
 def test_what_is_only_copied_has_no_answer_in_it() -> None:
     patterns = json.loads((TEMPLATE / "cookiecutter.json").read_text())["_copy_without_render"]
     copied = [

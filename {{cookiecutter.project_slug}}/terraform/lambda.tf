@@ -172,6 +172,13 @@ resource "aws_lambda_event_source_mapping" "queue" {
     }
   }
 
+{% if cookiecutter.__partition in ("aws-cn", "aws-us-gov") %}
+  # AWS has no tags for event source mappings here, so every plan would add them again.
+  lifecycle {
+    ignore_changes = [tags_all]
+  }
+
+{% endif %}
   # Lambda refuses the mapping while the role can't receive messages.
   depends_on = [aws_iam_role_policy.code]
 }
