@@ -12,6 +12,7 @@ import pytest
 import yaml
 from combinations import pairwise
 from conftest import TEMPLATE, Render, need, run
+from test_git import commit, git
 from tools.github.__main__ import COMMANDS
 
 BIN = Path(sys.executable).parent
@@ -468,6 +469,35 @@ def test_what_is_deployed_is_tested_where_it_can_run(render: Render) -> None:
         runners = {name: job["runs-on"] for name, job in jobs.items()}
         assert runners.pop("check") == f"${{{{ vars.RUNNER || '{label}' }}}}"
         assert set(runners.values()) == {"${{ vars.RUNNER || 'ubuntu-24.04' }}"}
+
+
+def test_operating_has_the_files_of_the_deployed_commit_where_a_runner_is_used_again(
+    workflow: dict[str, Any], operate: dict[str, Any], tmp_path: Path
+) -> None:
+    """A runner of one's own keeps the clone: deliveries leave one with the files of one commit."""
+    origin, workspace = tmp_path / "origin", tmp_path / "workspace"
+    for folder in (origin, workspace):
+        folder.mkdir()
+    (origin / "handler.py").write_text("# deployed\n")
+    commit(origin)
+    git(origin, "config", "uploadpack.allowFilter", "true")
+    (origin / "handler.py").write_text("# newer\n")
+    git(origin, "commit", "--quiet", "--all", "--message=Second")
+    for job in (workflow["jobs"]["deploy-dev"], operate["jobs"]["operate"]):
+        for step in job["steps"]:
+            if "actions/checkout@" in step.get("uses", ""):
+                break
+            run("bash", "-ec", step["run"], cwd=workspace / step["working-directory"])
+        # As actions/checkout does it: in the clone that is there, if there is one.
+        options = [f"--filter={step['with']['filter']}"] if "filter" in step["with"] else []
+        if not (workspace / ".git").exists():
+            git(workspace, "init", "--quiet")
+            git(workspace, "remote", "add", "origin", f"file://{origin}")
+        git(workspace, "fetch", "--quiet", *options, "origin")
+        git(workspace, "checkout", "--quiet", "--force", "--detach", "origin/main")
+    # Its credentials are gone after that, so nothing can be fetched later.
+    git(workspace, "remote", "set-url", "origin", "file:///nowhere")
+    assert git(workspace, "show", "HEAD^:handler.py") == "# deployed\n"
 
 
 def test_the_default_branch_is_named_once(workflow: dict[str, Any], render: Render) -> None:
