@@ -31,7 +31,7 @@ resource "aws_vpc_security_group_egress_rule" "https" {
   count = local.own_security_group ? 1 : 0
 
   security_group_id = aws_security_group.this[0].id
-  description       = "AWS's services"
+  description       = "AWS services"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
@@ -46,7 +46,7 @@ resource "aws_vpc_security_group_egress_rule" "https_ipv6" {
   count = local.own_security_group && var.ipv6 ? 1 : 0
 
   security_group_id = aws_security_group.this[0].id
-  description       = "AWS's services, by IPv6"
+  description       = "AWS services, by IPv6"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443

@@ -721,6 +721,13 @@ run "at_least_one_task_on_spot_with_ipv6" {
     condition     = [for rule in [aws_vpc_security_group_egress_rule.https_ipv6[0]] : [rule.cidr_ipv6, rule.from_port, rule.to_port]] == [["::/0", 443, 443]]
     error_message = "With ipv6, HTTPS must go out by IPv6 too."
   }
+  assert {
+    condition = alltrue([
+      for resource in [aws_security_group.this[0], aws_vpc_security_group_egress_rule.https[0], aws_vpc_security_group_egress_rule.https_ipv6[0]] :
+      can(regex("^[A-Za-z0-9 ._:/()#,@\\[\\]+=&;{}!$*-]{1,255}$", resource.description))
+    ])
+    error_message = "Descriptions must have only the characters that AWS takes here: no apostrophe, for example."
+  }
 }
 
 run "paused_and_rolled_back" {
