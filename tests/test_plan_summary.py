@@ -252,6 +252,13 @@ def test_what_was_changed_by_hand_is_told() -> None:
         ("aws_sqs_queue", {"policy": "", "redrive_policy": ""}, {"policy": "{}"}),
         ("aws_sqs_queue", {"redrive_allow_policy": ""}, {"redrive_allow_policy": "{}"}),
         ("aws_iam_role", {"inline_policy": []}, {"inline_policy": [{"name": "code"}]}),
+        ("aws_iam_policy", {"attachment_count": 0}, {"attachment_count": 1}),
+        (
+            "aws_s3_bucket",
+            {"policy": "", "versioning": [{"enabled": False, "mfa_delete": False}]},
+            {"policy": "{}", "versioning": [{"enabled": True, "mfa_delete": False}]},
+        ),
+        ("aws_sns_topic", {"policy": '{"Id": "__default_policy_ID"}'}, {"policy": "{}"}),
         (
             "aws_cloudwatch_metric_alarm",
             {"metric_query": [{"id": "rate", "period": None}]},

@@ -20,7 +20,13 @@ TOLD_IF_UNKNOWN = {"function_version", "version"}
 HOLDS_DATA = {"aws_dynamodb_table": "items", "aws_sqs_queue": "messages"}
 # What other resources of the service set: the next plan takes that for a change by somebody else.
 SET_BY_OTHERS = {
+    "aws_iam_policy": {"attachment_count"},
     "aws_iam_role": {"inline_policy"},
+    "aws_s3_bucket": {
+        *("cors_rule", "grant", "lifecycle_rule", "logging", "policy", "replication_configuration"),
+        *("server_side_encryption_configuration", "versioning"),
+    },
+    "aws_sns_topic": {"policy"},
     "aws_sqs_queue": {"policy", "redrive_allow_policy", "redrive_policy"},
 }
 # The resource that keeps what was deployed last, and its outputs.
