@@ -447,7 +447,10 @@ def test_an_error_of_terraforms_says_what_to_do(
 
 def test_missing_credentials_are_one_sentence() -> None:
     said = terraform.explain("dev", "Error: No valid credential sources found\n and much more\n")
-    assert said == "There are no AWS credentials: sign in, or set AWS_PROFILE.\n"
+    assert said == (
+        "There are no AWS credentials: sign in, or set AWS_PROFILE. "
+        "`make doctor ENV=dev` says more.\n"
+    )
 
 
 def test_what_goes_well_is_passed_on(

@@ -391,6 +391,7 @@ def client_error(code: str) -> exceptions.ClientError:
         (client_error("AccessDeniedException"), "not allowed to call SendMessage: Because."),
         (client_error("ResourceNotFoundException"), "AWS has no such resource"),
         (client_error("ThrottlingException"), "SendMessage failed: Because. (ThrottlingException)"),
+        (exceptions.MissingDependencyException(msg="crt"), 'run eval "$(aws configure export'),
         (exceptions.ProfileNotFound(profile="shop"), "AWS_PROFILE must name a profile"),
         (exceptions.UnauthorizedSSOTokenError(), "missing or has expired"),
         (

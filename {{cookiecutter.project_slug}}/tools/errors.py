@@ -51,6 +51,11 @@ def explain(error: BaseException) -> str | None:
         return f"{error}: AWS_PROFILE must name a profile in ~/.aws/config."
     if isinstance(error, of.SSOError | of.TokenRetrievalError | of.CredentialRetrievalError):
         return f"Your AWS sign-in is missing or has expired: sign in again. ({error})"
+    if isinstance(error, of.MissingDependencyException):
+        return (
+            "The profile is one of `aws login`, which only the AWS CLI can read here: run "
+            'eval "$(aws configure export-credentials --format env)".'
+        )
     if isinstance(error, of.HTTPClientError | of.ConnectionError):
         return f"AWS cannot be reached: check the network, VPN and proxy. ({error})"
     if not isinstance(error, of.ClientError):

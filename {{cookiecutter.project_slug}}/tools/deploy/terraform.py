@@ -155,7 +155,8 @@ def local_variables() -> dict[str, str]:
 def explain(name: str, errors: str) -> str:
     """Return Terraform's errors in an environment of that name, with what to do about them."""
     if re.search("No valid credential sources|failed to refresh cached credentials", errors):
-        return "There are no AWS credentials: sign in, or set AWS_PROFILE.\n"
+        more = f"`make doctor ENV={name}` says more."
+        return f"There are no AWS credentials: sign in, or set AWS_PROFILE. {more}\n"
     values = {"name": name, "service": project().name}
     for pattern, advice in ADVICE.items():
         if found := re.search(pattern, errors):
