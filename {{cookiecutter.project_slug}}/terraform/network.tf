@@ -16,7 +16,7 @@ data "aws_subnet" "first" {
 resource "aws_security_group" "this" {
   count = local.own_security_group ? 1 : 0
 
-  name        = local.name
+  name        = "ecs-${local.name}" # AWS refuses names that begin with sg-, as a service's may
   description = "Tasks of ${local.name}: HTTPS out, nothing in."
   vpc_id      = data.aws_subnet.first[0].vpc_id
 

@@ -704,6 +704,7 @@ run "at_least_one_task_on_spot_with_ipv6" {
   command = plan
 
   variables {
+    service      = "sg-orders" # no security group may have a name that begins with sg-
     min_capacity = 1
     fargate_spot = true
     ipv6         = true
