@@ -174,7 +174,7 @@ def test_a_server_that_is_not_there(service: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(MissingError, match="refused") as said:
             ensure(FOLDER)
     assert str(said.value).startswith(f"Terraform is missing: {TODAY}\n")
-    assert "set TERRAFORM_MIRROR to a mirror of https://releases.hashicorp.com." in str(said.value)
+    assert "set https_proxy or SSL_CERT_FILE, or set TERRAFORM_MIRROR to a" in str(said.value)
 
 
 def test_a_server_that_does_not_answer(

@@ -112,7 +112,8 @@ def fetch(folder: Path, why: str) -> str:
         archive = download(url)
     except (OSError, ValueError, HTTPException) as error:
         reason = str(getattr(error, "reason", error)) or f"no answer in {ANSWER} seconds"
-        hint = f"try again, set https_proxy, or set TERRAFORM_MIRROR to a mirror of {RELEASES}"
+        settings = "https_proxy or SSL_CERT_FILE, or set TERRAFORM_MIRROR"
+        hint = f"try again, set {settings} to a mirror of {RELEASES}"
         raise MissingError(f"{missing}\nIt can't be fetched ({reason}): {hint}.") from None
     found = hashlib.sha256(archive).hexdigest()
     if found != expected:
