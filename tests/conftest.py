@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,7 +207,8 @@ def run_here(
 ) -> str:
     """Run a command line of click or typer in this process, as `run` does in one of its own.
 
-    For cookiecutter and cruft: the template is compiled already. A third of the CPU time.
+    For cookiecutter and cruft: the template is compiled already. A third of the CPU time. An error
+    ends it as it would end a process.
     """
     with (
         tempfile.TemporaryFile("w+", buffering=1, encoding="utf-8") as printed,
@@ -223,6 +225,9 @@ def run_here(
             code = command([str(part) for part in arguments], prog_name=name, standalone_mode=False)
         except SystemExit as end:
             code = end.code
+        except Exception:
+            traceback.print_exc()
+            code = 1
         printed.seek(0)
         text = printed.read()
     if code:
