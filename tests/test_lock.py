@@ -93,6 +93,21 @@ def pins(service: Service, file: str = "requirements.txt") -> list[str]:  # noqa
     return [entry.requirement for entry in shared.entries(text)]
 
 
+def test_a_users_uv_toml_changes_no_lock(shop: Service, tmp_path: Path) -> None:
+    write_wheel(shop.wheels, "alpha", "py3-none-any", {"alpha.py": ""}, "1.1")
+    depend(shop, "tiny", dev=("alpha<1.1", "gamma"), security=("beta",))
+    locked(shop)
+    before = {name: (shop.folder / name).read_text(encoding="utf-8") for name in lock.LOCKS}
+    depend(shop, "tiny", dev=("alpha", "gamma"), security=("beta",))
+    config = tmp_path / "uv.toml"
+    config.write_text(
+        "[pip]\nemit-index-annotation = true\nno-header = true\nno-strip-extras = true\n"
+        "upgrade = true\nno-deps = true\n"
+    )
+    locked(shop, UV_NO_CONFIG=None, UV_CONFIG_FILE=str(config))
+    assert before == {name: (shop.folder / name).read_text(encoding="utf-8") for name in lock.LOCKS}
+
+
 # ---- versions --------------------------------------------------------------------------------
 
 

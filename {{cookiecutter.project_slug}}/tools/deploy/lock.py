@@ -27,6 +27,7 @@ COMPILE = (
     *("pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-annotate"),
     # Whatever uv.toml says; it may say where packages come from.
     *("--python", sys.executable, "--no-emit-index-url", "--no-emit-find-links"),
+    *("--no-emit-index-annotation", "--header", "--strip-extras", "--deps", "--no-upgrade"),
     *("--custom-compile-command", "make lock"),
 )
 # Each lock file, and what of pyproject.toml is in it. What is deployed, and what deploys it, is
