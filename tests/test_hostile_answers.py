@@ -317,6 +317,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "*.tfvars": str.splitlines,
     "*.tfbackend": str.splitlines,
     "Makefile": str.splitlines,
+    ".gitignore": str.splitlines,
     ".python-version": str.splitlines,
 }
 
@@ -325,8 +326,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 def parse(name: str, text: str) -> str:
     """Parse a file; raises what its parser raises. Returns what is in it as JSON."""
     base = name.rpartition("/")[2]
-    (parser,) = (parser for pattern, parser in PARSERS.items() if fnmatch(base, pattern))
-    return json.dumps(parser(text), ensure_ascii=False, default=str)
+    parsers = [parser for pattern, parser in PARSERS.items() if fnmatch(base, pattern)]
+    assert len(parsers) == 1, f"PARSERS must say what reads {name}, which has an answer in it"
+    return json.dumps(parsers[0](text), ensure_ascii=False, default=str)
 
 
 def in_json(text: str) -> str:
