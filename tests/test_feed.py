@@ -301,6 +301,8 @@ def test_code_that_is_saved_while_venv_is_made_anew_runs_once_it_is_complete(
     running.save_process("print('saved', body, flush=True)")
     running.until(".venv is not complete. Run `make install`, unless it is running.\n")
     running.send("a")
+    time.sleep(1)
+    assert "not complete" not in running.shown  # again and again
     (tmp_path / "requirements-dev.txt").touch()
     shown = running.until("saved a")
     assert "Reloaded: orders/service.py" in shown
