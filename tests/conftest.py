@@ -49,6 +49,12 @@ GIT_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COM
 for variable in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", *GIT_HOOK, "GIT_OBJECT_DIRECTORY"):
     os.environ.pop(variable, None)
 
+# Nor does the developer's configuration of Git count, which may sign commits or name hooks. What
+# may matter of it: that a checkout of somebody else's is safe.
+os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
+safe = {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": "*"}
+os.environ.update({f"GIT_CONFIG_{name}": value for name, value in safe.items()})
+
 # A shell without job control starts `make test &` with SIGINT ignored, and every child inherits
 # that. Where this process has a handler, its children start with the default again. SIGHUP stays
 # ignored under nohup: no test sends it.

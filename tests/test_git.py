@@ -221,3 +221,14 @@ def test_the_templates_tests_use_their_own_repositories() -> None:
     code = f"import os, conftest; print(set({[*HOOK]}) & {{*os.environ}})"
     done = run(sys.executable, "-Bc", code, cwd=Path(__file__).parent, **HOOK)
     assert done.stdout == "set()\n"
+
+
+def test_the_templates_tests_use_no_configuration_of_the_developers(tmp_path: Path) -> None:
+    """A signature would ask for a passphrase."""
+    (tmp_path / "config").write_text("[commit]\ngpgsign = true\n[core]\nhooksPath = /hooks\n")
+    code = "import subprocess, conftest; subprocess.run(['git', 'config', '--list'], cwd='/')"
+    own = {"GIT_CONFIG_GLOBAL": str(tmp_path / "config")}
+    done = run(sys.executable, "-Bc", code, cwd=Path(__file__).parent, **own)
+    assert "safe.directory=*\n" in done.stdout
+    assert "gpgsign" not in done.stdout
+    assert "hookspath" not in done.stdout
