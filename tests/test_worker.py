@@ -732,8 +732,9 @@ def agent() -> Iterator[tuple[str, list[Any], list[Any]]]:
         def do_PUT(self) -> None:
             assert self.path == "/task-protection/v1/state"
             asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            body = json.dumps(answers.pop(0) if answers else {"protection": {}}).encode()
-            self.send_response(200)
+            answer = answers.pop(0) if answers else {"protection": {}}
+            body = json.dumps(answer).encode()
+            self.send_response(400 if "error" in answer else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -790,7 +791,8 @@ def test_work_goes_on_without_protection(
     agent: tuple[str, list[Any], list[Any]], clock: list[float], logged: Log
 ) -> None:
     url, asked, answers = agent
-    answers += [{"failure": {"Reason": "DEPLOYMENT_BLOCKED"}}] * 2
+    answers += [{"error": {"Code": "AccessDeniedException"}}]
+    answers += [{"failure": {"Reason": "DEPLOYMENT_BLOCKED"}}]
     protection = TaskProtection(url)
     with protection:
         clock[0] += 61
@@ -798,10 +800,12 @@ def test_work_goes_on_without_protection(
         clock[0] += 61
         protection.tick()
     assert asked == [ON, ON, ON]
-    assert [line["message"] for line in logged()] == [
+    lines = logged()
+    assert [line["message"] for line in lines] == [
         "The task can't be protected from scaling in; retrying",
         "Recovered",
     ]
+    assert "AccessDeniedException" in lines[0]["text"]
 
 
 def test_work_goes_on_when_protection_can_t_be_released(
@@ -814,8 +818,25 @@ def test_work_goes_on_when_protection_can_t_be_released(
     answers += [["nonsense"]]
     protection.tick()
     clock[0] += worker.REST
+    protection.tick()
     assert asked == [ON, OFF]
     assert not protection.resting()
+
+
+@pytest.mark.parametrize("first", [{"error": {"Code": "RequestCanceled"}}, {"protection": {}}])
+def test_an_idle_task_is_not_left_protected(
+    agent: tuple[str, list[Any], list[Any]], clock: list[float], first: dict[str, Any]
+) -> None:
+    """Whatever failed, ECS may protect the task, for an hour in which nothing could stop it."""
+    url, asked, answers = agent
+    answers += [first, {"error": {"Code": "RequestCanceled"}}]
+    protection = TaskProtection(url)
+    with protection:
+        pass
+    for _ in range(300):
+        clock[0] += 1
+        protection.tick()
+    assert asked == [ON, OFF, OFF]
 
 
 def test_without_an_agent_there_is_no_protection(logged: Log) -> None:

@@ -29,6 +29,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -330,6 +331,7 @@ class TaskProtection:
         self.lock = threading.Lock()  # for all that follows
         self.batches = 0  # in flight
         self.enabled = False  # as the agent has confirmed
+        self.unknown = False  # the last request failed, but ECS may have carried it out
         self.enabled_at = NEVER  # when that began; renewals don't count
         self.requested_at = NEVER  # when the agent was last asked, whatever it answered
         self.idle_since = NEVER  # when the last batch ended
@@ -364,12 +366,15 @@ class TaskProtection:
                     self.rest_until = now + REST
                 if self.resting() or now - self.idle_since > RELEASE_WHEN_IDLE_FOR:
                     self._request(False)
+            elif self.unknown and now - self.requested_at > MAX_BACKOFF:
+                self._request(False)
 
     def _request(self, enable: bool) -> None:
         """Ask ECS's agent. If that fails, protection counts as off, and work goes on."""
         if not self.url:
             return
         self.requested_at = monotonic()
+        self.unknown = True
         was_enabled, self.enabled = self.enabled, False
         expiry = {"ExpiresInMinutes": PROTECTED_FOR // 60} if enable else {}
         body = json.dumps({"ProtectionEnabled": enable, **expiry}).encode()
@@ -379,7 +384,11 @@ class TaskProtection:
         try:
             # The agent is in the task: never through a proxy.
             agent = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with agent.open(request, timeout=2) as response:
+            try:
+                response = agent.open(request, timeout=5)  # it waits 4 s for ECS itself
+            except urllib.error.HTTPError as error:
+                response = error  # its content tells why
+            with response:
                 answer = json.load(response)
             if "protection" not in answer:
                 raise ValueError(f"the agent answered {answer}")
@@ -387,7 +396,7 @@ class TaskProtection:
             self.error_state.failed(type(error).__name__, text=str(error))
             return
         self.error_state.recovered()
-        self.enabled = enable
+        self.enabled, self.unknown = enable, False
         if enable and not was_enabled:
             self.enabled_at = self.requested_at
 
