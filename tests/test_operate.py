@@ -284,7 +284,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, render: Render) -> I
     monkeypatch.setattr(queues, "WAIT_SECONDS", 0)
     for module in (redrive, logs, send, compute_fargate):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
-    on_sigterm = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started this process
     service_folder = render(event_types=", ".join(TYPES))
     for name in ("pyproject.toml", ".python-version"):
         shutil.copy(service_folder / name, tmp_path)
@@ -292,7 +293,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, render: Render) -> I
         shutil.copytree(service_folder / name, tmp_path / name)
     with working_in(tmp_path):
         yield
-    signal.signal(signal.SIGTERM, on_sigterm)  # main() has set its own
+    for number, handler in handlers.items():  # main() has set its own
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -980,6 +982,27 @@ def test_undelivered_messages_are_sent_on_with_their_attributes(deployed: Deploy
     assert sent[0]["MessageAttributes"]["correlation_id"]["StringValue"] == "c-1"
     assert deployed.bodies("undelivered") == []
     assert deployed.bodies("other") == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_undelivered_redrive_that_is_stopped_leaves_each_message_in_one_queue(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
+) -> None:
+    bodies = [f"b{number}" for number in range(25)]
+    deployed.send("undelivered", *bodies)
+    send = queues.send
+
+    def stop(_service: Any, message: dict[str, Any], **more: str) -> None:
+        send(_service, message, **more)
+        if message["Body"] == "b12":
+            os.kill(os.getpid(), sent)
+
+    monkeypatch.setattr(queues, "send", stop)
+    with pytest.raises(SystemExit) as ended:
+        deployed.run("undelivered-redrive")
+    assert ended.value.code == 128 + sent
+    assert 13 <= len(deployed.bodies("queue")) <= 20
+    assert sorted(deployed.bodies("queue") + deployed.bodies("undelivered")) == sorted(bodies)
 
 
 def test_undelivered_redrive_of_an_empty_queue(deployed: Deployed) -> None:

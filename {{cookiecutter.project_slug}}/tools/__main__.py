@@ -74,9 +74,13 @@ def tools() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: done; 1: not done, and one sentence on stderr says why; 130: Ctrl-C; 143: SIGTERM.
+    0: done; 1: not done, and one sentence on stderr says why; 130: Ctrl-C; 143: SIGTERM; 129: the
+    terminal is gone.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is with nohup
+            # So that temporary files go, and messages that are held are given back.
+            signal.signal(number, lambda sent, _: sys.exit(128 + sent))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:

@@ -10,7 +10,6 @@ import gc
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -47,7 +46,6 @@ TYPES = "import json; from tools import events; print(json.dumps([*events.models
 )
 def command(port: int | None, retry: int | None) -> None:
     """Keep a local AWS running, with the service in it."""
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     with running.hold() as write:
         try:
             _serve(write, port or 0, retry)
