@@ -601,6 +601,21 @@ def test_publish_meets_the_filters_other_conditions(deployed: Deployed) -> None:
     assert set(message["MessageAttributes"]) == {*policy, "correlation_id"} - {"test"}
 
 
+@pytest.mark.parametrize(
+    "rule", [["=", 0], [">", 0], ["<", 5], ["<=", 5], [">", 0, "<=", 150], [">", 0, "<", 1]]
+)
+def test_publish_meets_every_kind_of_numeric_condition(
+    deployed: Deployed, rule: list[str | int]
+) -> None:
+    client("sns").set_subscription_attributes(
+        SubscriptionArn=deployed.outputs["subscription_arn"],
+        AttributeName="FilterPolicy",
+        AttributeValue=json.dumps({"event_type": ["order.created"], "size": [{"numeric": rule}]}),
+    )
+    deployed.done("publish", "--event-type", "order.created")
+    assert len(deployed.bodies("queue")) == 1
+
+
 def test_publish_of_a_type_without_a_sample(deployed: Deployed) -> None:
     said = deployed.refused("publish", "--event-type", "order.cancelled")
     expected = "write one to events/order.cancelled.json"

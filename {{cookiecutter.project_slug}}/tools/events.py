@@ -249,8 +249,12 @@ def _fitting(condition: Any) -> str | float | None:
             return condition
         case {"prefix": str(text)} | {"suffix": str(text)} | {"equals-ignore-case": str(text)}:
             return text
-        case {"numeric": ["=" | ">=" | "<=", int() | float() as number, *_]}:
-            return number
+        case {"numeric": [*parts]}:  # such as [">", 0, "<=", 150]
+            bounds: dict[str, float] = dict(zip(parts[::2], parts[1::2], strict=True))
+            for sign in bounds.keys() & {"=", ">=", "<="}:
+                return bounds[sign]
+            low = bounds[">"] if ">" in bounds else bounds["<"] - 2
+            return (low + bounds.get("<", low + 2)) / 2
         case {"exists": False}:
             return None
     return "anything"
