@@ -23,6 +23,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from test_pre_gen_project import hook
 from test_rendering import files
+from tools.display import describe, parse
 
 HERE = "https://github.com/stratasan/cookiecutter-lambda-python/"
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
@@ -556,6 +557,22 @@ def alarms_of(service: Path) -> set[str]:
         *re.findall(r"\$\{var\.runbook_url\}#([a-z-]+)\"", code),
         *re.findall(r"^    ([a-z-]+) = \{\n      description", code, re.MULTILINE),
     }
+
+
+def test_the_runbook_names_what_the_log_says_of_invocations_that_failed(render: Render) -> None:
+    text = (render(**SERVICES["lambda"]) / "RUNBOOK.md").read_text(encoding="utf-8")
+    step = text.partition("\n## errors\n")[2].partition("\n1. ")[2].partition("\n2. ")[0]
+    names = re.findall(r"`([^`]+)`", step)[1:]
+    for failed in (
+        {"errorType": "Runtime.ImportModuleError", "errorMessage": "Unable to import"},
+        {"type": "platform.report", "record": {"status": "timeout"}},
+        {
+            "type": "platform.report",
+            "record": {"status": "error", "errorType": "Runtime.OutOfMemory"},
+        },
+    ):
+        said = describe(parse(json.dumps(failed)))
+        assert any(name in said for name in names), said
 
 
 @pytest.mark.parametrize("compute", QUESTIONS["compute"])
