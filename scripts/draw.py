@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -231,7 +232,8 @@ def _series(usual: float, trouble: float) -> Iterable[float]:
 def _log(
     properties: Mapping[str, Any], errors: Sequence[Sequence[str]], width: int, height: int
 ) -> Iterable[str]:
-    fields = properties["query"].split("| fields ")[1].split(" | ")[0].split(", ")
+    columns = re.split(r", (?![^(]*\))", properties["query"].split("| fields ")[1].split(" | ")[0])
+    fields = [column.rpartition(" as ")[2] for column in columns]
     for row, cells in enumerate([fields, *errors]):
         y = 50 + row * 26
         for column, cell in enumerate(cells):

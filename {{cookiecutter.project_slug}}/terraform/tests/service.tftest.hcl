@@ -326,6 +326,10 @@ run "alarms" {
     error_message = "Every alarm must be listed here: one is missing or new."
   }
   assert {
+    condition     = strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "record.status != 'success'")
+    error_message = "The dashboard's errors must include invocations that timed out or ran out of memory, which have no level."
+  }
+  assert {
     condition     = aws_cloudwatch_metric_alarm.duration.threshold == 8000
     error_message = "The duration alarm must be raised at 80 % of the timeout."
   }
