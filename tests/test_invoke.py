@@ -347,6 +347,18 @@ def test_a_breakpoint_in_the_business_logic_opens_the_debugger(fresh: Render) ->
         terminal.process.kill()
 
 
+def test_the_debugger_says_where_a_missing_variable_goes(fresh: Render) -> None:
+    service = fresh()
+    with (service / "order_events" / "service.py").open("a", encoding="utf-8") as file:
+        file.write('\nimport os\n\nTABLE = os.environ["ORDERS"]\n')
+    command = [sys.executable, "-B", "-m", "tools", "debug"]
+    done = subprocess.run(command, cwd=service, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f'{service}/order_events/service.py", line ' in done.stderr
+    hint = "If this is an environment variable, set it in local.env."
+    assert done.stderr.endswith(f"KeyError: 'ORDERS'\n{hint}\n")
+
+
 def test_vs_code_debugs_by_the_same_command(fresh: Render) -> None:
     service = fresh()
     launch = json.loads((service / ".vscode" / "launch.json").read_text(encoding="utf-8"))

@@ -79,7 +79,11 @@ def debug(event: str, event_type: str | None, group: str) -> None:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     with world(settings["aws_region"]) as environment:
         os.environ.update(environment, POWERTOOLS_METRICS_DISABLED="true")
-        handler = import_module("handler")
+        try:
+            handler = import_module("handler")
+        except KeyError as error:
+            error.add_note(HINTS["KeyError"].strip())
+            raise
         handler.logger.registered_handler.setStream(log)
         response = handler.handler(content, context)
     click.echo(f"\n{result(response, content)}")
