@@ -128,3 +128,48 @@ def test_metrics_errors_and_smoke_tests_are_seen_at_every_log_level(
         ("of a library", None),
     }
     assert said - {(None, None)} == (always | of_info if level == "INFO" else always)
+
+
+ASKS_AWS = """
+import json
+import logging
+from contextlib import suppress
+
+printer = logging.StreamHandler()
+printer.format = lambda line: json.dumps(line.getMessage())
+logging.getLogger().addHandler(printer)
+logging.getLogger().setLevel("DEBUG")  # as Lambda's runtime does
+import handler
+import boto3
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
+from tools.events import batch
+
+once = Config(retries={"total_max_attempts": 1})
+nowhere = {"endpoint_url": "http://127.0.0.1:1", "config": once}
+
+def process(event_type, event):
+    logging.getLogger("order_events.service").debug("ours")
+    with suppress(EndpointConnectionError):
+        boto3.client("sqs", **nowhere).send_message(QueueUrl="q", MessageBody="card 4111")
+    with suppress(EndpointConnectionError):
+        boto3.resource("dynamodb", **nowhere).Table("t").put_item(Item={"id": "card 4111"})
+
+handler.process = process
+handler.handler(batch(""), None)
+"""
+
+
+def test_requests_to_aws_are_not_logged_with_payload_and_credentials(render: Render) -> None:
+    aws = {
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "a-credential",
+    }
+    level = {"LOG_LEVEL": "DEBUG", "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}
+    printed = str(lines(render(), ASKS_AWS, **aws, **level))
+    assert "ours" in printed
+    assert "Message processed" in printed
+    assert "card 4111" not in printed
+    assert "a-credential" not in printed

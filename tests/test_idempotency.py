@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import io
 import json
-import logging
 import os
 import threading
 import time
@@ -276,10 +275,6 @@ def test_why_processing_failed_is_raised_although_the_table_is_gone(
     gone = Effects(failure=KeyError("why"), meanwhile=lambda: table.delete_table(TableName=TABLE))
     with pytest.raises(KeyError, match="why"):
         service.once(gone)("order.created", service.event())
-
-
-def test_requests_with_their_credentials_are_never_logged() -> None:
-    assert not logging.getLogger("botocore.endpoint").isEnabledFor(logging.DEBUG)
 
 
 def test_without_a_table_every_event_is_processed(service: Service) -> None:

@@ -80,6 +80,10 @@ for other in (package_logger, asyncio_logger, smoke_logger, logging.getLogger("p
 logging.captureWarnings(True)
 logging.lastResort = logger.registered_handler
 
+# At level DEBUG, they log whole requests, with payload and credentials.
+for library in ("boto3", "botocore"):
+    logging.getLogger(library).setLevel(logging.INFO)
+
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """Return what the log says of an exception: names and places, as its text may quote payload."""

@@ -61,9 +61,6 @@ class _NotProcessedError(Exception):
 
 logger = logging.getLogger(__name__)
 
-# At level DEBUG, botocore logs whole requests with their credentials.
-logging.getLogger("botocore").setLevel(logging.INFO)
-
 
 class Lease(LambdaContext):
     """Tells powertools how long an event counts as in progress."""
