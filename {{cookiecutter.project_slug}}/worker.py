@@ -1,7 +1,6 @@
 """Feeds the handler from the queue: on Fargate, this does what Lambda's event source mapping does.
 
-    python worker.py          poll the queue and hand messages to handler.handler until SIGTERM
-    python worker.py health   exit with 0 if that works: ECS's container health check
+It runs until SIGTERM.
 
 Each poller is a thread with a process of its own in which the handler runs. The thread receives a
 batch, hands it to that process, extends the messages' visibility timeout while the handler works,
@@ -55,7 +54,6 @@ KILL_BEFORE = 10  # the end of a FIFO queue's visibility timeout; at most a thir
 START_TIMEOUT = 120  # for importing the handler
 STUCK_AFTER = 180  # without progress; three attempts of a request on a dead network take 110
 MAX_REMEMBERED = 100_000  # ids of messages that succeeded and could not be deleted
-HEALTHY_FOR = 60  # after HEALTH_FILE was last touched
 TICK = 1  # between looks at everything that is waited for
 NEVER, FOREVER = float("-inf"), float("inf")
 
@@ -65,7 +63,7 @@ RELEASE_WHEN_IDLE_FOR = 10  # so that short batches don't switch it on and off
 RELEASE_AFTER = 900  # under constant load: a deployment can't wait forever
 REST = 30  # without protection, for ECS to stop the task
 
-# Touched as long as one poller makes progress.
+# Touched every second as long as one poller makes progress; ECS's health check looks at its age.
 HEALTH_FILE = Path(tempfile.gettempdir()) / "worker-health"
 
 # The environment's numbers: minimum, maximum, and what they are.
@@ -707,7 +705,7 @@ class Worker:
     """The pollers and what they share."""
 
     def __init__(self, settings: Settings) -> None:
-        # Here, since neither the health check nor the handler's processes need them.
+        # Here, since the handler's processes don't need them.
         import boto3
         from botocore.config import Config
 
@@ -793,16 +791,6 @@ class Worker:
             time.sleep(TICK)
 
 
-def check_health() -> int:
-    """Return 0 if the worker is healthy, otherwise 1."""
-    try:
-        age = time.time() - HEALTH_FILE.stat().st_mtime
-    except OSError:
-        age = FOREVER
-    print(f"The worker was last healthy {age:.0f} s ago; the limit is {HEALTHY_FOR} s.")
-    return 0 if age <= HEALTHY_FOR else 1
-
-
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for; return the exit code."""
     # Whole lines only, or those of several processes would be mixed up.
@@ -811,15 +799,13 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case []:
             pass
-        case ["health"]:
-            return check_health()
         case ["handler", descriptor]:
             os.set_inheritable(int(descriptor), False)
             with Connection(int(descriptor)) as connection:
                 serve(connection)
             return 0
         case _:
-            print("usage: python worker.py [health]", file=sys.stderr)
+            print("usage: python worker.py", file=sys.stderr)
             return 2
     try:
         settings = read_settings(os.environ)

@@ -565,7 +565,7 @@ run "task" {
     error_message = "Only /tmp may be writable."
   }
   assert {
-    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[0].healthCheck.command == ["CMD", "python", "worker.py", "health"] && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].stopTimeout == 120
+    condition     = strcontains(jsondecode(aws_ecs_task_definition.this.container_definitions)[0].healthCheck.command[3], "/worker-health") && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].stopTimeout == 120
     error_message = "ECS must check the worker's health, and give it time to stop."
   }
   assert {

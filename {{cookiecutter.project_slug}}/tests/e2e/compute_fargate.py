@@ -1,6 +1,8 @@
 """What the end-to-end tests need to know about Fargate."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,9 +103,8 @@ def running(
             yield drain
             if failed:
                 return
-            *command, argument = container["healthCheck"]["command"]
-            assert command == ["CMD", "python", "worker.py"]
-            assert runtime.start(argument).wait(120) == 0, log()
+            command = [sys.executable, *container["healthCheck"]["command"][2:]]
+            assert subprocess.run(command, env=runtime.environment).returncode == 0, log()
             worker.terminate()
             assert worker.wait(120) == 0, log()
             say("SIGTERM: the worker has shut down cleanly")
