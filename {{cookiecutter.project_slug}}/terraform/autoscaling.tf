@@ -55,9 +55,12 @@ resource "aws_appautoscaling_policy" "backlog" {
   scalable_dimension = aws_appautoscaling_target.this.scalable_dimension
 
   target_tracking_scaling_policy_configuration {
-    target_value       = var.backlog_per_task
-    scale_out_cooldown = 60
-    scale_in_cooldown  = 300
+    target_value      = var.backlog_per_task
+    scale_in_cooldown = 300
+
+    # Until new tasks run and are counted, the metric stays as high as it was, and with a shorter cooldown
+    # it would multiply the number of tasks every minute, up to max_capacity.
+    scale_out_cooldown = 300
 
     customized_metric_specification {
       metrics {

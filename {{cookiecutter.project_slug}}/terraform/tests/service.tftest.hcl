@@ -664,6 +664,10 @@ run "scaling" {
     error_message = "The scaling must keep the backlog per task at backlog_per_task."
   }
   assert {
+    condition     = aws_appautoscaling_policy.backlog.target_tracking_scaling_policy_configuration[0].scale_out_cooldown >= 300
+    error_message = "Before more tasks are added, those added before must run and be counted."
+  }
+  assert {
     condition = {
       for metric in aws_appautoscaling_policy.backlog.target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].metrics :
       metric.id => try([metric.metric_stat[0].metric[0].metric_name, metric.metric_stat[0].stat], metric.expression)
