@@ -185,7 +185,7 @@ def _copy(ecr: Any, archive: Path, registry: str, target: str) -> None:
         credentials = Path(folder) / "auth.json"
         credentials.touch(mode=0o600)
         credentials.write_text(json.dumps({"auths": {registry: {"auth": token}}}))
-        command = ["skopeo", "copy", "--preserve-digests", "--retry-times=3"]
+        command = ["skopeo", "copy", "--retry-times=3"]
         command += [f"--authfile={credentials}", f"oci-archive:{archive}", f"docker://{target}"]
         code = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
     if code:
