@@ -838,6 +838,19 @@ def test_an_idle_task_is_not_left_protected(
     assert asked == [ON, OFF, OFF]
 
 
+def test_batches_don_t_wait_again_and_again_for_an_agent_that_fails(
+    agent: tuple[str, list[Any], list[Any]], clock: list[float]
+) -> None:
+    """It may take seconds to fail, and all pollers would wait for them one after the other."""
+    url, asked, answers = agent
+    answers += [{"error": {"Code": "RequestCanceled"}}] * 100
+    protection = TaskProtection(url)
+    for _ in range(100):
+        with protection:
+            clock[0] += 2
+    assert len(asked) == 4
+
+
 def test_without_an_agent_there_is_no_protection(logged: Log) -> None:
     for uri, lines in (("", 0), ("http://127.0.0.1:1", 1)):
         protection = TaskProtection(uri)

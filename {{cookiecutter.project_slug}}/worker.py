@@ -338,7 +338,8 @@ class TaskProtection:
     def __enter__(self) -> None:
         with self.lock:
             self.batches += 1
-            if not self.enabled and monotonic() - self.requested_at > TICK:
+            retry_after = MAX_BACKOFF if self.unknown else TICK
+            if not self.enabled and monotonic() - self.requested_at > retry_after:
                 self._request(True)
 
     def __exit__(self, *_: object) -> None:
