@@ -1,6 +1,7 @@
 """tools/local/runtime.py of the rendered service: what a function meets, and how it ends."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -115,6 +116,10 @@ def keep_idle_threads(event, context):
     pool = ThreadPoolExecutor(1)
     pool.submit(int).result()
     time.sleep(0.5)  # its thread goes back to waiting meanwhile
+
+def log(event, context):
+    import logging
+    logging.getLogger("library").info("of a library")
 
 def large(event, context):
     return "x" * event["size"]
@@ -242,6 +247,12 @@ def test_nothing_of_this_processs_environment_reaches_it(
     assert seen["stdin"] == ""
     assert not [path for path in seen["path"] if path.endswith("site-packages")]
     assert runtime.invoke({"do": "load", "modules": ["secret"]}).response == {"secret": None}
+
+
+def test_libraries_log_from_level_info_on(start: Start) -> None:
+    """As on Lambda, where the root logger has the level of the function's application log."""
+    line = json.loads(start().invoke({"do": "log"}).logs)
+    assert (line["level"], line["message"]) == ("INFO", "of a library")
 
 
 def test_the_package_is_read_only_and_the_temporary_folder_is_not(start: Start) -> None:
