@@ -590,7 +590,7 @@ REFUSED = {
             "characters, and IAM takes 6,144: name fewer services",
             "The policy services-dev has ",
             "The trust policy of github-plan-dev has ",
-            "at most 4,096: name fewer repositories.",
+            "at most 8,192: name fewer repositories.",
         ],
     ),
 }
@@ -610,8 +610,15 @@ def planned_with(
 def test_five_services_with_the_longest_names_fit(
     initialised: Path, aws: LocalAws, tmp_path: Path
 ) -> None:
-    services = [letter * 40 for letter in "abcde"]
-    done = planned_with(initialised, tmp_path, {"services": services})
+    """And 25 repositories, once the quota of trust policies is raised."""
+    settings = {
+        "services": [letter * 40 for letter in "abcde"],
+        "repositories": [
+            {"name": f"my-company/order-events-{number}", "owner_id": 10**8, "id": 10**9 + number}
+            for number in range(25)
+        ],
+    }
+    done = planned_with(initialised, tmp_path, settings)
     assert done.returncode == 0, done.stdout
 
 

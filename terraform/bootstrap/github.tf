@@ -103,8 +103,8 @@ resource "aws_iam_role" "github" {
 
   lifecycle {
     precondition {
-      condition     = length(local.trust[each.key]) <= 4096
-      error_message = "The trust policy of github-${each.key} has ${length(local.trust[each.key])} characters, and IAM takes at most 4,096: name fewer repositories."
+      condition     = length(local.trust[each.key]) <= 8192
+      error_message = "The trust policy of github-${each.key} has ${length(local.trust[each.key])} characters, and IAM takes at most 8,192: name fewer repositories."
     }
   }
 
