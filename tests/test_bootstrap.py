@@ -367,6 +367,30 @@ def test_a_deploy_role_has_no_way_to_more(applied: dict[str, Any], roles: dict[s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "other"), [("dev", "devices-prod"), ("prod", "products-dev")]
+)
+def test_a_service_whose_name_goes_on_with_an_environment_is_another(
+    roles: dict[str, Role], environment: str, other: str
+) -> None:
+    """order-events in dev is no prefix of order-events-devices in prod."""
+    role = f"arn:aws:iam::{ACCOUNT}:role/services/order-events"
+    table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/order-events"
+    for name, action, arn in (
+        ("deploy", "iam:DeleteRole", role),
+        ("deploy", "iam:PassRole", role),
+        ("deploy", "iam:UpdateAssumeRolePolicy", role),
+        ("plan", "iam:GetRole", role),
+        ("deploy", "dynamodb:DeleteTable", table),
+        ("plan", "dynamodb:DescribeTable", table),
+    ):
+        tried = roles[f"github-{name}-{environment}"]
+        assert tried.may(action, f"{arn}-{environment}")
+        assert tried.may(action, f"{arn}-{environment}-more")
+        assert not tried.may(action, f"{arn}-{other}"), action
+
+
+@pytest.mark.slow
 def test_a_service_on_fargate_can_be_deployed_and_run(
     applied: dict[str, Any], roles: dict[str, Role], aws: LocalAws
 ) -> None:

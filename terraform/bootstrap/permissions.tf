@@ -67,10 +67,15 @@ locals {
       dashboards = [for service in var.services :
         "arn:${local.partition}:cloudwatch::${local.account}:dashboard/${service}-${environment}"
       ]
-      tables = [for service in var.services :
-        "arn:${local.partition}:dynamodb:${local.here}:table/${service}-${environment}*"
-      ]
-      roles = [for service in var.services :
+      # With the hyphen, since order-dev* would be order-devices-prod, too.
+      tables = flatten([for service in var.services : [for suffix in ["", "-*"] :
+        "arn:${local.partition}:dynamodb:${local.here}:table/${service}-${environment}${suffix}"
+      ]])
+      roles = flatten([for service in var.services : [for suffix in ["", "-*"] :
+        "arn:${local.partition}:iam::${local.account}:role/services/${service}-${environment}${suffix}"
+      ]])
+      # Where the boundary is asked for, which is the environment's, in one, as policies must be short.
+      bounded_roles = [for service in var.services :
         "arn:${local.partition}:iam::${local.account}:role/services/${service}-${environment}*"
       ]
       # The state with its lock, what is read of it before the workspace is selected, and packages that
@@ -246,7 +251,7 @@ locals {
           Action = [
             "iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy",
           ]
-          Resource = resource.roles
+          Resource = resource.bounded_roles
           Condition = {
             StringEquals = { "iam:PermissionsBoundary" = local.boundary[environment] }
           }
@@ -396,6 +401,16 @@ locals {
           Action   = ["cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm"]
           Resource = resource.tracking_alarms
         },
+        {
+          # Here, since the policy for data is full.
+          Sid    = "Tables"
+          Effect = "Allow"
+          Action = [
+            "dynamodb:CreateTable", "dynamodb:DeleteTable", "dynamodb:TagResource", "dynamodb:UntagResource",
+            "dynamodb:UpdateContinuousBackups", "dynamodb:UpdateTable", "dynamodb:UpdateTimeToLive",
+          ]
+          Resource = resource.tables
+        },
       ]
       data = [
         {
@@ -447,15 +462,6 @@ locals {
           Effect   = "Allow"
           Action   = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"]
           Resource = ["*"] # AWS has no resource level here
-        },
-        {
-          Sid    = "Tables"
-          Effect = "Allow"
-          Action = [
-            "dynamodb:CreateTable", "dynamodb:DeleteTable", "dynamodb:TagResource", "dynamodb:UntagResource",
-            "dynamodb:UpdateContinuousBackups", "dynamodb:UpdateTable", "dynamodb:UpdateTimeToLive",
-          ]
-          Resource = resource.tables
         },
       ]
       monitoring = concat([
