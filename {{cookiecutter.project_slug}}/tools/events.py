@@ -172,9 +172,8 @@ def in_group(target: str, group: str) -> dict[str, str]:
     :returns: MessageGroupId and a new MessageDeduplicationId, so that no message is dropped as a
         duplicate of another.
     """
-    if not is_fifo(target):
-        return {}
-    return {"MessageGroupId": group, "MessageDeduplicationId": str(uuid.uuid4())}
+    order = {"MessageGroupId": group, "MessageDeduplicationId": str(uuid.uuid4())}
+    return order if is_fifo(target) else {}
 
 
 def record(body: str, region: str = "us-east-1", group: str = "", **attributes: str) -> Json:
@@ -249,12 +248,10 @@ def _fitting(condition: Any) -> str | float | None:
             return condition
         case {"prefix": str(text)} | {"suffix": str(text)} | {"equals-ignore-case": str(text)}:
             return text
-        case {"numeric": [*parts]}:  # such as [">", 0, "<=", 150]
-            bounds: dict[str, float] = dict(zip(parts[::2], parts[1::2], strict=True))
-            for sign in bounds.keys() & {"=", ">=", "<="}:
-                return bounds[sign]
-            low = bounds[">"] if ">" in bounds else bounds["<"] - 2
-            return (low + bounds.get("<", low + 2)) / 2
+        case {"numeric": [_, low, _, high]}:  # such as [">", 0, "<=", 150]
+            return float(low + high) / 2
+        case {"numeric": [sign, bound]}:
+            return float(bound + {">": 1, "<": -1}.get(sign, 0))
         case {"exists": False}:
             return None
     return "anything"
@@ -293,9 +290,8 @@ def check_samples() -> None:
         for path in samples().values()
         if entry_of(type_of(path)) is None
     ]
-    for name in models():
-        if len(expected_sample(name).name.encode()) > LONGEST_NAME:
-            continue
+    sizes = {name: len(expected_sample(name).name.encode()) for name in models()}
+    for name in (name for name, size in sizes.items() if size <= LONGEST_NAME):
         try:
             find_sample(name)
         except ToolError as problem:
