@@ -59,6 +59,7 @@ PROGRAMS = {
     "echo",
     "for",
     "git",
+    "grep",
     "pipx",
     "pre-commit",
 }
