@@ -319,7 +319,7 @@ variable "snap_start" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets of the VPC that the function runs in. They need a route to AWS's services. Empty: no VPC."
+  description = "Subnets of the VPC that the function runs in. They need a route to what the code calls, AWS's services included. Empty: no VPC."
   type        = list(string)
   default     = []
 }
