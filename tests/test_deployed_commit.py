@@ -173,7 +173,18 @@ def test_only_one_resource_is_changed_where_others_differ(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shows = [changing(compute.DECIDES_ON_PAUSE, "aws_sqs_queue.main[0]"), "{}"]
+    shown = json.loads(changing(compute.DECIDES_ON_PAUSE, "aws_sqs_queue.main[0]"))
+    # What `make registry` of a newer commit has made: this one's code can't override it.
+    shown["resource_changes"].append(
+        {
+            "address": "aws_ecr_repository.this",
+            "type": "aws_ecr_repository",
+            "name": "this",
+            "change": {"actions": ["delete"], "before": {}, "after": None},
+            "action_reason": "delete_because_no_resource_config",
+        }
+    )
+    shows = [json.dumps(shown), "{}"]
     asked = plans.run
 
     def run(environment: Any, *arguments: str, **more: Any) -> str:
@@ -187,10 +198,12 @@ def test_only_one_resource_is_changed_where_others_differ(
     first, second = (line for line in calls(stand_in) if line.startswith("plan "))
     assert "-target" not in first
     assert f"-target={compute.DECIDES_ON_PAUSE} -target=terraform_data.deployed" in second
-    assert "though the code differs: aws_sqs_queue.main[0]." in capsys.readouterr().out
+    left = "though the code differs: aws_sqs_queue.main[0], aws_ecr_repository.this."
+    assert left in capsys.readouterr().out
     # In a checkout that is made for this command, what it depends on is left alone, too.
     override = Path("terraform/operate_override.tf").read_text()
     assert 'resource "aws_sqs_queue" "main" {\n  lifecycle {\n    ignore_changes = all' in override
+    assert "aws_ecr_repository" not in override
     assert PROD.tfvars.read_text() == "# prod\n"  # the command that has started this one does it
 
 

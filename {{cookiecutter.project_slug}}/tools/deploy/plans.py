@@ -31,6 +31,8 @@ from tools.github.runner import on_the_page, run_url
 from tools.operate import compute
 from tools.project import Environment, environment_option, project
 
+# Why Terraform would delete what its code does not have.
+UNKNOWN = "delete_because_no_resource_config"
 LEAVE = 'resource "{}" "{}" {{\n  lifecycle {{\n    ignore_changes = all\n  }}\n}}\n'
 
 
@@ -141,7 +143,9 @@ def _alone(environment: Environment, shown: dict[str, Any], only: str) -> list[s
     """
     if os.environ.get(FROM_DEPLOYED):
         changed = [item for item in changed_resources(shown) if item["address"] != only]
-        kept = {(item["type"], item["name"]) for item in changed if "module_address" not in item}
+        # What a newer commit has created, by `make registry` for example, isn't in this code.
+        here = [item for item in changed if item.get("action_reason") != UNKNOWN]
+        kept = {(item["type"], item["name"]) for item in here if "module_address" not in item}
         text = "".join(LEAVE.format(*resource) for resource in sorted(kept))
         Path(environment.code, "operate_override.tf").write_text(text, encoding="utf-8")
     return [f"-target={only}", f"-target={RECORD}"]
