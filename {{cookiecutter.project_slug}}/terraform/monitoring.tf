@@ -387,7 +387,7 @@ resource "aws_cloudwatch_dashboard" "this" {
             title  = "Last errors"
             region = var.aws_region
 {% if cookiecutter.compute == "lambda" %}
-            # Errors that the handler logs, that it can't be imported, and Lambda's reports of timeouts and lack of memory.
+            # What the handler logs as errors, failed imports, and Lambda's reports of timeouts and lack of memory.
             query = "SOURCE '${aws_cloudwatch_log_group.code.name}' | fields @timestamp, message_id, {{ 'message_group_id, ' if cookiecutter.__fifo }}event_type, coalesce(message, errorMessage, record.status) as what, coalesce(error, errorType, record.errorType) as why, causes | filter level = 'ERROR' or (type = 'platform.report' and record.status != 'success') | sort @timestamp desc | limit 20"
             view  = "table"
 {% else %}

@@ -84,7 +84,7 @@ class Feed:
         self._stats: working_tree.Stats = {}
         self._pollers: list[Poller] = []
         self._settings: Settings | None = None
-        self._tell, self.tell = log.once(), log.once()  # the latter for the pollers
+        self._tell, self.tell_for_poller = log.once(), log.once()
 
     @property
     def code(self) -> dict[str, str]:
@@ -158,7 +158,7 @@ class Feed:
         if names := working_tree.changed(before, self._stats):
             self.whys.append(RELOADED + ", ".join(names))
         if why or names:  # not if it only tries again
-            self.tell = self.log.once()
+            self.tell_for_poller = self.log.once()
         try:
             own = working_tree.own()
         except (ToolError, OSError) as error:

@@ -75,7 +75,7 @@ class Poller(threading.Thread):
         self._stopped = threading.Event()
         self._importing, self._closing = True, False
         self._said = {""}
-        self._tell = feed.tell
+        self._tell = feed.tell_for_poller
 
     def stop(self) -> None:
         """Begin no other batch; end once the one at work is done."""
