@@ -32,7 +32,7 @@ from botocore.parsers import ResponseParserError
 from {{ cookiecutter.package_name }}.message import Event, MessageError
 from {{ cookiecutter.package_name }}.service import process as process_always
 
-# Set by Terraform. If empty, every event is processed, as on a developer's machine.
+# Set by Terraform. If empty, as in local.env, every event is processed.
 TABLE = os.environ["IDEMPOTENCY_TABLE"]
 
 # How long a duplicate is recognised: a message may be redriven after 14 days in the dead-letter
